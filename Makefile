@@ -1,0 +1,25 @@
+# `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
+.PHONY: demo test check fmt lint doc static bench-peers
+
+demo:
+	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
+
+test:
+	cargo test --workspace
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+check: fmt lint doc test
+
+STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+
+static:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile static --target $(STATIC_TARGET) --bin oprel
+	@ls -l target/$(STATIC_TARGET)/static/oprel

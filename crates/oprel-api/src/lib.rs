@@ -1,0 +1,1 @@
+//! The one request and event type, and the wire types of every dialect.

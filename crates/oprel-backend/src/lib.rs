@@ -1,0 +1,1 @@
+//! Who answers a request: the native engine in this process.

@@ -1,0 +1,1 @@
+//! Sequences, state pages, scheduler, sampler.

@@ -1,0 +1,1 @@
+//! The GGUF container: reader, writer, memory map, split files.

@@ -1,0 +1,1 @@
+//! Vocabularies of GGUF files: text to token ids and back.

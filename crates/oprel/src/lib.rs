@@ -1,0 +1,1 @@
+//! Run language models from GGUF files on your own machine.

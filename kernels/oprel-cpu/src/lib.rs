@@ -1,0 +1,1 @@
+//! CPU kernels for every quant type and instruction set, the thread pool, attention.

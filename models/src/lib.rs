@@ -1,0 +1,1 @@
+//! Architectures: GGUF metadata and tensors to a model description; the demo model.
