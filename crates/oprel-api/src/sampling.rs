@@ -1,0 +1,290 @@
+//! How the next token is chosen from the logits.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Most entries of a [`Sampling::logit_bias`].
+const MOST_BIASES: usize = 65_536;
+
+/// How the next token is chosen from the logits. The default is that of the field's daemons:
+/// temperature 0.8, `top_k` 40, `top_p` 0.9, no penalty, a seed that the engine draws.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// Divides the logits; 0 always takes the likeliest token.
+    pub temperature: f32,
+    /// Keeps the `top_k` likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps the likeliest tokens whose probabilities reach `top_p`; 1 keeps all.
+    pub top_p: f32,
+    /// Drops tokens less likely than `min_p` times the likeliest; 0 drops none.
+    pub min_p: f32,
+    /// Keeps the tokens nearest to the expected surprise whose probabilities reach it; 1 keeps all.
+    pub typical_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens; 1 changes nothing.
+    pub repeat_penalty: f32,
+    /// How many tokens back count as recent: 0 none, -1 the whole context.
+    pub repeat_last_n: i32,
+    /// Subtracted from the logit of a recent token.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a recent token, once for each time it occurred.
+    pub frequency_penalty: f32,
+    /// Where the random numbers start; `None` lets the engine draw one.
+    pub seed: Option<u64>,
+    /// Steers towards a constant surprise instead of cutting by `top_k` and its kin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirostat: Option<Mirostat>,
+    /// Penalizes continuing a sequence that already occurred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry: Option<Dry>,
+    /// Sometimes excludes the likeliest choices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xtc: Option<Xtc>,
+    /// Added to the logits of single tokens before anything else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logit_bias: Vec<LogitBias>,
+}
+
+/// Mirostat (arXiv 2007.14966): surprise held near `tau` with learning rate `eta`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mirostat {
+    /// 1 or 2.
+    pub version: u8,
+    /// Wanted surprise in bits.
+    pub tau: f32,
+    /// Learning rate.
+    pub eta: f32,
+}
+
+/// "Don't repeat yourself": a penalty that grows with the length of the repeated sequence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dry {
+    /// Factor of the penalty; 0 is off.
+    pub multiplier: f32,
+    /// Base of its growth.
+    pub base: f32,
+    /// Longest repetition that costs nothing.
+    pub allowed_length: u32,
+    /// How many tokens back are searched: 0 none, -1 the whole context.
+    pub last_n: i32,
+    /// Texts that break a sequence.
+    pub breakers: Vec<String>,
+}
+
+/// "Exclude top choices": drops all but the least likely token above `threshold`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Xtc {
+    /// How often it applies, 0 to 1.
+    pub probability: f32,
+    /// Probability above which a token counts as a top choice.
+    pub threshold: f32,
+}
+
+/// A number added to one token's logit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogitBias {
+    /// The token.
+    pub token: u32,
+    /// Added to its logit; minus infinity forbids it.
+    pub bias: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repeat_penalty: 1.0,
+            repeat_last_n: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: None,
+            mirostat: None,
+            dry: None,
+            xtc: None,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// The likeliest token at every step, without penalties: needs no seed.
+    pub fn greedy() -> Sampling {
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, ..Sampling::default() }
+    }
+
+    /// Whether the choice is without chance.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 && self.mirostat.is_none()
+    }
+
+    /// Whether recent tokens change the logits.
+    pub fn penalizes(&self) -> bool {
+        self.repeat_last_n != 0
+            && (self.repeat_penalty != 1.0
+                || self.presence_penalty != 0.0
+                || self.frequency_penalty != 0.0)
+    }
+
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] or [`Error::TooMany`] with the name of the first field that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        at_least("temperature", self.temperature, 0.0, "a number of 0 or more")?;
+        fraction("top_p", self.top_p)?;
+        fraction("min_p", self.min_p)?;
+        fraction("typical_p", self.typical_p)?;
+        above_zero("repeat_penalty", self.repeat_penalty)?;
+        if self.repeat_last_n < -1 {
+            return Err(out_of_range(
+                "repeat_last_n",
+                "-1 (the whole context), 0 (off) or a count of tokens",
+                self.repeat_last_n,
+            ));
+        }
+        finite("presence_penalty", self.presence_penalty)?;
+        finite("frequency_penalty", self.frequency_penalty)?;
+        self.mirostat.as_ref().map_or(Ok(()), Mirostat::validate)?;
+        self.dry.as_ref().map_or(Ok(()), Dry::validate)?;
+        self.xtc.as_ref().map_or(Ok(()), Xtc::validate)?;
+        self.validate_bias()
+    }
+
+    fn validate_bias(&self) -> Result<()> {
+        let given = self.logit_bias.len();
+        if given > MOST_BIASES {
+            return Err(Error::TooMany { field: "logit_bias", given, most: MOST_BIASES });
+        }
+        match self.logit_bias.iter().find(|b| b.bias.is_nan() || b.bias == f32::INFINITY) {
+            Some(bad) => Err(out_of_range("logit_bias", "a number or minus infinity", bad.bias)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Mirostat {
+    fn validate(&self) -> Result<()> {
+        if !matches!(self.version, 1 | 2) {
+            return Err(out_of_range("mirostat", "0 (off), 1 or 2", self.version));
+        }
+        above_zero("mirostat_tau", self.tau)?;
+        above_zero("mirostat_eta", self.eta)
+    }
+}
+
+impl Dry {
+    fn validate(&self) -> Result<()> {
+        at_least("dry_multiplier", self.multiplier, 0.0, "a number of 0 or more")?;
+        at_least("dry_base", self.base, 1.0, "a number of 1 or more")?;
+        if self.last_n < -1 {
+            return Err(out_of_range("dry_penalty_last_n", "-1, 0 or a count", self.last_n));
+        }
+        Ok(())
+    }
+}
+
+impl Xtc {
+    fn validate(&self) -> Result<()> {
+        fraction("xtc_probability", self.probability)?;
+        fraction("xtc_threshold", self.threshold)
+    }
+}
+
+fn out_of_range(
+    field: &'static str,
+    expected: &'static str,
+    value: impl std::fmt::Display,
+) -> Error {
+    Error::OutOfRange { field, expected, value: value.to_string() }
+}
+
+fn finite(field: &'static str, value: f32) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(out_of_range(field, "a finite number", value)) }
+}
+
+fn at_least(field: &'static str, value: f32, least: f32, expected: &'static str) -> Result<()> {
+    if value.is_finite() && value >= least {
+        Ok(())
+    } else {
+        Err(out_of_range(field, expected, value))
+    }
+}
+
+fn above_zero(field: &'static str, value: f32) -> Result<()> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(out_of_range(field, "a number above 0", value))
+    }
+}
+
+fn fraction(field: &'static str, value: f32) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(out_of_range(field, "between 0 and 1", value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field_of(sampling: Sampling) -> &'static str {
+        sampling.validate().expect_err("accepted").field()
+    }
+
+    #[test]
+    fn the_default_and_greedy_are_valid() {
+        assert_eq!(Sampling::default().validate(), Ok(()));
+        assert_eq!(Sampling::greedy().validate(), Ok(()));
+        assert!(Sampling::greedy().is_greedy() && !Sampling::default().is_greedy());
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused_by_its_name() {
+        let d = Sampling::default;
+        assert_eq!(field_of(Sampling { temperature: -0.1, ..d() }), "temperature");
+        assert_eq!(field_of(Sampling { top_p: 1.01, ..d() }), "top_p");
+        assert_eq!(field_of(Sampling { min_p: -0.01, ..d() }), "min_p");
+        assert_eq!(field_of(Sampling { typical_p: 2.0, ..d() }), "typical_p");
+        assert_eq!(field_of(Sampling { repeat_penalty: 0.0, ..d() }), "repeat_penalty");
+        assert_eq!(field_of(Sampling { repeat_last_n: -2, ..d() }), "repeat_last_n");
+    }
+
+    #[test]
+    fn nan_and_infinity_are_refused_in_every_float() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let d = Sampling::default;
+            assert_eq!(field_of(Sampling { temperature: bad, ..d() }), "temperature");
+            assert_eq!(field_of(Sampling { top_p: bad, ..d() }), "top_p");
+            assert_eq!(field_of(Sampling { presence_penalty: bad, ..d() }), "presence_penalty");
+            assert_eq!(field_of(Sampling { frequency_penalty: bad, ..d() }), "frequency_penalty");
+            let mirostat = Some(Mirostat { version: 2, tau: bad, eta: 0.1 });
+            assert_eq!(field_of(Sampling { mirostat, ..d() }), "mirostat_tau");
+        }
+    }
+
+    #[test]
+    fn a_bias_may_forbid_a_token_but_not_be_nan() {
+        let with = |bias| Sampling {
+            logit_bias: vec![LogitBias { token: 1, bias }],
+            ..Sampling::default()
+        };
+        assert_eq!(with(f32::NEG_INFINITY).validate(), Ok(()));
+        assert_eq!(field_of(with(f32::NAN)), "logit_bias");
+        assert_eq!(field_of(with(f32::INFINITY)), "logit_bias");
+    }
+
+    #[test]
+    fn missing_fields_of_json_take_the_default() {
+        let sampling: Sampling = serde_json::from_str(r#"{"temperature": 0, "seed": 7}"#).unwrap();
+        assert_eq!(sampling.seed, Some(7));
+        assert_eq!(sampling.top_k, 40);
+        assert!(sampling.is_greedy());
+    }
+}
