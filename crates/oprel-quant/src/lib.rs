@@ -2,7 +2,28 @@
 //!
 //! Plain and slow on purpose: this crate is the definition that kernels are tested against.
 //! No I/O, no unsafe.
+//!
+//! Every type stored in blocks is the same thing once unpacked: small integer codes, and for each
+//! run of 16 weights one scale and perhaps one minimum ([`Unpacked`]). A type's own file says
+//! where its bits lie; [`dequantize`] is one multiplication, and one addition where there are
+//! minima, in ggml's order, so that results equal ggml's bit for bit.
 
+mod bytes;
+mod codebook;
+mod dequantize;
+mod error;
+mod fp4;
+mod grid;
+mod k_quants;
+mod nonlinear;
+mod quantize;
+mod simple;
+mod ternary;
 mod types;
+mod unpack;
 
+pub use dequantize::dequantize;
+pub use error::Error;
+pub use quantize::quantize;
 pub use types::QuantType;
+pub use unpack::{RUN, Unpacked, has_mins, unpack};
