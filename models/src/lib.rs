@@ -1,1 +1,61 @@
 //! Architectures: GGUF metadata and tensors to a model description; the demo model.
+//!
+//! One short file an architecture family. A family reads hyper-parameters, names tensors and turns the
+//! switches of [`Decoder`](oprel_nn::Decoder); it computes nothing and knows no device.
+
+mod error;
+mod families;
+mod hyper;
+mod parts;
+mod source;
+
+pub use error::{Error, Result};
+pub use hyper::Hyper;
+
+use oprel_gguf::Gguf;
+use oprel_nn::{Decoder, Pooling, Weights};
+
+/// A described model, ready for an executor.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// What runs.
+    pub decoder: Decoder,
+    /// On which weights.
+    pub weights: Weights,
+    /// Tokens see only what is before them; encoders see all.
+    pub causal: bool,
+    /// How an embedder makes one vector of a text; `None` for models that generate.
+    pub pooling: Option<Pooling>,
+}
+
+/// Describes the model in a file.
+///
+/// # Errors
+/// If the architecture is not described here (the error names it and lists what is), or its metadata
+/// or tensors are missing or wrong.
+pub fn describe(file: &Gguf) -> Result<Model> {
+    let architecture = file
+        .metadata()
+        .str("general.architecture")?
+        .ok_or_else(|| Error::MissingKey { key: "general.architecture".into() })?;
+    let family = families::find(architecture)
+        .ok_or_else(|| Error::Architecture { name: architecture.into(), supported: supported() })?;
+    let mut source = source::Source::new(file, architecture);
+    let described = (family.describe)(&mut source)?;
+    Ok(Model {
+        architecture: architecture.into(),
+        decoder: described.decoder,
+        weights: source.into_weights(),
+        causal: described.causal,
+        pooling: described.pooling,
+    })
+}
+
+/// Names of the described architectures, sorted.
+pub fn supported() -> Vec<&'static str> {
+    let mut names: Vec<_> = families::ALL.iter().map(|f| f.architecture).collect();
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,199 @@
+//! Parts that families share: projections, attention, feed-forward, experts, heads.
+
+use oprel_nn::describe::{
+    Activation, Attn, Ffn, Gating, Head, HeadKind, Input, Linear, Mask, Moe, Norm, NormKind, Reach,
+    RopeId, Router, RouterInput, SharedExpert, SlotId, StateSpec, VDim,
+};
+
+use crate::source::Source;
+use crate::{Hyper, Result};
+
+/// The projections of attention, from split or fused tensors of layer `i`.
+pub(crate) struct Qkv {
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+}
+
+/// `attn_q`, `attn_k`, `attn_v`, or parts of `attn_qkv`; row counts as given.
+pub(crate) fn qkv(
+    s: &mut Source<'_>,
+    i: u32,
+    width: u32,
+    (q_rows, k_rows, v_rows): (u32, u32, u32),
+) -> Result<Qkv> {
+    let name = |part: &str| format!("blk.{i}.attn_{part}");
+    let all = q_rows + k_rows + v_rows;
+    if let Some(fused) = s.maybe_linear(&name("qkv"), width, all)? {
+        return Ok(Qkv {
+            q: s.part(&fused, 0..q_rows),
+            k: s.part(&fused, q_rows..q_rows + k_rows),
+            v: s.part(&fused, q_rows + k_rows..all),
+        });
+    }
+    Ok(Qkv {
+        q: s.linear(&name("q"), width, q_rows)?,
+        k: s.linear(&name("k"), width, k_rows)?,
+        v: s.linear(&name("v"), width, v_rows)?,
+    })
+}
+
+/// A slot for keys and values of layer `i`.
+pub(crate) fn kv_slot(s: &mut Source<'_>, h: &Hyper, i: u32, mask: Mask) -> SlotId {
+    let reach = match mask {
+        Mask::Window(n) | Mask::Chunk(n) => Reach::Window(n),
+        Mask::Full | Mask::Symmetric(_) => Reach::Full,
+    };
+    let heads = h.n_kv_heads[i as usize];
+    s.slot(StateSpec::Kv { heads, k: h.k_dim, v: VDim::Own(h.v_dim), reach })
+}
+
+/// Plain grouped-query attention of layer `i` with a slot of its own; families change what differs.
+pub(crate) fn attention(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    rope: Option<RopeId>,
+    mask: Mask,
+) -> Result<Attn> {
+    let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
+    let Qkv { q, k, v } = qkv(s, i, h.width, (heads * h.k_dim, kv * h.k_dim, kv * h.v_dim))?;
+    Ok(Attn {
+        n_heads: heads,
+        n_kv_heads: kv,
+        k_dim: h.k_dim,
+        v_dim: h.v_dim,
+        q,
+        k: Some(k),
+        v: Some(v),
+        o: s.linear(&format!("blk.{i}.attn_output"), heads * h.v_dim, h.width)?,
+        q_norm: None,
+        k_norm: None,
+        v_norm: None,
+        norm_after_rope: false,
+        rope,
+        scale: h.attention_scale(s)?,
+        soft_cap: None,
+        mask,
+        sinks: None,
+        alibi: None,
+        clamp: None,
+        temperature: None,
+        gate: None,
+        o_norm: None,
+        slot: Some(kv_slot(s, h, i, mask)),
+    })
+}
+
+/// A norm over each head of `dim` elements, with one weight for all heads.
+pub(crate) fn head_norm(
+    s: &mut Source<'_>,
+    name: &str,
+    heads: u32,
+    dim: u32,
+    eps: f32,
+) -> Result<Option<Norm>> {
+    let norm = s.maybe_norm(name, dim, NormKind::Rms, eps)?;
+    Ok(norm.map(|n| Norm { groups: heads, ..n }))
+}
+
+/// Dense feed-forward of tensors `PREFIX_up`, `PREFIX_down` and, if there is one, `PREFIX_gate`; without
+/// it, an `up` of twice the rows holds gate and up.
+pub(crate) fn ffn(
+    s: &mut Source<'_>,
+    prefix: &str,
+    suffix: &str,
+    (width, ff): (u32, u32),
+    act: Activation,
+) -> Result<Ffn> {
+    let name = |part: &str| format!("{prefix}_{part}{suffix}");
+    let down = s.linear(&name("down"), ff, width)?;
+    let doubled = s
+        .shape(&format!("{}.weight", name("up")))
+        .is_some_and(|d| d.get(1) == Some(&u64::from(2 * ff)));
+    let (gate, up) = if doubled {
+        let both = s.linear(&name("up"), width, 2 * ff)?;
+        (Some(s.part(&both, 0..ff)), s.part(&both, ff..2 * ff))
+    } else {
+        (s.maybe_linear(&name("gate"), width, ff)?, s.linear(&name("up"), width, ff)?)
+    };
+    Ok(Ffn { gate, up, down, act, norm: None })
+}
+
+/// Routed experts of layer `i` with `ff` elements each; families change gating and scales.
+pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activation) -> Result<Moe> {
+    let name = |part: &str| format!("blk.{i}.ffn_{part}");
+    let n = h.n_experts;
+    let missing =
+        |part: &str| oprel_nn::Error::MissingTensor { name: format!("{}.weight", name(part)) };
+    let (gate, up) = match s.experts(&name("gate_up_exps"), (h.width, 2 * ff, n))? {
+        Some(both) => (Some(s.part(&both, 0..ff)), s.part(&both, ff..2 * ff)),
+        None => {
+            let gate = s.experts(&name("gate_exps"), (h.width, ff, n))?;
+            let up = s.experts(&name("up_exps"), (h.width, ff, n))?;
+            (gate, up.ok_or_else(|| missing("up_exps"))?)
+        }
+    };
+    let down = s.experts(&name("down_exps"), (ff, h.width, n))?;
+    Ok(Moe {
+        router: router(s, h, i)?,
+        gate,
+        up,
+        down: down.ok_or_else(|| missing("down_exps"))?,
+        act,
+        weigh_input: false,
+        latent: None,
+        shared: None,
+    })
+}
+
+fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+    Ok(Router {
+        w: s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?,
+        input: RouterInput::Same,
+        gating: Gating::Softmax,
+        n_used: h.n_experts_used,
+        choice_bias: s.maybe_tensor(&format!("blk.{i}.exp_probs_b.bias"), &[h.n_experts])?,
+        groups: None,
+        normalize: true,
+        scale: s.nonzero_f32("expert_weights_scale")?.unwrap_or(1.0),
+        by_token: None,
+    })
+}
+
+/// The shared expert of layer `i`, if the file has one, with its gate if it has one.
+pub(crate) fn shared_expert(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    ff: u32,
+    act: Activation,
+) -> Result<Option<SharedExpert>> {
+    if ff == 0 || !s.has(&format!("blk.{i}.ffn_up_shexp.weight")) {
+        return Ok(None);
+    }
+    let ffn = ffn(s, &format!("blk.{i}.ffn"), "_shexp", (h.width, ff), act)?;
+    let gate = s.maybe_linear(&format!("blk.{i}.ffn_gate_inp_shexp"), h.width, 1)?;
+    Ok(Some(SharedExpert { ffn, gate }))
+}
+
+/// Token embeddings, scaled.
+pub(crate) fn token_input(s: &mut Source<'_>, h: &Hyper, scale: f32) -> Result<Input> {
+    Ok(Input::Token { table: s.tensor("token_embd.weight", &[h.width, h.n_vocab])?, scale })
+}
+
+/// The language-model head: `output`, or the token table where the file ties them.
+pub(crate) fn head(s: &mut Source<'_>, h: &Hyper, norm: NormKind) -> Result<Head> {
+    let norm = s.norm("output_norm", h.width, norm, h.eps)?;
+    let out = match s.maybe_linear("output", h.width, h.n_vocab)? {
+        Some(out) => out,
+        None => s.linear("token_embd", h.width, h.n_vocab)?,
+    };
+    Ok(Head {
+        kind: HeadKind::LanguageModel,
+        norm: Some(norm),
+        out: Some(out),
+        scale: 1.0,
+        soft_cap: None,
+    })
+}
