@@ -1,8 +1,8 @@
 //! The description of a model, and the two executors that run it.
 //!
 //! `models/` writes a [`Decoder`]: switches, sizes and weight names, no arithmetic. An executor
-//! ([`Exec`]) runs it on ragged batches ([`Batch`]): [`CandleExec`](candle::CandleExec) by composing candle
-//! operations (the reference, on any device), [`CpuExec`](cpu::CpuExec) through a few coarse operations over
+//! ([`Exec`]) runs it on ragged batches ([`Batch`]): `CandleExec` by composing candle
+//! operations (the reference, on any device), `CpuExec` through a few coarse operations over
 //! an arena laid out once. This crate knows no architecture by name.
 
 pub mod batch;

@@ -1,0 +1,69 @@
+//! Every described architecture against llama.cpp's logits, through both executors.
+
+use oprel_models::{describe, Model};
+use oprel_nn::{Exec, KvType};
+use oprel_tests::run::{error, median_row_error, Sequence};
+use oprel_tests::zoo::{hard_bar, Reference, Set, Skeleton};
+
+/// Highest error over all rows in the plain set.
+const PLAIN_BAR: f64 = 1e-5;
+
+const MODELS: &[&str] = &["llama-dense", "llama-moe"];
+
+fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
+    vec![]
+}
+
+fn model(set: Set, name: &str, seed: u64) -> Option<Model> {
+    let file = Skeleton::load(set, name)?.gguf(seed);
+    Some(describe(&file).unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+/// Error of a model's logits, fed in pieces: over all rows, or the median row of the hard set.
+fn error_of(set: Set, reference: &Reference, name: &str, logits: &[f32]) -> f64 {
+    let want = &reference.logits[name];
+    let n_vocab = logits.len() / reference.tokens.len();
+    let got = &logits[reference.first_row * n_vocab..];
+    match set {
+        Set::Plain => error(want, got),
+        Set::Hard => median_row_error(want, got, n_vocab),
+    }
+}
+
+fn check(set: Set) {
+    let reference = Reference::load(set);
+    let n = reference.tokens.len();
+    let ways: [(&str, Vec<usize>); 4] = [
+        ("one batch", vec![]),
+        ("token by token", vec![1; n]),
+        ("split at 7", vec![7]),
+        ("split at 33, 1, 9", vec![33, 1, 9]),
+    ];
+    let mut failed = Vec::new();
+    for name in MODELS {
+        let Some(model) = model(set, name, 1) else { continue };
+        let bar = if set == Set::Plain { PLAIN_BAR } else { hard_bar(name) };
+        for (exec_name, exec) in executors() {
+            let mut sequence = Sequence::new(exec, &model, 256, KvType::F16);
+            for (way, pieces) in &ways {
+                let logits = sequence.logits(&reference.tokens, pieces);
+                let error = error_of(set, &reference, name, &logits);
+                println!("{name:20} {exec_name:7} {way:18} {error:.1e} (bar {bar:.1e})");
+                if error.is_nan() || error > bar {
+                    failed.push(format!("{name} {exec_name} {way}: {error:.2e} > {bar:.1e}"));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn plain_models_match_llama_cpp() {
+    check(Set::Plain);
+}
+
+#[test]
+fn hard_models_match_llama_cpp() {
+    check(Set::Hard);
+}

@@ -1,0 +1,132 @@
+//! Running an executor on one sequence, without an engine: pages and rows handed out in order.
+
+use oprel_models::Model;
+use oprel_nn::batch::SeqId;
+use oprel_nn::state::{groups, PageId, RowId};
+use oprel_nn::{
+    Batch, Dev, Exec, KvType, Limits, PageTable, Placement, Pos, RowSet, See, Span, StateView,
+    StepOut, Transfer, Want, What, PAGE_LEN,
+};
+
+/// Limits for one sequence of `context` tokens, all fed and all wanted at once.
+pub fn limits(context: u32, kv: KvType) -> Limits {
+    let pages = context.div_ceil(PAGE_LEN as u32);
+    Limits {
+        tokens: context,
+        spans: 1,
+        logit_rows: context,
+        context,
+        pages,
+        recurrent_rows: 1,
+        kv,
+    }
+}
+
+/// One sequence on a prepared executor.
+pub struct Sequence {
+    exec: Box<dyn Exec>,
+    n_groups: usize,
+    pages: Vec<PageId>,
+    at: u32,
+    see_all: bool,
+}
+
+impl Sequence {
+    /// Prepares the executor, everything on its first device.
+    ///
+    /// # Panics
+    /// If preparing fails.
+    pub fn new(exec: Box<dyn Exec>, model: &Model, context: u32, kv: KvType) -> Sequence {
+        let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
+        Sequence::placed(exec, model, context, kv, &placement)
+    }
+
+    /// Prepares the executor with a placement.
+    ///
+    /// # Panics
+    /// If preparing fails.
+    pub fn placed(
+        mut exec: Box<dyn Exec>,
+        model: &Model,
+        context: u32,
+        kv: KvType,
+        placement: &Placement,
+    ) -> Sequence {
+        let limits = limits(context, kv);
+        let prepared = exec.prepare(&model.decoder, &model.weights, placement, &limits);
+        prepared.unwrap_or_else(|e| panic!("{}: {e}", model.architecture));
+        Sequence {
+            exec,
+            n_groups: groups(&model.decoder.slots).len(),
+            pages: (0..limits.pages).map(PageId).collect(),
+            at: 0,
+            see_all: !model.causal,
+        }
+    }
+
+    /// Forgets all tokens.
+    pub fn restart(&mut self) {
+        self.at = 0;
+    }
+
+    /// Feeds tokens and gives back what is asked of all their rows, row-major.
+    ///
+    /// # Panics
+    /// If the step fails.
+    pub fn feed(&mut self, tokens: &[u32], what: What) -> Vec<f32> {
+        let see = if self.see_all { See::All } else { See::Causal };
+        let n = tokens.len() as u32;
+        let spans = [Span { see, ..Span::causal(SeqId(0), n, self.at) }];
+        let pos: Vec<i32> = (self.at..self.at + n).map(|p| p as i32).collect();
+        let want = [Want { of: RowSet::All, what }];
+        let batch =
+            Batch { spans: &spans, tokens, pos: Pos::Text(&pos), embeds: &[], want: &want };
+        let tables = vec![PageTable(&self.pages); self.n_groups];
+        let row = Some(RowId(0));
+        let transfer =
+            [Transfer { from: row.filter(|_| self.at > 0), to: row, keep: &[] }];
+        let state = StateView { pages: &tables, recurrent: &transfer };
+        let mut out = StepOut::default();
+        self.exec.step(&batch, &state, &mut out, None).expect("the step runs");
+        self.at += n;
+        out.got.swap_remove(0).values
+    }
+
+    /// Logits of all tokens, (n, n_vocab), fed in pieces of these lengths; the rest in one.
+    pub fn logits(&mut self, tokens: &[u32], pieces: &[usize]) -> Vec<f32> {
+        self.restart();
+        let mut rest = tokens;
+        let mut out = Vec::new();
+        for &piece in pieces {
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            if !now.is_empty() {
+                out.extend(self.feed(now, What::Logits));
+            }
+            rest = later;
+        }
+        if !rest.is_empty() {
+            out.extend(self.feed(rest, What::Logits));
+        }
+        out
+    }
+}
+
+/// Sum of squared differences over sum of squares of the reference: the error of the zoo.
+pub fn error(reference: &[f32], got: &[f32]) -> f64 {
+    assert_eq!(reference.len(), got.len(), "as many logits as the reference");
+    let square = |x: f64| x * x;
+    let (mut off, mut all) = (0.0, 0.0);
+    for (&a, &b) in reference.iter().zip(got) {
+        off += square(f64::from(a) - f64::from(b));
+        all += square(f64::from(a));
+    }
+    off / all
+}
+
+/// Median of the errors of rows of `n` elements.
+pub fn median_row_error(reference: &[f32], got: &[f32], n: usize) -> f64 {
+    let mut errors: Vec<f64> =
+        reference.chunks(n).zip(got.chunks(n)).map(|(a, b)| error(a, b)).collect();
+    errors.sort_by(f64::total_cmp);
+    errors[errors.len() / 2]
+}
