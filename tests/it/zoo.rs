@@ -1,9 +1,9 @@
 //! Every described architecture against llama.cpp's logits, through both executors.
 
-use oprel_models::{describe, Model};
+use oprel_models::{Model, describe};
 use oprel_nn::{Exec, KvType};
-use oprel_tests::run::{error, median_row_error, Sequence};
-use oprel_tests::zoo::{hard_bar, Reference, Set, Skeleton};
+use oprel_tests::run::{Sequence, error, median_row_error};
+use oprel_tests::zoo::{Reference, Set, Skeleton, hard_bar};
 
 /// Highest error over all rows in the plain set.
 const PLAIN_BAR: f64 = 1e-5;

@@ -2,24 +2,16 @@
 
 use oprel_models::Model;
 use oprel_nn::batch::SeqId;
-use oprel_nn::state::{groups, PageId, RowId};
+use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
-    Batch, Dev, Exec, KvType, Limits, PageTable, Placement, Pos, RowSet, See, Span, StateView,
-    StepOut, Transfer, Want, What, PAGE_LEN,
+    Batch, Dev, Exec, KvType, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, See, Span,
+    StateView, StepOut, Transfer, Want, What,
 };
 
 /// Limits for one sequence of `context` tokens, all fed and all wanted at once.
 pub fn limits(context: u32, kv: KvType) -> Limits {
     let pages = context.div_ceil(PAGE_LEN as u32);
-    Limits {
-        tokens: context,
-        spans: 1,
-        logit_rows: context,
-        context,
-        pages,
-        recurrent_rows: 1,
-        kv,
-    }
+    Limits { tokens: context, spans: 1, logit_rows: context, context, pages, recurrent_rows: 1, kv }
 }
 
 /// One sequence on a prepared executor.
@@ -79,12 +71,10 @@ impl Sequence {
         let spans = [Span { see, ..Span::causal(SeqId(0), n, self.at) }];
         let pos: Vec<i32> = (self.at..self.at + n).map(|p| p as i32).collect();
         let want = [Want { of: RowSet::All, what }];
-        let batch =
-            Batch { spans: &spans, tokens, pos: Pos::Text(&pos), embeds: &[], want: &want };
+        let batch = Batch { spans: &spans, tokens, pos: Pos::Text(&pos), embeds: &[], want: &want };
         let tables = vec![PageTable(&self.pages); self.n_groups];
         let row = Some(RowId(0));
-        let transfer =
-            [Transfer { from: row.filter(|_| self.at > 0), to: row, keep: &[] }];
+        let transfer = [Transfer { from: row.filter(|_| self.at > 0), to: row, keep: &[] }];
         let state = StateView { pages: &tables, recurrent: &transfer };
         let mut out = StepOut::default();
         self.exec.step(&batch, &state, &mut out, None).expect("the step runs");
