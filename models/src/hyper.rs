@@ -8,7 +8,7 @@ use crate::source::Source;
 /// Sizes of a transformer, as its metadata gives them.
 #[derive(Clone, Debug)]
 pub struct Hyper {
-    /// Layers.
+    /// Layers, without those that only draft further tokens (`nextn_predict_layers`).
     pub n_layers: u32,
     /// Elements of the residual stream.
     pub width: u32,
@@ -40,6 +40,11 @@ impl Hyper {
     /// Reads and checks them.
     pub(crate) fn read(s: &Source<'_>) -> Result<Hyper> {
         let n_layers = s.n_layers()?;
+        let n_draft = s.u32_or_zero("nextn_predict_layers")?;
+        if n_draft >= n_layers {
+            return Err(s.wrong("nextn_predict_layers", n_draft, "must be less than block_count"));
+        }
+        let n_layers = n_layers - n_draft;
         let width = positive(s, "embedding_length", 1 << 20)?;
         let per_layer = |key: &str| s.per_layer_u32(key, n_layers);
         let n_heads =
@@ -70,6 +75,10 @@ impl Hyper {
         {
             return Err(s.wrong("expert_used_count", n_experts_used, "must fit expert_count"));
         }
+        let ff = per_layer("feed_forward_length")?.unwrap_or_else(|| vec![0; n_layers as usize]);
+        if let Some(&most) = ff.iter().max().filter(|&&most| most > 1 << 24) {
+            return Err(s.wrong("feed_forward_length", most, "must be of a sane size"));
+        }
         Ok(Hyper {
             n_layers,
             width,
@@ -80,7 +89,7 @@ impl Hyper {
             k_dim,
             v_dim,
             rope_dims,
-            ff: per_layer("feed_forward_length")?.unwrap_or_else(|| vec![0; n_layers as usize]),
+            ff,
             eps: eps(s)?,
             n_experts,
             n_experts_used,

@@ -7,6 +7,7 @@ mod error;
 mod families;
 mod hyper;
 mod parts;
+mod recurrent;
 mod source;
 
 pub use error::{Error, Result};

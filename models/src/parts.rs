@@ -1,8 +1,8 @@
 //! Parts that families share: projections, attention, feed-forward, experts, heads.
 
 use oprel_nn::describe::{
-    Activation, Attn, Ffn, Gating, Head, HeadKind, Input, Linear, Mask, Moe, Norm, NormKind, Reach,
-    RopeId, Router, RouterInput, SharedExpert, SlotId, StateSpec, VDim,
+    Activation, Attn, ExpertGroups, Ffn, Gating, Head, HeadKind, Input, Linear, Mask, Moe, Norm,
+    NormKind, Reach, RopeId, Router, RouterInput, SharedExpert, SlotId, StateSpec, VDim,
 };
 
 use crate::source::Source;
@@ -57,7 +57,20 @@ pub(crate) fn attention(
     mask: Mask,
 ) -> Result<Attn> {
     let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
-    let Qkv { q, k, v } = qkv(s, i, h.width, (heads * h.k_dim, kv * h.k_dim, kv * h.v_dim))?;
+    let qkv = qkv(s, i, h.width, (heads * h.k_dim, kv * h.k_dim, kv * h.v_dim))?;
+    attention_of(s, h, i, qkv, rope, mask)
+}
+
+/// [`attention`] over projections that the family has made.
+pub(crate) fn attention_of(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    Qkv { q, k, v }: Qkv,
+    rope: Option<RopeId>,
+    mask: Mask,
+) -> Result<Attn> {
+    let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
     Ok(Attn {
         n_heads: heads,
         n_kv_heads: kv,
@@ -154,11 +167,43 @@ fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
         gating: Gating::Softmax,
         n_used: h.n_experts_used,
         choice_bias: s.maybe_tensor(&format!("blk.{i}.exp_probs_b.bias"), &[h.n_experts])?,
-        groups: None,
+        groups: expert_groups(s, h.n_experts)?,
         normalize: true,
         scale: s.nonzero_f32("expert_weights_scale")?.unwrap_or(1.0),
         by_token: None,
     })
+}
+
+/// Groups of experts, where the file has more than one.
+pub(crate) fn expert_groups(s: &Source<'_>, n_experts: u32) -> Result<Option<ExpertGroups>> {
+    let n = s.u32_or_zero("expert_group_count")?;
+    if n <= 1 {
+        return Ok(None);
+    }
+    let used = s.u32_or_zero("expert_group_used_count")?;
+    if n > n_experts / 2 || !n_experts.is_multiple_of(n) {
+        return Err(s.wrong(
+            "expert_group_count",
+            n,
+            "must divide the experts into groups of two or more",
+        ));
+    }
+    if used == 0 || used > n {
+        return Err(s.wrong("expert_group_used_count", used, "must be at most expert_group_count"));
+    }
+    Ok(Some(ExpertGroups { n, used }))
+}
+
+/// How the file says that router scores become probabilities; `None` where it says nothing.
+pub(crate) fn gating(s: &Source<'_>) -> Result<Option<Gating>> {
+    match s.u32_or_zero("expert_gating_func")? {
+        0 => Ok(None),
+        1 => Ok(Some(Gating::Softmax)),
+        2 => Ok(Some(Gating::Sigmoid)),
+        3 => Ok(Some(Gating::SoftmaxChosen)),
+        4 => Ok(Some(Gating::SqrtSoftplus)),
+        other => Err(s.wrong("expert_gating_func", other, "is not known")),
+    }
 }
 
 /// The shared expert of layer `i`, if the file has one, with its gate if it has one.

@@ -8,7 +8,15 @@ use oprel_tests::zoo::{Reference, Set, Skeleton, hard_bar};
 /// Highest error over all rows in the plain set.
 const PLAIN_BAR: f64 = 1e-5;
 
-const MODELS: &[&str] = &["llama-dense", "llama-moe"];
+const MODELS: &[&str] = &[
+    "deepseek2-moe",
+    "falcon-h1-dense",
+    "lfm2-dense",
+    "llama-dense",
+    "llama-moe",
+    "nemotron_h-dense",
+    "qwen35-dense",
+];
 
 fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
     vec![]

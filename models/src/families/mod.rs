@@ -1,6 +1,12 @@
 //! The families and the architectures they describe.
 
+mod deepseek2;
+mod falcon_h1;
+mod lfm2;
 mod llama;
+mod mamba;
+mod nemotron_h;
+mod qwen35;
 
 use oprel_nn::describe::{Block, Head, Input, Step};
 use oprel_nn::{Decoder, Pooling};
@@ -22,7 +28,18 @@ pub(crate) struct Described {
 }
 
 /// Every described architecture.
-pub(crate) const ALL: &[Family] = &[Family { architecture: "llama", describe: llama::describe }];
+pub(crate) const ALL: &[Family] = &[
+    Family { architecture: "deepseek2", describe: deepseek2::describe },
+    Family { architecture: "falcon-h1", describe: falcon_h1::describe },
+    Family { architecture: "lfm2", describe: lfm2::describe },
+    Family { architecture: "lfm2moe", describe: lfm2::describe },
+    Family { architecture: "llama", describe: llama::describe },
+    Family { architecture: "mamba", describe: mamba::describe },
+    Family { architecture: "mamba2", describe: mamba::describe_2 },
+    Family { architecture: "nemotron_h", describe: nemotron_h::describe },
+    Family { architecture: "nemotron_h_moe", describe: nemotron_h::describe },
+    Family { architecture: "qwen35", describe: qwen35::describe },
+];
 
 /// The family of an architecture.
 pub(crate) fn find(architecture: &str) -> Option<&'static Family> {
