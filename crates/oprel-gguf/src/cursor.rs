@@ -3,18 +3,19 @@
 //! Every read is checked against what is left; none allocates. Says where it was and what it read when
 //! the bytes run out.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::value::Kind;
 
 /// What is being read, for messages.
-#[derive(Clone, Copy)]
-pub(crate) enum Place<'a> {
+pub(crate) enum Place {
     Header,
     Entry(u64),
-    Metadata(&'a str),
+    Metadata(Arc<str>),
     TensorAt(u64),
-    Tensor(&'a str),
+    Tensor(Arc<str>),
 }
 
 pub(crate) struct Cursor<'a> {
@@ -24,7 +25,7 @@ pub(crate) struct Cursor<'a> {
     pub(crate) big_endian: bool,
     /// Lengths and dimensions are 64 bits wide (since version 2), not 32.
     pub(crate) wide: bool,
-    pub(crate) place: Place<'a>,
+    pub(crate) place: Place,
 }
 
 impl<'a> Cursor<'a> {
@@ -48,7 +49,7 @@ impl<'a> Cursor<'a> {
 
     /// "`what` of metadata `key`".
     pub(crate) fn reading(&self, what: &str) -> String {
-        match self.place {
+        match &self.place {
             Place::Header => what.to_owned(),
             Place::Entry(i) => format!("{what} of metadata entry {i}"),
             Place::Metadata(key) => format!("{what} of metadata `{}`", key.escape_debug()),
@@ -91,21 +92,15 @@ impl<'a> Cursor<'a> {
         self.take(n.saturating_mul(kind.width()), "array")
     }
 
-    /// Another cursor at the same place.
-    pub(crate) fn fork(&self) -> Cursor<'a> {
-        Cursor { ..*self }
-    }
-
-    /// Another cursor at an earlier place.
-    pub(crate) fn back_to(&self, offset: u64) -> Cursor<'a> {
-        Cursor { at: (offset as usize).min(self.at), ..*self }
+    /// All bytes that are left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     /// The next `N` bytes, the lowest of a number first.
     pub(crate) fn number<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
         self.expect(N as u64, 1, what)?;
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let mut number = *rest.first_chunk::<N>().unwrap_or(&[0; N]);
+        let mut number = *self.rest().first_chunk::<N>().unwrap_or(&[0; N]);
         self.at = self.at.saturating_add(N);
         if self.big_endian {
             number.reverse();
@@ -134,16 +129,14 @@ impl<'a> Cursor<'a> {
         self.take(n, what)
     }
 
-    pub(crate) fn str(&mut self, limit: u64, what: &str) -> Result<&'a str> {
-        let bytes = self.str_bytes(limit, what)?;
-        std::str::from_utf8(bytes).map_err(|e| {
-            let start = self.at.saturating_sub(bytes.len());
-            self.not_utf8(start.saturating_add(e.valid_up_to()) as u64, what)
+    /// A string. It is copied before it is looked at: the file may be changed by others meanwhile.
+    pub(crate) fn string(&mut self, limit: u64, what: &str) -> Result<String> {
+        let bytes = self.str_bytes(limit, what)?.to_vec();
+        let start = self.offset().saturating_sub(bytes.len() as u64);
+        String::from_utf8(bytes).map_err(|e| {
+            let offset = start.saturating_add(e.utf8_error().valid_up_to() as u64);
+            Error::NotUtf8 { offset, reading: self.reading(what) }
         })
-    }
-
-    pub(crate) fn not_utf8(&self, offset: u64, what: &str) -> Error {
-        Error::NotUtf8 { offset, reading: self.reading(what) }
     }
 
     /// Fails once everything before the tensor data takes more than it may.

@@ -1,6 +1,5 @@
 //! An open model: one file or all parts of a split one.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +11,7 @@ use crate::endian;
 use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::metadata::Metadata;
-use crate::parse::{Parsed, parse};
+use crate::parse::{Names, Parsed, parse};
 use crate::split;
 use crate::tensor::TensorInfo;
 
@@ -26,7 +25,7 @@ struct Inner {
     version: u32,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
-    by_name: HashMap<Box<str>, usize>,
+    names: Names,
     parts: Vec<Part>,
     /// For each tensor that cannot be read where it is: the copy that can, once it was asked for.
     copies: Vec<OnceLock<Bytes>>,
@@ -92,11 +91,12 @@ impl Gguf {
     }
 
     fn assemble(parsed: Parsed, parts: Vec<Part>) -> Gguf {
-        let Parsed { version, metadata, tensors, .. } = parsed;
-        let by_name =
-            tensors.iter().enumerate().map(|(i, t)| (t.name.as_str().into(), i)).collect();
-        let copies = tensors.iter().map(|_| OnceLock::new()).collect();
-        Gguf { inner: Arc::new(Inner { version, metadata, tensors, by_name, parts, copies }) }
+        let Parsed { version, metadata, tensors, names, .. } = parsed;
+        let mut inner = Inner { version, metadata, tensors, names, parts, copies: Vec::new() };
+        if inner.tensors.iter().any(|tensor| inner.needs_copy(tensor)) {
+            inner.copies.resize_with(inner.tensors.len(), OnceLock::new);
+        }
+        Gguf { inner: Arc::new(inner) }
     }
 
     /// The version of the format, 1 to 3.
@@ -116,7 +116,7 @@ impl Gguf {
 
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.inner.tensors.get(*self.inner.by_name.get(name)?)
+        self.inner.tensors.get(*self.inner.names.get(name)?)
     }
 
     /// The data of a tensor, little-endian whatever the file is, beginning at a multiple of 8 bytes.
@@ -130,13 +130,12 @@ impl Gguf {
     /// If `tensor` is of another model.
     pub fn bytes(&self, tensor: &TensorInfo) -> Bytes {
         let raw = self.bytes_in_file(tensor);
-        let swap = self.part(tensor).big_endian && endian::differs(tensor.ty);
-        if !swap && (raw.as_ptr().addr().is_multiple_of(DATA_ALIGN) || raw.is_empty()) {
+        if !self.inner.needs_copy(tensor) {
             return raw;
         }
         let copy = || {
             Bytes::aligned_copy(&raw, DATA_ALIGN, |bytes| {
-                if swap {
+                if self.inner.part(tensor).big_endian {
                     endian::swap(tensor.ty, bytes);
                 }
             })
@@ -153,14 +152,7 @@ impl Gguf {
     pub fn bytes_in_file(&self, tensor: &TensorInfo) -> Bytes {
         assert_eq!(self.inner.tensors.get(tensor.index), Some(tensor), "a tensor of another model");
         let range = tensor.start..tensor.start.saturating_add(tensor.n_bytes);
-        Bytes::all(self.part(tensor).source.clone()).slice(range)
-    }
-
-    fn part(&self, tensor: &TensorInfo) -> &Part {
-        match self.inner.parts.get(tensor.part) {
-            Some(part) => part,
-            None => unreachable!("every tensor is in a part"),
-        }
+        Bytes::all(self.inner.part(tensor).source.clone()).slice(range)
     }
 
     /// Numbers in the file (the first part) have their highest byte first. [`bytes`](Gguf::bytes) hides it.
@@ -209,6 +201,24 @@ impl fmt::Debug for Gguf {
     }
 }
 
+impl Inner {
+    fn part(&self, tensor: &TensorInfo) -> &Part {
+        match self.parts.get(tensor.part) {
+            Some(part) => part,
+            None => unreachable!("every tensor is in a part"),
+        }
+    }
+
+    /// The data cannot be read where it is.
+    fn needs_copy(&self, tensor: &TensorInfo) -> bool {
+        let part = self.part(tensor);
+        let address = part.source.as_slice().as_ptr().addr().wrapping_add(tensor.start);
+        tensor.n_bytes > 0
+            && (!address.is_multiple_of(DATA_ALIGN)
+                || (part.big_endian && endian::differs(tensor.ty)))
+    }
+}
+
 impl Part {
     fn new(path: Option<PathBuf>, source: Source, parsed: &Parsed) -> Part {
         Part { path, source, big_endian: parsed.big_endian, alignment: parsed.alignment }
@@ -220,8 +230,12 @@ pub(crate) fn open_part(path: &Path) -> Result<(Part, Parsed)> {
     let io_error = |doing| move |source| Error::Io { doing, path: path.to_owned(), source };
     let file = open_file(path).map_err(io_error("open"))?;
     let map = Map::new(file).map_err(io_error("map"))?;
+    let parsed = parse(&map);
+    if map.is_damaged() {
+        return Err(Error::Damaged { path: path.to_owned() });
+    }
+    let parsed = parsed.map_err(|e| in_file(path, e))?;
     let source = Source::Map(Arc::new(map));
-    let parsed = parse(source.as_slice()).map_err(|e| in_file(path, e))?;
     let part = Part::new(Some(path.to_owned()), source, &parsed);
     Ok((part, parsed))
 }

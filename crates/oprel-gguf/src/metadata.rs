@@ -78,11 +78,10 @@ impl Metadata {
     }
 
     /// Adds an entry, or gives its value back if the key is taken.
-    pub(crate) fn insert(&mut self, key: &str, value: Value) -> Option<Value> {
-        if self.contains(key) {
+    pub(crate) fn insert(&mut self, key: Arc<str>, value: Value) -> Option<Value> {
+        if self.contains(&key) {
             return Some(value);
         }
-        let key: Arc<str> = key.into();
         self.index.insert(key.clone(), self.entries.len());
         self.entries.push((key, value));
         None

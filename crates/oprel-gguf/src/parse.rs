@@ -3,7 +3,8 @@
 //! One pass, in the order of the file. Checks all that the format demands of one file; what the parts of a
 //! split model demand of each other is in `split.rs`. Touches no tensor data.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use oprel_quant::QuantType;
 
@@ -17,6 +18,9 @@ use crate::value::{Array, Kind, StrArray, Value};
 pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
 
+/// Tensors by name: their place in the list.
+pub(crate) type Names = HashMap<Arc<str>, usize>;
+
 /// What one file says.
 #[derive(Debug)]
 pub(crate) struct Parsed {
@@ -26,6 +30,7 @@ pub(crate) struct Parsed {
     pub(crate) metadata: Metadata,
     /// In the order of the file; `part` is 0.
     pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) names: Names,
 }
 
 /// Reads and checks everything before the tensor data, and that all tensor data is there.
@@ -42,10 +47,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed> {
     c.expect(n_tensors, tensor_bytes, "tensor infos")?;
 
     let (metadata, alignment) = read_metadata(&mut c, n_entries)?;
-    let mut infos = read_tensor_infos(&mut c, n_tensors)?;
+    let (mut infos, names) = read_tensor_infos(&mut c, n_tensors)?;
     place_data(&c, &mut infos, alignment, bytes.len() as u64)?;
     let tensors = infos.into_iter().map(|info| info.tensor).collect();
-    Ok(Parsed { version, big_endian: c.big_endian, alignment, metadata, tensors })
+    Ok(Parsed { version, big_endian: c.big_endian, alignment, metadata, tensors, names })
 }
 
 /// Magic and version; sets byte order and widths of what follows.
@@ -85,28 +90,32 @@ fn read_metadata(c: &mut Cursor<'_>, n_entries: u64) -> Result<(Metadata, u64)> 
     for i in 0..n_entries {
         c.place = Place::Entry(i);
         let offset = c.offset();
-        let key = c.str(limits::KEY_BYTES, "key")?;
-        if key.is_empty() {
-            return Err(Error::Empty { offset, reading: c.reading("key") });
+        let key = read_name(c, limits::KEY_BYTES, "key")?;
+        if metadata.contains(&key) {
+            let (reading, name) = (c.reading("key"), key.to_string());
+            return Err(Error::Duplicate { offset, reading, name });
         }
-        if metadata.contains(key) {
-            return Err(Error::Duplicate {
-                offset,
-                reading: c.reading("key"),
-                name: key.to_owned(),
-            });
-        }
-        c.place = Place::Metadata(key);
+        c.place = Place::Metadata(key.clone());
         let kind = read_kind(c, "type")?;
         let value_offset = c.offset();
         let value = read_value(c, kind)?;
         c.header_stays_small(0, "end")?;
-        if key == ALIGNMENT_KEY {
+        if &*key == ALIGNMENT_KEY {
             alignment = alignment_from(&value, value_offset)?;
         }
         metadata.insert(key, value);
     }
     Ok((metadata, alignment))
+}
+
+/// A key or tensor name: not empty.
+fn read_name(c: &mut Cursor<'_>, limit: u64, what: &str) -> Result<Arc<str>> {
+    let offset = c.offset();
+    let name = c.string(limit, what)?;
+    if name.is_empty() {
+        return Err(Error::Empty { offset, reading: c.reading(what) });
+    }
+    Ok(name.into())
 }
 
 /// A power of two as llama.cpp wants it, or a multiple of 8 as the specification does.
@@ -150,7 +159,7 @@ fn read_value(c: &mut Cursor<'_>, kind: Kind) -> Result<Value> {
             let [byte] = c.number(WHAT)?;
             Value::Bool(bool_from(c, offset, byte)?)
         }
-        Kind::Str => Value::Str(c.str(limits::STRING_BYTES, WHAT)?.to_owned()),
+        Kind::Str => Value::Str(c.string(limits::STRING_BYTES, WHAT)?),
         Kind::Array => Value::Array(read_array(c, 1)?),
     })
 }
@@ -216,37 +225,71 @@ fn bools(c: &mut Cursor<'_>, n: u64) -> Result<Vec<bool>> {
 /// `n` strings: once along the lengths to know the size of all, then the text is copied and checked whole.
 fn strings(c: &mut Cursor<'_>, n: u64) -> Result<StrArray> {
     c.expect(n, c.length_bytes(), "array of strings")?;
-    let start = c.offset();
-    let mut first = c.fork();
-    let mut text_bytes = 0u64;
-    for _ in 0..n {
-        let s = first.str_bytes(limits::STRING_BYTES, "string in array")?;
-        text_bytes = text_bytes.saturating_add(s.len() as u64);
-    }
-    c.header_stays_small(text_bytes, "strings of the array")?; // hence their ends fit 32 bits
-
-    let mut text = Vec::with_capacity(text_bytes as usize);
-    let mut ends = Vec::with_capacity(n as usize);
-    for _ in 0..n {
-        text.extend_from_slice(c.str_bytes(limits::STRING_BYTES, "string in array")?);
-        ends.push(text.len() as u32);
-    }
-    match String::from_utf8(text) {
+    let ends = match (c.wide, c.big_endian) {
+        (true, false) => string_ends(c.rest(), n, u64::from_le_bytes),
+        (true, true) => string_ends(c.rest(), n, u64::from_be_bytes),
+        (false, false) => string_ends(c.rest(), n, |b| u32::from_le_bytes(b).into()),
+        (false, true) => string_ends(c.rest(), n, |b| u32::from_be_bytes(b).into()),
+    };
+    let Some(ends) = ends else { return Err(first_bad_string(c, n)) };
+    let text_bytes = u64::from(ends.last().copied().unwrap_or(0));
+    let all_bytes = n.saturating_mul(c.length_bytes()).saturating_add(text_bytes);
+    c.header_stays_small(all_bytes, "array of strings")?;
+    let text = String::from_utf8(without_lengths(c.rest(), &ends, c.length_bytes() as usize));
+    match text {
         Ok(text) if ends.iter().all(|end| text.is_char_boundary(*end as usize)) => {
+            c.take(all_bytes, "array of strings")?;
             Ok(StrArray::from_parts(text, ends))
         }
-        _ => Err(first_bad_string(c.back_to(start), n)),
+        _ => Err(first_bad_string(c, n)),
     }
 }
 
-/// The error of the first of `n` strings that is not UTF-8.
-fn first_bad_string(mut c: Cursor<'_>, n: u64) -> Error {
+/// Where each of `n` strings at the start of `bytes` would end if there were no lengths between them; `None`
+/// if one of them cannot be.
+fn string_ends<const N: usize>(
+    bytes: &[u8],
+    n: u64,
+    length: fn([u8; N]) -> u64,
+) -> Option<Vec<u32>> {
+    let mut ends = Vec::with_capacity(n as usize);
+    let (mut rest, mut end) = (bytes, 0u32);
     for _ in 0..n {
-        if let Err(e) = c.str(limits::STRING_BYTES, "string in array") {
+        let (len, after) = rest.split_first_chunk::<N>()?;
+        let len = u32::try_from(length(*len))
+            .ok()
+            .filter(|len| u64::from(*len) <= limits::STRING_BYTES)?;
+        rest = after.get(len as usize..)?;
+        end = end.checked_add(len)?;
+        ends.push(end);
+    }
+    Some(ends)
+}
+
+/// The strings at the start of `bytes` without the lengths before each, which take `width` bytes.
+fn without_lengths(bytes: &[u8], ends: &[u32], width: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(ends.last().copied().unwrap_or(0) as usize);
+    let mut rest = bytes;
+    for end in ends {
+        let len = (*end as usize).saturating_sub(text.len());
+        let (string, after) =
+            rest.get(width..).and_then(|r| r.split_at_checked(len)).unwrap_or_default();
+        text.extend_from_slice(string);
+        rest = after;
+    }
+    text
+}
+
+/// The error of the first of `n` strings that is too long, cut, or not UTF-8.
+fn first_bad_string(c: &mut Cursor<'_>, n: u64) -> Error {
+    for _ in 0..n {
+        if let Err(e) = c.string(limits::STRING_BYTES, "string in array") {
             return e;
         }
     }
-    c.not_utf8(c.offset(), "string in array")
+    // Each by itself is fine, so together they are more than ends can tell.
+    let (offset, reading) = (c.offset(), c.reading("strings of the array"));
+    Error::Limit { offset, reading, found: u64::MAX, limit: limits::HEADER_BYTES }
 }
 
 /// `n` arrays. Grows with what is read, not with what is announced: levels multiply.
@@ -262,28 +305,22 @@ struct Info {
     said_at: u64,
 }
 
-fn read_tensor_infos(c: &mut Cursor<'_>, n_tensors: u64) -> Result<Vec<Info>> {
+fn read_tensor_infos(c: &mut Cursor<'_>, n_tensors: u64) -> Result<(Vec<Info>, Names)> {
     let mut infos = Vec::with_capacity(n_tensors as usize);
-    let mut names = HashSet::with_capacity(n_tensors as usize);
+    let mut names = Names::with_capacity(n_tensors as usize);
     for i in 0..n_tensors {
         c.place = Place::TensorAt(i);
         let offset = c.offset();
-        let name = c.str(limits::TENSOR_NAME_BYTES, "name")?;
-        if name.is_empty() {
-            return Err(Error::Empty { offset, reading: c.reading("name") });
+        let name = read_name(c, limits::TENSOR_NAME_BYTES, "name")?;
+        if names.insert(name.clone(), infos.len()).is_some() {
+            let (reading, name) = (c.reading("name"), name.to_string());
+            return Err(Error::Duplicate { offset, reading, name });
         }
-        if !names.insert(name) {
-            return Err(Error::Duplicate {
-                offset,
-                reading: c.reading("name"),
-                name: name.to_owned(),
-            });
-        }
-        c.place = Place::Tensor(name);
-        infos.push(read_tensor_info(c, name, i)?);
+        c.place = Place::Tensor(name.clone());
+        infos.push(read_tensor_info(c, &name, i)?);
         c.header_stays_small(0, "end")?;
     }
-    Ok(infos)
+    Ok((infos, names))
 }
 
 /// Shape, type and data offset of one tensor.

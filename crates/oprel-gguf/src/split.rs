@@ -4,7 +4,6 @@
 //! metadata; the first has the rest of the metadata too. The names of the other parts follow from the name
 //! of the given one, `PREFIX-00001-of-00003.gguf`: no path is ever taken from a file.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, SplitProblem};
@@ -64,7 +63,6 @@ pub(crate) fn open_all(
     let mut given = Some(given);
     let mut parts = Vec::new();
     let mut joined: Option<Parsed> = None;
-    let mut names = HashSet::new();
     for no in 0..at.count {
         let path = part_path(path, &prefix, Position { no, ..at });
         let opened = if no == at.no { given.take() } else { None };
@@ -75,32 +73,35 @@ pub(crate) fn open_all(
         agree(&path, &parsed.metadata, NO, no)?;
         agree(&path, &parsed.metadata, COUNT, at.count)?;
         for tensor in &mut parsed.tensors {
-            if !names.insert(tensor.name.clone()) {
-                let problem = SplitProblem::Duplicate { tensor: tensor.name.clone() };
-                return Err(Error::Split { path, problem });
-            }
             tensor.part = parts.len();
-        }
-        if names.len() as u64 > limits::TENSORS {
-            return Err(Error::Split {
-                path,
-                problem: SplitProblem::Tensors { limit: limits::TENSORS },
-            });
         }
         parts.push(part);
         match &mut joined {
             None => joined = Some(parsed),
-            Some(joined) => joined.tensors.append(&mut parsed.tensors),
+            Some(joined) => append(joined, parsed, &path)?,
         }
     }
-    let Some(mut joined) = joined else { return Err(at.alone()) };
-    for (i, tensor) in joined.tensors.iter_mut().enumerate() {
-        tensor.index = i;
-    }
+    let Some(joined) = joined else { return Err(at.alone()) };
     if joined.metadata.contains(TENSORS) {
         agree(path, &joined.metadata, TENSORS, joined.tensors.len() as u64)?;
     }
     Ok((joined, parts))
+}
+
+/// Adds the tensors of the part at `path` to those of the parts before it.
+fn append(joined: &mut Parsed, part: Parsed, path: &Path) -> Result<()> {
+    let refuse = |problem| Err(Error::Split { path: path.to_owned(), problem });
+    if joined.tensors.len().saturating_add(part.tensors.len()) as u64 > limits::TENSORS {
+        return refuse(SplitProblem::Tensors { limit: limits::TENSORS });
+    }
+    for mut tensor in part.tensors {
+        tensor.index = joined.tensors.len();
+        if joined.names.insert(tensor.name.as_str().into(), tensor.index).is_some() {
+            return refuse(SplitProblem::Duplicate { tensor: tensor.name });
+        }
+        joined.tensors.push(tensor);
+    }
+    Ok(())
 }
 
 /// What the names of all parts begin with.

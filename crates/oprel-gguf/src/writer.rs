@@ -114,7 +114,7 @@ impl<'a> Writer<'a> {
         if self.metadata.len() as u64 >= limits::METADATA_ENTRIES {
             return unwritable(key, "too many metadata entries");
         }
-        match self.metadata.insert(key, value) {
+        match self.metadata.insert(key.into(), value) {
             None => Ok(()),
             Some(_) => unwritable(key, "the key is there already"),
         }
