@@ -1,8 +1,8 @@
 //! What the reader refuses before it allocates or reads. Each is far above any real model.
 //!
 //! Beside these, every count and length must fit into the bytes that the file still has, so a small file
-//! can never ask for much memory: the parsed metadata takes at most about seven times the bytes it was
-//! read from (entries and arrays of arrays; strings and plain arrays take no more than in the file).
+//! can never ask for much memory: what is parsed takes at most ten times the bytes it was read from (entries
+//! without a value to speak of; vocabularies and other plain arrays take less than in the file).
 
 /// Metadata entries of one file.
 pub const METADATA_ENTRIES: u64 = 65_536;

@@ -283,3 +283,95 @@ mod sigbus {
     #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
     use libc::__errno as errno_location;
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    //! What happens to a SIGBUS that is not ours. Each test runs itself again as a child that dies of it.
+
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, ExitStatus};
+
+    use super::*;
+
+    const CHILD: &str = "OPREL_GGUF_TEST_CHILD";
+
+    /// Runs the test of this name again as a child; `None` in the child.
+    fn in_a_child(test: &str) -> Option<ExitStatus> {
+        if std::env::var_os(CHILD).is_some() {
+            // SAFETY: a plain system call; no core files, please.
+            unsafe {
+                libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 })
+            };
+            return None;
+        }
+        let exe = std::env::current_exe().unwrap();
+        let mut child = Command::new(exe);
+        child.args(["--exact", &format!("map::tests::{test}"), "--nocapture"]).env(CHILD, "1");
+        Some(child.output().unwrap().status)
+    }
+
+    fn one_page() -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1; 4096]).unwrap();
+        file
+    }
+
+    /// Reads a map that is not ours and whose file is gone.
+    fn read_a_foreign_map() -> u8 {
+        let file = one_page();
+        // SAFETY: what this test is about.
+        let foreign = unsafe { Mmap::map(&file).unwrap() };
+        file.set_len(0).unwrap();
+        std::hint::black_box(&foreign)[7]
+    }
+
+    #[test]
+    fn a_fault_in_another_map_ends_the_process() {
+        let Some(status) = in_a_child("a_fault_in_another_map_ends_the_process") else {
+            let _ours = Map::new(one_page()).unwrap();
+            println!("{}", read_a_foreign_map());
+            return;
+        };
+        assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+    }
+
+    #[test]
+    fn a_signal_that_was_sent_ends_the_process() {
+        let Some(status) = in_a_child("a_signal_that_was_sent_ends_the_process") else {
+            let _ours = Map::new(one_page()).unwrap();
+            // The handler of the standard library, which was there before, ignores the first one.
+            for _ in 0..2 {
+                // SAFETY: a plain system call.
+                unsafe { libc::kill(libc::getpid(), libc::SIGBUS) };
+            }
+            return;
+        };
+        assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+    }
+
+    #[test]
+    fn the_handler_that_was_there_before_is_called() {
+        extern "C" fn before(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(42) };
+        }
+        let Some(status) = in_a_child("the_handler_that_was_there_before_is_called") else {
+            // SAFETY: `before` has the signature that SA_SIGINFO asks for.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = before as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO;
+                libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+            }
+            let ours = one_page();
+            let map = Map::new(ours.try_clone().unwrap()).unwrap();
+            ours.set_len(0).unwrap();
+            assert_eq!(map[7], 0, "ours are still mended");
+            assert!(map.is_damaged());
+            println!("{}", read_a_foreign_map());
+            return;
+        };
+        assert_eq!(status.code(), Some(42), "{status}");
+    }
+}
