@@ -1,1 +1,34 @@
 //! CPU kernels for every quant type and instruction set, the thread pool, attention.
+//!
+//! Slices in, slices out: no tensors, no allocation in a step, no I/O. What runs is chosen once
+//! ([`Isa`]) by what the CPU has. Results do not depend on the instruction set, on how many
+//! tokens are computed together, nor on how work is split over threads: each kind of sum has one
+//! order, written down where its scalar form is ([`table`], [`attention`](mod@attention)).
+
+pub mod act;
+//ACT
+//ATT
+mod disjoint;
+mod error;
+pub mod isa;
+mod lanes;
+pub mod matmul;
+//NORM
+pub mod pool;
+//PROBE
+//REC
+//ROPE
+//SOFT
+pub mod table;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+
+pub use act::{ActFormat, Acts, F32Acts, Q8Acts};
+pub use disjoint::Parts;
+pub use error::Error;
+pub use isa::{Isa, Tier};
+pub use matmul::{MatMul, MatRef, embed_rows, matmul, matmul_all};
+pub use pool::{Pool, Worker};
+pub use table::Kernels;

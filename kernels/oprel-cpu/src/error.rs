@@ -1,0 +1,52 @@
+//! What can be wrong before a kernel runs; kernels themselves do not fail.
+
+use oprel_quant::QuantType;
+
+/// Why a kernel, a matrix or a pool could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No instruction set is called so.
+    #[error("there is no instruction set called {name:?}; known are {known}")]
+    UnknownIsa {
+        /// What was asked for.
+        name: String,
+        /// The names that mean something, separated by commas.
+        known: String,
+    },
+    /// The instruction set exists, but this CPU lacks it.
+    #[error("this CPU does not have {name}")]
+    IsaMissing {
+        /// The instruction set asked for.
+        name: &'static str,
+    },
+    /// Weights of this type cannot be multiplied.
+    #[error("weights stored as {ty} cannot be multiplied")]
+    Type {
+        /// The type.
+        ty: QuantType,
+    },
+    /// A matrix's bytes do not fit its shape.
+    #[error("{rows} x {cols} weights of {ty} do not take {bytes} bytes")]
+    Matrix {
+        /// How the weights are stored.
+        ty: QuantType,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// The bytes given.
+        bytes: usize,
+    },
+    /// A token id beyond the rows of the embedding matrix.
+    #[error("token {id} is beyond the {rows} rows of the embedding")]
+    Token {
+        /// The token id.
+        id: u32,
+        /// Rows of the embedding matrix.
+        rows: usize,
+    },
+    /// The system refused to start a thread.
+    #[error("cannot start a thread of the pool")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,113 @@
+//! Which instructions kernels may use: detected once, or forced by name.
+//!
+//! An [`Isa`] is a proof: no value exists for instructions that this CPU lacks, so a kernel that
+//! is handed one may use them. This file reads no environment; the caller passes the name.
+
+use crate::Error;
+use std::fmt;
+
+/// A tier of kernels, from the plainest up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Tier {
+    /// Portable code.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Tier {
+    /// Tiers of this architecture, the plainest first.
+    pub const ALL: &'static [Tier] = &[
+        Tier::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2,
+    ];
+
+    /// The name by which a user forces the tier.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => "avx2",
+        }
+    }
+
+    fn is_supported(self) -> bool {
+        match self {
+            Tier::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+        }
+    }
+}
+
+/// A tier that this CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Isa(Tier);
+
+impl Isa {
+    /// Portable code, which every CPU has.
+    pub const SCALAR: Isa = Isa(Tier::Scalar);
+
+    /// The best tier this CPU has.
+    pub fn detect() -> Isa {
+        Isa::supported().last().unwrap_or(Isa::SCALAR)
+    }
+
+    /// Every tier this CPU has, the plainest first.
+    pub fn supported() -> impl Iterator<Item = Isa> {
+        Tier::ALL.iter().filter(|tier| tier.is_supported()).map(|tier| Isa(*tier))
+    }
+
+    /// The tier called `name` (`scalar`, `avx2`), in any case.
+    ///
+    /// # Errors
+    /// [`Error::UnknownIsa`] if no tier of this architecture is called so, [`Error::IsaMissing`]
+    /// if this CPU lacks it.
+    pub fn parse(name: &str) -> Result<Isa, Error> {
+        let tier = Tier::ALL.iter().find(|tier| tier.name().eq_ignore_ascii_case(name));
+        let Some(tier) = tier else {
+            let known: Vec<_> = Tier::ALL.iter().map(|tier| tier.name()).collect();
+            return Err(Error::UnknownIsa { name: name.to_owned(), known: known.join(", ") });
+        };
+        if !tier.is_supported() {
+            return Err(Error::IsaMissing { name: tier.name() });
+        }
+        Ok(Isa(*tier))
+    }
+
+    /// The tier.
+    pub fn tier(self) -> Tier {
+        self.0
+    }
+
+    /// The tier's name.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_supported_tiers_or_say_why_not() {
+        assert_eq!(Isa::parse("SCALAR").unwrap(), Isa::SCALAR);
+        assert_eq!(Isa::parse(Isa::detect().name()).unwrap(), Isa::detect());
+        let error = Isa::parse("mmx").unwrap_err().to_string();
+        assert!(error.contains("mmx") && error.contains("scalar"), "{error}");
+    }
+}

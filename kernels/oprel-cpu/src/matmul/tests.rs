@@ -1,0 +1,244 @@
+use super::*;
+use crate::Isa;
+use crate::act::{q8_words, quantize_acts};
+use oprel_quant::{dequantize, quantize};
+
+/// Types with kernels.
+fn types() -> impl Iterator<Item = QuantType> {
+    QuantType::all().filter(|ty| is_multiplied(*ty))
+}
+
+/// Bytes from a seed.
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Numbers between -1 and 1 from a seed.
+pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    let bytes = noise(seed, 2 * n);
+    let of = |b: &[u8; 2]| f32::from(i16::from_le_bytes(*b)) / 32768.0;
+    bytes.as_chunks().0.iter().map(of).collect()
+}
+
+/// Where a block of `ty` has f16 numbers.
+fn f16_offsets(ty: QuantType) -> &'static [usize] {
+    use QuantType::*;
+    match ty {
+        Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
+        Q2_K => &[80, 82],
+        Q3_K => &[108],
+        Q6_K => &[208],
+        TQ1_0 => &[52],
+        TQ2_0 => &[64],
+        MXFP4 | NVFP4 | IQ1_M => &[],
+        _ => &[0],
+    }
+}
+
+/// `rows` x `cols` random weights of `ty` with scales of moderate size.
+pub(crate) fn weights(ty: QuantType, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
+    let bytes = ty.row_bytes(rows * cols).unwrap();
+    if !ty.is_quantized() {
+        let mut stored = vec![0; bytes];
+        quantize(ty, &numbers(seed, rows * cols), &mut stored).unwrap();
+        return stored;
+    }
+    let mut stored = noise(seed, bytes);
+    for block in stored.chunks_exact_mut(ty.block_bytes()) {
+        for at in f16_offsets(ty) {
+            // Exponents 2^-7 to 2^-4, any sign and mantissa.
+            block[at + 1] = block[at + 1] & 0x83 | 0x20 | block[at + 1] >> 2 & 0x0c;
+        }
+        match ty {
+            QuantType::MXFP4 => block[0] = 120 + block[0] % 8,
+            QuantType::NVFP4 => block[..4].iter_mut().for_each(|s| *s = 0x20 + (*s & 0x0f)),
+            QuantType::IQ1_M => block[55] = block[55] & 0x0f | 0x20,
+            _ => {}
+        }
+    }
+    stored
+}
+
+/// Activations in the format of `ty`.
+fn acts<'a>(
+    pool: &mut Pool,
+    isa: Isa,
+    ty: QuantType,
+    x: &'a [f32],
+    k: usize,
+    memory: &'a mut Vec<f32>,
+) -> Acts<'a> {
+    match ActFormat::of(ty) {
+        ActFormat::F32 => Acts::F32(F32Acts::new(x, k)),
+        ActFormat::Q8 => {
+            memory.resize(q8_words(x.len() / k, k), 0.0);
+            Acts::Q8(quantize_acts(pool, isa, x, k, memory))
+        }
+    }
+}
+
+fn product(n_threads: usize, isa: Isa, w: MatRef<'_>, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let mut pool = Pool::new(n_threads).unwrap();
+    let mut memory = Vec::new();
+    let acts = acts(&mut pool, isa, w.ty(), x, w.cols(), &mut memory);
+    let mut out = vec![f32::NAN; acts.n() * w.rows()];
+    matmul(&mut pool, Kernels::new(isa), w, acts, bias, &mut out);
+    out
+}
+
+/// `x` as the kernels of `ty` see it: rounded to int8 or not.
+fn seen(ty: QuantType, x: &[f32], k: usize) -> Vec<f32> {
+    if ActFormat::of(ty) == ActFormat::F32 {
+        return x.to_vec();
+    }
+    let mut pool = Pool::new(1).unwrap();
+    let mut memory = vec![0.0; q8_words(x.len() / k, k)];
+    let acts = quantize_acts(&mut pool, Isa::SCALAR, x, k, &mut memory);
+    let rows = (0..acts.n()).map(|t| acts.row(t));
+    rows.flat_map(|row| {
+        (0..k).map(move |i| f32::from(row.codes[i]) * row.scales[i / 32]).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+#[test]
+fn every_type_and_tier_is_near_an_f64_reference() {
+    let (rows, n) = (5, 6);
+    for ty in types() {
+        for k in [1, 2, 3].map(|blocks| blocks * ty.block_len().max(32)) {
+            let stored = weights(ty, rows, k, k as u64 + 9);
+            let mut w = vec![0.0; rows * k];
+            dequantize(ty, &stored, &mut w).unwrap();
+            let (x, bias) = (numbers(k as u64, n * k), numbers(5, rows));
+            let seen = seen(ty, &x, k);
+            for isa in Isa::supported() {
+                let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+                let out = product(2, isa, matrix, &x, Some(&bias));
+                for (i, y) in out.iter().enumerate() {
+                    let (t, r) = (i / rows, i % rows);
+                    let terms = w[r * k..][..k].iter().zip(&seen[t * k..][..k]);
+                    let terms = terms.map(|(w, x)| f64::from(*w) * f64::from(*x));
+                    let (sum, size) = terms.fold((0.0, 0.0), |(s, a), p| (s + p, a + p.abs()));
+                    let expected = sum + f64::from(bias[r]);
+                    // Codes are summed exactly; scales, fma and the last additions round.
+                    let tolerance = (size + 1.0) * (k as f64 / 16.0 + 8.0) * 2f64.powi(-24) * 4.0;
+                    let error = (f64::from(*y) - expected).abs();
+                    assert!(error <= tolerance, "{isa} {ty} k {k}: {y} is not {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_threads_and_tiers_do_not_change_a_bit() {
+    let (rows, n) = (37, 12);
+    for ty in types() {
+        let k = 3 * ty.block_len().max(32);
+        let stored = weights(ty, rows, k, 77);
+        let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+        let x = numbers(3, n * k);
+        let one_by_one: Vec<f32> =
+            x.chunks_exact(k).flat_map(|x| product(1, Isa::SCALAR, matrix, x, None)).collect();
+        let expected: Vec<u32> = one_by_one.iter().map(|y| y.to_bits()).collect();
+        for isa in Isa::supported() {
+            for n in 1..=n {
+                let n_threads = 1 + n % 5;
+                let out = product(n_threads, isa, matrix, &x[..n * k], None);
+                let bits: Vec<u32> = out.iter().map(|y| y.to_bits()).collect();
+                assert_eq!(bits, expected[..n * rows], "{isa} {ty} n {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_multiply_alike_in_all_tiers() {
+    for ty in types() {
+        let (rows, k) = (40, 4 * ty.block_len().max(8));
+        for (seed, fill) in [(1, None), (2, Some(0)), (3, Some(0xff)), (4, Some(0x7f))] {
+            let mut stored = noise(seed, ty.row_bytes(rows * k).unwrap());
+            if let Some(fill) = fill {
+                stored.fill(fill);
+            }
+            let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+            let x = numbers(8, 6 * k);
+            let expected = product(1, Isa::SCALAR, matrix, &x, None);
+            for isa in Isa::supported() {
+                for n in [1, 3, 6] {
+                    let out = product(2, isa, matrix, &x[..n * k], None);
+                    for (a, b) in out.iter().zip(&expected) {
+                        let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                        assert!(same, "{isa} {ty} n {n}: {a} is not {b}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn jobs_of_one_region_keep_apart_and_choose_their_tokens() {
+    let (k, n) = (64, 9);
+    let x = numbers(1, n * k);
+    let shapes = [(QuantType::Q8_0, 50), (QuantType::Q4_0, 3), (QuantType::Q8_0, 17)];
+    let stored = shapes.map(|(ty, rows)| weights(ty, rows, k, rows as u64));
+    let isa = Isa::detect();
+    let mut pool = Pool::new(3).unwrap();
+    let mut memory = vec![0.0; q8_words(n, k)];
+    let acts = quantize_acts(&mut pool, isa, &x, k, &mut memory);
+    let tokens: [&[u32]; 3] = [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[7, 2], &[3]];
+    let mut outs: Vec<Vec<f32>> =
+        (0..3).map(|i| vec![0.0; shapes[i].1 * tokens[i].len()]).collect();
+    let mut jobs: Vec<MatMul<'_>> = outs
+        .iter_mut()
+        .enumerate()
+        .map(|(i, out)| {
+            let w = MatRef::new(shapes[i].0, shapes[i].1, k, &stored[i]).unwrap();
+            MatMul::new(w, Acts::Q8(acts.select(tokens[i])), None, out)
+        })
+        .collect();
+    matmul_all(&mut pool, Kernels::new(isa), &mut jobs);
+    drop(jobs);
+    for i in 0..3 {
+        let w = MatRef::new(shapes[i].0, shapes[i].1, k, &stored[i]).unwrap();
+        for (j, token) in tokens[i].iter().enumerate() {
+            let alone = product(1, isa, w, &x[*token as usize * k..][..k], None);
+            assert_eq!(outs[i][j * shapes[i].1..][..shapes[i].1], alone);
+        }
+    }
+}
+
+#[test]
+fn embedding_rows_are_dequantized_by_id() {
+    let (rows, k) = (7, 64);
+    let stored = weights(QuantType::Q5_1, rows, k, 4);
+    let mut all = vec![0.0; rows * k];
+    dequantize(QuantType::Q5_1, &stored, &mut all).unwrap();
+    let w = MatRef::new(QuantType::Q5_1, rows, k, &stored).unwrap();
+    let mut pool = Pool::new(2).unwrap();
+    let mut out = vec![0.0; 3 * k];
+    embed_rows(&mut pool, w, &[6, 0, 6], &mut out).unwrap();
+    assert_eq!(out[..k], all[6 * k..]);
+    assert_eq!(out[k..2 * k], all[..k]);
+    assert_eq!(out[2 * k..], all[6 * k..]);
+    let error = embed_rows(&mut pool, w, &[1, 7, 2], &mut out).unwrap_err();
+    assert_eq!(error.to_string(), "token 7 is beyond the 7 rows of the embedding");
+}
+
+#[test]
+fn matrices_that_do_not_fit_their_bytes_are_refused() {
+    let shape = |ty, rows, cols, n: usize| MatRef::new(ty, rows, cols, &vec![0; n]).err();
+    assert!(matches!(shape(QuantType::Q8_0, 2, 32, 67), Some(Error::Matrix { .. })));
+    assert!(matches!(shape(QuantType::Q8_0, 2, 33, 68), Some(Error::Matrix { .. })));
+    assert!(matches!(shape(QuantType::F32, usize::MAX, 8, 0), Some(Error::Matrix { .. })));
+    assert!(matches!(shape(QuantType::I32, 1, 1, 4), Some(Error::Type { .. })));
+    assert!(shape(QuantType::Q8_0, 2, 32, 68).is_none());
+}
