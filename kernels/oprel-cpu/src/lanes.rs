@@ -80,8 +80,6 @@ pub(crate) trait Number: Copy + Send + Sync + bytemuck::Pod {
     fn widen<O: Ops>(ops: O, x: &[Self; LANES]) -> [f32; LANES];
     /// One number as f32.
     fn to_f32(self) -> f32;
-    /// The nearest number, ties to even.
-    fn from_f32(x: f32) -> Self;
 }
 
 impl Number for f32 {
@@ -92,10 +90,6 @@ impl Number for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> f32 {
-        x
     }
 }
 
@@ -108,10 +102,6 @@ impl Number for f16 {
     fn to_f32(self) -> f32 {
         f16::to_f32(self)
     }
-    #[inline(always)]
-    fn from_f32(x: f32) -> f16 {
-        f16::from_f32(x)
-    }
 }
 
 impl Number for bf16 {
@@ -122,10 +112,6 @@ impl Number for bf16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> bf16 {
-        bf16::from_f32(x)
     }
 }
 

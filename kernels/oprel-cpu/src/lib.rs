@@ -6,19 +6,20 @@
 //! order, written down where its scalar form is ([`table`], [`attention`](mod@attention)).
 
 pub mod act;
-//ACT
+pub mod activation;
 //ATT
 mod disjoint;
 mod error;
 pub mod isa;
 mod lanes;
+mod math;
 pub mod matmul;
-//NORM
+pub mod norm;
 pub mod pool;
-//PROBE
+pub mod probe;
 //REC
-//ROPE
-//SOFT
+pub mod rope;
+pub mod softmax;
 pub mod table;
 
 #[cfg(target_arch = "x86_64")]

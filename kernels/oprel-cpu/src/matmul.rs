@@ -320,4 +320,4 @@ pub fn embed_rows(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -103,12 +103,8 @@ impl Shared {
 
     /// Enters the open region of `state` and works in it; `false` if it has changed meanwhile.
     fn join(&self, state: u64, me: &mut Worker) -> bool {
-        let entered = self.state.0.compare_exchange(
-            state,
-            state + 1,
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
+        let entered =
+            self.state.0.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
         if entered.is_err() {
             return false;
         }
@@ -278,7 +274,9 @@ impl Pool {
         let open = self.epoch * EPOCH;
         // SAFETY: only the lifetime changes; the pointer is followed by threads inside the region
         // alone, and this function returns after the last has left.
-        let task = unsafe { std::mem::transmute::<*const (dyn Fn(usize, &mut Worker) + Sync + '_), Task>(f) };
+        let task = unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize, &mut Worker) + Sync + '_), Task>(f)
+        };
         // SAFETY: the last region is closed and empty (end of this function), so no other thread
         // reads `region` until it is opened below.
         unsafe { *shared.region.get() = (Some(task), n_chunks) };
@@ -288,7 +286,8 @@ impl Pool {
         shared.state.0.fetch_or(CLOSED, Ordering::AcqRel);
         while shared.state.0.load(Ordering::Acquire) & INSIDE != 0 {
             // A thread inside may need this core to finish its chunk.
-            let empty = || Some(()).filter(|()| shared.state.0.load(Ordering::Acquire) & INSIDE == 0);
+            let empty =
+                || Some(()).filter(|()| shared.state.0.load(Ordering::Acquire) & INSIDE == 0);
             spin(&empty);
         }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();

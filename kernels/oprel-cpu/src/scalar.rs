@@ -4,9 +4,7 @@
 use crate::act::{ActRow, F32Acts, GROUP, Q8Acts, SCALED, SUMMED, lane};
 use crate::isa::Isa;
 use crate::lanes::{self, ScalarOps};
-use crate::table::{
-    BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied,
-};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
 use oprel_quant::{QuantType, Unpacked, has_mins, unpack};
 
 pub(crate) static KERNELS: Kernels =
