@@ -6,6 +6,7 @@
 //! an arena laid out once. This crate knows no architecture by name.
 
 pub mod batch;
+pub mod candle;
 pub mod describe;
 mod error;
 pub mod exec;

@@ -1,0 +1,232 @@
+//! One step while it runs: the residual, where it is, and the operations on it.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+
+use super::{Prepared, check, dev_of};
+use crate::batch::{Batch, Span};
+use crate::describe::{Block, Branch, Layer, Op, Read, Reg, RopeId, Step, Write};
+use crate::exec::{Dev, Observer, StepOut};
+use crate::state::{PageTable, StateView, Transfer};
+use crate::{Place, Result};
+
+/// A step in progress.
+pub(super) struct Pass<'a> {
+    pub(super) model: &'a Prepared,
+    pub(super) devices: &'a [Device],
+    pub(super) batch: &'a Batch<'a>,
+    pub(super) view: &'a StateView<'a>,
+    pub(super) watch: Option<&'a mut dyn Observer>,
+    /// Where the parts of the current layer run.
+    pub(super) place: Place,
+    /// The first residual (n, width), and where it is.
+    pub(super) first: Option<(Tensor, Dev)>,
+    /// Cosine and sine of the batch's positions, made when first asked for.
+    pub(super) rotations: HashMap<(RopeId, Dev), (Tensor, Tensor)>,
+    registers: HashMap<Reg, (Tensor, Dev)>,
+    /// The residual before each layer that somebody wants.
+    pub(super) taps: HashMap<u32, Tensor>,
+    moved: u64,
+}
+
+/// The rows of one span in the batch.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// Which span.
+    pub(super) index: usize,
+    /// First row.
+    pub(super) start: usize,
+    /// Rows.
+    pub(super) n: usize,
+    /// The span itself.
+    pub(super) span: Span<'a>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(
+        model: &'a Prepared,
+        devices: &'a [Device],
+        batch: &'a Batch<'a>,
+        view: &'a StateView<'a>,
+        watch: Option<&'a mut dyn Observer>,
+    ) -> Pass<'a> {
+        Pass {
+            model,
+            devices,
+            batch,
+            view,
+            watch,
+            place: Place::default(),
+            first: None,
+            rotations: HashMap::new(),
+            registers: HashMap::new(),
+            taps: HashMap::new(),
+            moved: 0,
+        }
+    }
+
+    /// Values that have crossed between devices.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Runs the steps and gives back what is wanted.
+    pub(super) fn run(&mut self, out: &mut StepOut) -> Result<()> {
+        let wanted = self.wanted()?;
+        let model = self.model;
+        let mut here = model.placement.embed;
+        let mut x = self.embed(here)?;
+        self.first = Some((x.clone(), here));
+        let mut layers = 0;
+        for step in &model.decoder.steps {
+            match step {
+                Step::Layer(layer) => {
+                    if self.is_tapped(layers) {
+                        self.taps.insert(layers, x.clone());
+                    }
+                    self.place = model.placement.layers[layers as usize];
+                    (x, here) = self.layer(layer, x, here)?;
+                    layers += 1;
+                }
+                Step::Save(reg) => {
+                    self.registers.insert(*reg, (x.clone(), here));
+                }
+                Step::Load(reg) => x = self.register(*reg, here)?,
+                Step::Add(reg) => x = (x + self.register(*reg, here)?)?,
+                Step::Norm(norm) => x = self.norm(norm, &x, here)?,
+            }
+        }
+        let x = self.to(&x, here, model.placement.head)?;
+        self.answer(&x, &wanted, out)
+    }
+
+    fn register(&mut self, reg: Reg, here: Dev) -> Result<Tensor> {
+        let Some((x, at)) = self.registers.get(&reg).cloned() else {
+            let why = format!("register {} is read before it is saved", reg.0);
+            return Err(crate::Error::Description(why));
+        };
+        self.to(&x, at, here)
+    }
+
+    fn layer(&mut self, layer: &Layer, mut x: Tensor, mut here: Dev) -> Result<(Tensor, Dev)> {
+        for block in &layer.blocks {
+            let dev = dev_of(&block.branches[0].op, &self.place);
+            x = self.to(&x, here, dev)?;
+            here = dev;
+            x = self.block(block, &x, here)?;
+        }
+        if let Some(scale) = layer.out_scale {
+            x = x.broadcast_mul(&self.vector(scale, here)?)?;
+        }
+        Ok((x, here))
+    }
+
+    fn block(&mut self, block: &Block, residual: &Tensor, here: Dev) -> Result<Tensor> {
+        let read = match &block.read {
+            Read::Plain(Some(norm)) => self.norm(norm, residual, here)?,
+            Read::Plain(None) => residual.clone(),
+            _ => return Err(check::unsupported("this way to read the residual")),
+        };
+        let mut sum: Option<Tensor> = None;
+        for branch in &block.branches {
+            let y = self.branch(branch, &read, residual, here)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + y)?,
+                None => y,
+            });
+        }
+        let Some(mut sum) = sum else { return Ok(residual.clone()) };
+        if let Some(post) = &block.post {
+            sum = self.norm(post, &sum, here)?;
+        }
+        let Write::Add { scale, norm } = &block.write else {
+            return Err(check::unsupported("this way to write the residual"));
+        };
+        if *scale != 1.0 {
+            sum = (sum * f64::from(*scale))?;
+        }
+        let x = (residual + sum)?;
+        match norm {
+            Some(norm) => self.norm(norm, &x, here),
+            None => Ok(x),
+        }
+    }
+
+    fn branch(
+        &mut self,
+        branch: &Branch,
+        read: &Tensor,
+        residual: &Tensor,
+        here: Dev,
+    ) -> Result<Tensor> {
+        let dev = dev_of(&branch.op, &self.place);
+        let mut x = self.to(read, here, dev)?;
+        if let Some(norm) = &branch.norm {
+            x = self.norm(norm, &x, dev)?;
+        }
+        let residual = self.to(residual, here, dev)?;
+        let mut y = self.op(&branch.op, &x, &residual)?;
+        if let Some(post) = &branch.post {
+            y = self.norm(post, &y, dev)?;
+        }
+        if branch.scale != 1.0 {
+            y = (y * f64::from(branch.scale))?;
+        }
+        self.to(&y, dev, here)
+    }
+
+    /// Runs an operation on `x` (n, width), which is on its device, as is `residual`.
+    fn op(&mut self, op: &Op, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match op {
+            Op::Attn(attn) => self.attention(attn, x),
+            Op::Ffn(ffn) => self.feed_forward(ffn, x, self.place.ffn),
+            Op::Moe(moe) => self.moe(moe, x, residual),
+            Op::TokenEmbed(embed) => self.token_embed(embed, x),
+            Op::Mla(_) => Err(check::unsupported("multi-head latent attention")),
+            Op::Mamba(_) => Err(check::unsupported("Mamba")),
+            Op::Mamba2(_) => Err(check::unsupported("Mamba-2")),
+            Op::Delta(_) => Err(check::unsupported("the gated delta rule")),
+            Op::Conv(_) => Err(check::unsupported("short convolutions")),
+            Op::Cross(_) => Err(check::unsupported("cross-attention")),
+            Op::Rwkv(_) => Err(check::unsupported("RWKV time mix")),
+        }
+    }
+
+    /// A value on another device of the list: a real copy, also between two places of the CPU.
+    pub(super) fn to(&mut self, x: &Tensor, from: Dev, to: Dev) -> Result<Tensor> {
+        if from == to {
+            return Ok(x.clone());
+        }
+        self.moved += 1;
+        let device = &self.devices[to.0 as usize];
+        let moved = x.to_device(device)?;
+        // Between equal devices candle only shares the storage.
+        Ok(if x.device().same_device(device) { moved.copy()? } else { moved })
+    }
+
+    /// The device behind a place of the list.
+    pub(super) fn device(&self, dev: Dev) -> &'a Device {
+        &self.devices[dev.0 as usize]
+    }
+
+    /// The rows of every span.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Rows<'a>> + use<'a> {
+        let mut start = 0;
+        self.batch.spans.iter().enumerate().map(move |(index, &span)| {
+            let rows = Rows { index, start, n: span.n as usize, span };
+            start += rows.n;
+            rows
+        })
+    }
+
+    /// The page table of a span in a group.
+    pub(super) fn pages(&self, span: usize, group: usize) -> PageTable<'a> {
+        self.view.pages[span * self.model.state.groups().len() + group]
+    }
+
+    /// Where the recurrent state of a span comes from and goes to.
+    pub(super) fn transfer(&self, span: usize) -> Transfer<'a> {
+        self.view.recurrent.get(span).copied().unwrap_or_default()
+    }
+}
