@@ -1,6 +1,7 @@
 //! Every described architecture against llama.cpp's logits, through both executors.
 
 use oprel_models::{Model, describe};
+use oprel_nn::candle::CandleExec;
 use oprel_nn::{Exec, KvType};
 use oprel_tests::run::{Sequence, error, median_row_error};
 use oprel_tests::zoo::{Reference, Set, Skeleton, hard_bar};
@@ -19,7 +20,7 @@ const MODELS: &[&str] = &[
 ];
 
 fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
-    vec![]
+    vec![("candle", Box::new(CandleExec::cpu()))]
 }
 
 fn model(set: Set, name: &str, seed: u64) -> Option<Model> {

@@ -5,7 +5,7 @@ use candle_core::{D, Device, Tensor};
 use super::ops::bounded;
 use super::pass::{Pass, Rows};
 use super::visible::Sight;
-use crate::describe::{Attn, AttnGate, GateSource, Linear, Norm, Temperature};
+use crate::describe::{Attn, AttnGate, GateSource, Linear, Mask, Norm, Temperature};
 use crate::exec::Dev;
 use crate::{Error, Result};
 
@@ -29,12 +29,20 @@ impl Pass<'_> {
         let q = self.to(&p.q, mixer, keys)?;
         let k = p.k.map(|k| self.to(&k, mixer, keys)).transpose()?;
         let v = p.v.map(|v| self.to(&v, mixer, keys)).transpose()?;
-        let sinks = a.sinks.map(|s| self.vector(s, keys)).transpose()?;
+        let scoring = Scoring {
+            n_heads: a.n_heads as usize,
+            n_kv_heads: a.n_kv_heads as usize,
+            scale: a.scale,
+            soft_cap: a.soft_cap,
+            alibi: a.alibi,
+            mask: a.mask,
+            sinks: a.sinks.map(|s| self.vector(s, keys)).transpose()?,
+        };
         let mut outs = Vec::with_capacity(self.batch.spans.len());
         for rows in self.spans() {
             let (k, v) = self.remember(a, &rows, k.as_ref(), v.as_ref())?;
             let q = q.narrow(0, rows.start, rows.n)?;
-            outs.push(attend(a, &Sight::new(&rows.span), &q, &k, &v, sinks.as_ref())?);
+            outs.push(attend(&scoring, &Sight::new(&rows.span), &q, &k, &v)?);
         }
         let mut y = self.to(&Tensor::cat(&outs, 0)?, keys, mixer)?;
         if let (Some(gate), Some(g)) = (&p.gate, &a.gate) {
@@ -176,52 +184,64 @@ pub(super) fn apply_gate(g: &AttnGate, gate: &Tensor, y: &Tensor, heads: usize) 
     Ok(y.broadcast_mul(&gate.reshape((n, heads, 1))?)?.reshape((n, len))?)
 }
 
+/// How scores become weights; the same for every span.
+pub(super) struct Scoring {
+    /// Query heads.
+    pub(super) n_heads: usize,
+    /// Key and value heads.
+    pub(super) n_kv_heads: usize,
+    /// Factor on scores.
+    pub(super) scale: f32,
+    /// `cap * tanh(score / cap)`.
+    pub(super) soft_cap: Option<f32>,
+    /// Largest exponent of ALiBi.
+    pub(super) alibi: Option<f32>,
+    /// Which positions a token sees.
+    pub(super) mask: Mask,
+    /// (n_heads).
+    pub(super) sinks: Option<Tensor>,
+}
+
 /// Attention of one span: q (n, heads * k_dim) over the last positions of its sequence, k (m, kv_heads *
 /// k_dim) and v (m, kv_heads * v_dim); gives (n, heads * v_dim).
-fn attend(
-    a: &Attn,
+pub(super) fn attend(
+    s: &Scoring,
     sight: &Sight<'_>,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    sinks: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (n, m) = (q.dim(0)?, k.dim(0)?);
-    let (kv, dim, v_dim) = (a.n_kv_heads as usize, a.k_dim as usize, a.v_dim as usize);
-    let heads = a.n_heads as usize;
+    let (heads, kv) = (s.n_heads, s.n_kv_heads);
+    let (k_dim, v_dim) = (k.dim(1)? / kv, v.dim(1)? / kv);
     let per = heads / kv;
     // Query heads of a key head, and their tokens, become the rows of one product.
-    let q = q.reshape((n, kv, per, dim))?.permute((1, 2, 0, 3))?.contiguous()?;
-    let q = q.reshape((kv, per * n, dim))?;
-    let k = k.reshape((m, kv, dim))?.permute((1, 2, 0))?.contiguous()?;
+    let q = q.reshape((n, kv, per, k_dim))?.permute((1, 2, 0, 3))?.contiguous()?;
+    let q = q.reshape((kv, per * n, k_dim))?;
+    let k = k.reshape((m, kv, k_dim))?.permute((1, 2, 0))?.contiguous()?;
     let v = v.reshape((m, kv, v_dim))?.permute((1, 0, 2))?.contiguous()?;
-    let scores = (q.matmul(&k)? * f64::from(a.scale))?.reshape((heads, n, m))?;
-    let scores = masked(a, sight, scores)?;
-    let weights = softmax(&scores, sinks)?.reshape((kv, per * n, m))?;
-    let y = weights.contiguous()?.matmul(&v)?.reshape((kv, per, n, v_dim))?;
+    let scores = (q.matmul(&k)? * f64::from(s.scale))?.reshape((heads, n, m))?;
+    let scores = masked(s, sight, scores)?;
+    let weights = softmax(&scores, s.sinks.as_ref())?.contiguous()?.reshape((kv, per * n, m))?;
+    let y = weights.matmul(&v)?.reshape((kv, per, n, v_dim))?;
     Ok(y.permute((2, 0, 1, 3))?.contiguous()?.reshape((n, heads * v_dim))?)
 }
 
 /// Scores (heads, n, m) under soft cap, position bias and mask.
-fn masked(a: &Attn, sight: &Sight<'_>, mut scores: Tensor) -> Result<Tensor> {
-    if let Some(cap) = a.soft_cap {
+fn masked(s: &Scoring, sight: &Sight<'_>, mut scores: Tensor) -> Result<Tensor> {
+    if let Some(cap) = s.soft_cap {
         scores = bounded(&scores, cap)?;
     }
-    let (_, _, m) = scores.dims3()?;
-    if let Some(max_bias) = a.alibi {
-        let bias = alibi(sight, m, a.n_heads, max_bias, scores.device())?;
+    let (heads, _, m) = scores.dims3()?;
+    if let Some(max_bias) = s.alibi {
+        let bias = alibi(sight, m, heads as u32, max_bias, scores.device())?;
         scores = (scores + bias)?;
     }
-    Ok(scores.broadcast_add(&mask(sight, m, a.mask, scores.device())?)?)
+    Ok(scores.broadcast_add(&mask(sight, m, s.mask, scores.device())?)?)
 }
 
 /// (n, m): 0 where a token sees one of the last `m` positions, minus infinity where it does not.
-pub(super) fn mask(
-    sight: &Sight<'_>,
-    m: usize,
-    mask: crate::describe::Mask,
-    device: &Device,
-) -> Result<Tensor> {
+fn mask(sight: &Sight<'_>, m: usize, mask: Mask, device: &Device) -> Result<Tensor> {
     let from = sight.end() - m;
     let mut values = Vec::with_capacity(sight.n() * m);
     for t in 0..sight.n() {
@@ -257,7 +277,7 @@ fn alibi(
 }
 
 /// Softmax over the last dimension of (heads, n, m); a sink of each head takes part and drops out.
-pub(super) fn softmax(scores: &Tensor, sinks: Option<&Tensor>) -> Result<Tensor> {
+fn softmax(scores: &Tensor, sinks: Option<&Tensor>) -> Result<Tensor> {
     let (heads, n, m) = scores.dims3()?;
     let Some(sinks) = sinks else {
         return Ok(candle_nn::ops::softmax(scores, D::Minus1)?);

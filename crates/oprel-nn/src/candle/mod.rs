@@ -9,9 +9,11 @@ mod check;
 mod feed_forward;
 mod head;
 mod input;
+mod mla;
 mod moe;
 mod ops;
 mod pass;
+mod recurrent;
 mod state;
 mod token_embed;
 mod uses;
@@ -103,7 +105,10 @@ impl Exec for CandleExec {
     ) -> Result<()> {
         let model = self.model.as_ref().ok_or_else(not_prepared)?;
         check::batch(batch, state, &model.decoder, model.state.groups(), &model.limits)?;
-        let mut pass = Pass::new(model, &self.devices, batch, state, watch);
+        let mut pass = Pass::new(model, &self.devices, batch, state);
+        if let Some(watch) = watch {
+            pass.watch = Some(watch);
+        }
         let result = pass.run(out);
         self.moved += pass.moved();
         result

@@ -6,9 +6,9 @@ use candle_core::{Device, Tensor};
 
 use super::{Prepared, check, dev_of};
 use crate::batch::{Batch, Span};
-use crate::describe::{Block, Branch, Layer, Op, Read, Reg, RopeId, Step, Write};
+use crate::describe::{Block, Branch, Layer, Op, Read, Reg, RopeId, SlotId, Step, Write};
 use crate::exec::{Dev, Observer, StepOut};
-use crate::state::{PageTable, StateView, Transfer};
+use crate::state::{PageTable, RowId, StateView, Transfer};
 use crate::{Place, Result};
 
 /// A step in progress.
@@ -17,6 +17,7 @@ pub(super) struct Pass<'a> {
     pub(super) devices: &'a [Device],
     pub(super) batch: &'a Batch<'a>,
     pub(super) view: &'a StateView<'a>,
+    /// Who sees the inputs of linear layers.
     pub(super) watch: Option<&'a mut dyn Observer>,
     /// Where the parts of the current layer run.
     pub(super) place: Place,
@@ -49,14 +50,13 @@ impl<'a> Pass<'a> {
         devices: &'a [Device],
         batch: &'a Batch<'a>,
         view: &'a StateView<'a>,
-        watch: Option<&'a mut dyn Observer>,
     ) -> Pass<'a> {
         Pass {
             model,
             devices,
             batch,
             view,
-            watch,
+            watch: None,
             place: Place::default(),
             first: None,
             rotations: HashMap::new(),
@@ -183,11 +183,11 @@ impl<'a> Pass<'a> {
             Op::Ffn(ffn) => self.feed_forward(ffn, x, self.place.ffn),
             Op::Moe(moe) => self.moe(moe, x, residual),
             Op::TokenEmbed(embed) => self.token_embed(embed, x),
-            Op::Mla(_) => Err(check::unsupported("multi-head latent attention")),
-            Op::Mamba(_) => Err(check::unsupported("Mamba")),
-            Op::Mamba2(_) => Err(check::unsupported("Mamba-2")),
-            Op::Delta(_) => Err(check::unsupported("the gated delta rule")),
-            Op::Conv(_) => Err(check::unsupported("short convolutions")),
+            Op::Mla(mla) => self.mla(mla, x),
+            Op::Mamba(mamba) => self.mamba(mamba, x),
+            Op::Mamba2(mamba) => self.mamba2(mamba, x),
+            Op::Delta(delta) => self.delta(delta, x),
+            Op::Conv(conv) => self.short_conv(conv, x),
             Op::Cross(_) => Err(check::unsupported("cross-attention")),
             Op::Rwkv(_) => Err(check::unsupported("RWKV time mix")),
         }
@@ -228,5 +228,17 @@ impl<'a> Pass<'a> {
     /// Where the recurrent state of a span comes from and goes to.
     pub(super) fn transfer(&self, span: usize) -> Transfer<'a> {
         self.view.recurrent.get(span).copied().unwrap_or_default()
+    }
+
+    /// The recurrent state (state + conv) of a slot before a span, brought to the mixer's device.
+    pub(super) fn recall(&mut self, slot: SlotId, span: usize) -> Result<Tensor> {
+        let row = self.model.state.row(slot, self.transfer(span).from)?;
+        self.to(&row, self.model.state.dev(slot), self.place.mixer)
+    }
+
+    /// Stores a recurrent state (state + conv) from the mixer's device in a row of a slot.
+    pub(super) fn store(&mut self, slot: SlotId, row: RowId, value: &Tensor) -> Result<()> {
+        let value = self.to(value, self.place.mixer, self.model.state.dev(slot))?;
+        self.model.state.set_row(slot, row, &value)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::EXECUTOR;
-use crate::describe::{Decoder, Op, SlotId, StateSpec, Step, VDim};
+use crate::describe::{Decoder, Op, SlotId, StateSpec, VDim};
 use crate::exec::{Dev, Limits, Placement};
 use crate::state::{Group, KvType, PAGE_LEN, PageId, PageTable, RowId, groups};
 use crate::{Error, Result};
@@ -192,7 +192,7 @@ fn zeros(rows: usize, cols: usize, dtype: DType, device: &Device) -> Result<(Ten
     Ok((Tensor::zeros((rows, cols), dtype, device)?, bytes))
 }
 
-/// Every run of positions `start..end` that lies in one page: (page, first row, rows).
+/// Every run of positions `start..end` that lies in one page: (first row of the store, rows).
 fn runs(
     pages: PageTable<'_>,
     start: usize,
