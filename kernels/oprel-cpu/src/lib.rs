@@ -7,7 +7,7 @@
 
 pub mod act;
 pub mod activation;
-//ATT
+pub mod attention;
 mod disjoint;
 mod error;
 pub mod isa;
@@ -17,7 +17,7 @@ pub mod matmul;
 pub mod norm;
 pub mod pool;
 pub mod probe;
-//REC
+pub mod recurrent;
 pub mod rope;
 pub mod softmax;
 pub mod table;

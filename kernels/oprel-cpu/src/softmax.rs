@@ -4,7 +4,8 @@ use crate::lanes::{LANES, Ops, max, sum, tiers};
 use crate::math::exp;
 
 tiers! {
-    /// Replaces `x` by its softmax; all zeros if every element is minus infinity.
+    /// Replaces `x` by its softmax; all zeros if every element is minus infinity,
+    /// all NaN if one is.
     pub fn softmax(x: &mut [f32]) = softmax_lanes;
     /// Replaces `x` by `exp(x - max)`, and gives the largest element and the sum: the softmax before
     /// it is divided.
@@ -14,7 +15,7 @@ tiers! {
 #[inline(always)]
 fn softmax_lanes<O: Ops>(ops: O, x: &mut [f32]) {
     let (_, total) = exponentials_lanes(ops, x);
-    if total > 0.0 {
+    if total != 0.0 {
         let inverse = 1.0 / total;
         x.iter_mut().for_each(|v| *v *= inverse);
     }
@@ -24,7 +25,7 @@ fn softmax_lanes<O: Ops>(ops: O, x: &mut [f32]) {
 #[inline(always)]
 pub(crate) fn exponentials_lanes<O: Ops>(_: O, x: &mut [f32]) -> (f32, f32) {
     let top = largest(x);
-    if top == f32::NEG_INFINITY {
+    if top == f32::NEG_INFINITY && !x.iter().any(|v| v.is_nan()) {
         x.fill(0.0);
         return (top, 0.0);
     }
@@ -89,5 +90,8 @@ mod tests {
         let mut none = [f32::NEG_INFINITY; 11];
         softmax(Isa::detect(), &mut none);
         assert_eq!(none, [0.0; 11]);
+        let mut bad = [f32::NAN; 9];
+        softmax(Isa::detect(), &mut bad);
+        assert!(bad.iter().all(|v| v.is_nan()));
     }
 }
