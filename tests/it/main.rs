@@ -1,4 +1,5 @@
 //! All integration tests, in one binary.
 
+mod recurrent;
 mod tidy;
 mod zoo;

@@ -36,12 +36,22 @@ impl Skeleton {
         Some(Skeleton { json: serde_json::from_str(&text.ok()?).expect("skeletons are JSON") })
     }
 
+    /// Replaces the value of a metadata key, keeping its type.
+    ///
+    /// # Panics
+    /// If the skeleton has no such key.
+    pub fn replace(&mut self, key: &str, value: impl Into<Json>) {
+        let all = self.json["kv"].as_array_mut().expect("skeletons have lists");
+        let entry = all.iter_mut().find(|e| e[0] == key).expect("a key of the skeleton");
+        entry[2] = value.into();
+    }
+
     /// The model with the weights of a seed, as a GGUF file in memory.
     pub fn gguf(&self, seed: u64) -> Gguf {
         self.changed_gguf(seed, |_| {})
     }
 
-    /// The same with metadata changed or tensors added by the caller.
+    /// The same with metadata or tensors added by the caller.
     pub fn changed_gguf(&self, seed: u64, change: impl FnOnce(&mut Writer<'_>)) -> Gguf {
         let tensors: Vec<(String, Vec<u64>, Vec<u8>)> =
             self.list("tensors").iter().map(|t| tensor(t, seed)).collect();
