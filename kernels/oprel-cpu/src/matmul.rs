@@ -232,7 +232,7 @@ fn run_blocks(
     for r in (0..rows.n()).step_by(panel_rows) {
         let part = rows.range(r, (r + panel_rows).min(rows.n()));
         let memory = &mut memory[..part.n() * row_words];
-        let mut panel = Panel::in_memory(rows.k, part.n(), memory);
+        let mut panel = Panel::in_memory(rows.ty, rows.k, part.n(), memory);
         (of.unpack_panel)(part, &mut panel);
         for t in (0..n).step_by(TILE_TOKENS) {
             let acts = acts.range(t, (t + TILE_TOKENS).min(n));

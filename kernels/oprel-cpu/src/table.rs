@@ -61,6 +61,8 @@ pub struct Panel<'a> {
     pub n_rows: usize,
     /// Codes of a row: a multiple of [`GROUP`].
     pub padded_k: usize,
+    /// Whether codes are at most 32 away from zero.
+    pub small: bool,
     /// Codes.
     pub codes: &'a mut [i8],
     /// Scales.
@@ -77,12 +79,12 @@ impl<'a> Panel<'a> {
     }
 
     /// A panel of `n_rows` rows in `memory`, `n_rows` times [`Panel::row_words`] long.
-    pub fn in_memory(k: usize, n_rows: usize, memory: &'a mut [f32]) -> Panel<'a> {
+    pub fn in_memory(ty: QuantType, k: usize, n_rows: usize, memory: &'a mut [f32]) -> Panel<'a> {
         let padded_k = k.next_multiple_of(GROUP);
         let (codes, rest) = memory.split_at_mut(n_rows * padded_k / 4);
         let (scales, mins) = rest.split_at_mut(n_rows * padded_k / 16);
         let codes = bytemuck::cast_slice_mut(codes);
-        Panel { n_rows, padded_k, codes, scales, mins }
+        Panel { n_rows, padded_k, small: has_small_codes(ty), codes, scales, mins }
     }
 
     /// Codes, scales and minima of row `r`.
@@ -161,4 +163,10 @@ impl Kernels {
 pub(crate) fn is_multiplied(ty: QuantType) -> bool {
     use QuantType::*;
     !matches!(ty, F64 | I8 | I16 | I32 | I64 | Q8_1 | Q8_K)
+}
+
+/// Whether codes of `ty` are at most 32 away from zero.
+fn has_small_codes(ty: QuantType) -> bool {
+    use QuantType::*;
+    !matches!(ty, Q8_0 | IQ4_NL | IQ4_XS | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS)
 }

@@ -30,6 +30,12 @@ fn assert_near(got: &[f32], expected: &[f64]) {
     }
 }
 
+/// Rows `from..to` of `x` (n, width).
+fn columns(x: &[f32], n: usize, from: usize, to: usize) -> Columns<'_> {
+    let width = x.len() / n;
+    Columns::all(&x[from * width..to * width], width)
+}
+
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|x| f64::from(*x)).collect()
 }
@@ -75,13 +81,12 @@ fn mamba_follows_its_recurrence() {
     let start = numbers(6, inner * n_state);
     let (y, state) = alike(n, &start, |isa, pool, from, to, state| {
         let mut y = vec![0.0; (to - from) * inner];
-        let rows = |x: &'_ [f32], width: usize| x[from * width..to * width].to_vec();
-        let (x, dt, bc) = (rows(&x, inner), rows(&dt, inner), rows(&bc, width));
+        let bc = &bc[from * width..to * width];
         let inputs = MambaInputs {
-            x: Columns::all(&x, inner),
-            dt: Columns::all(&dt, inner),
-            b: Columns::new(&bc, width, 3, n_state),
-            c: Columns::new(&bc, width, 3 + n_state, n_state),
+            x: columns(&x, n, from, to),
+            dt: columns(&dt, n, from, to),
+            b: Columns::new(bc, width, 3, n_state),
+            c: Columns::new(bc, width, 3 + n_state, n_state),
         };
         mamba_scan(pool, isa, &MambaWeights { a: &a, d: &d }, state, to - from, &inputs, &mut y);
         y
@@ -119,13 +124,11 @@ fn mamba2_follows_its_recurrence() {
     let start = numbers(7, inner * n_state);
     let (y, state) = alike(n, &start, |isa, pool, from, to, state| {
         let mut y = vec![0.0; (to - from) * inner];
-        let columns =
-            |x: &'static [f32], width: usize| Columns::all(&x[from * width..to * width], width);
         let inputs = MambaInputs {
-            x: columns(x.clone().leak(), inner),
-            dt: columns(dt.clone().leak(), n_heads),
-            b: columns(b.clone().leak(), n_groups * n_state),
-            c: columns(c.clone().leak(), n_groups * n_state),
+            x: columns(&x, n, from, to),
+            dt: columns(&dt, n, from, to),
+            b: columns(&b, n, from, to),
+            c: columns(&c, n, from, to),
         };
         let weights = MambaWeights { a: &a, d: &d };
         mamba2_scan(pool, isa, &weights, n_groups, state, to - from, &inputs, &mut y);
@@ -164,10 +167,6 @@ fn the_delta_rule_follows_its_recurrence() {
         let start = numbers(6, n_v_heads * k_dim * v_dim);
         let (y, state) = alike(n, &start, |isa, pool, from, to, state| {
             let mut y = vec![0.0; (to - from) * n_v_heads * v_dim];
-            fn columns(x: &[f32], n: usize, from: usize, to: usize) -> Columns<'_> {
-                let width = x.len() / n;
-                Columns::all(&x[from * width..to * width], width)
-            }
             let inputs = DeltaInputs {
                 q: columns(&q, n, from, to),
                 k: columns(&k, n, from, to),
