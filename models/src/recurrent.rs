@@ -1,8 +1,8 @@
 //! Mixers with a state of fixed size, from the `ssm.*` metadata and tensors that families share.
 
 use oprel_nn::describe::{
-    Conv1d, Decay, Delta, HeadMap, Linear, Mamba, Mamba2, Norm, NormKind, ShortConv, SlotId,
-    StateSpec,
+    Conv1d, Decay, DecayForm, Delta, HeadMap, Linear, Mamba, Mamba2, Norm, NormKind, ShortConv,
+    SlotId, StateSpec,
 };
 
 use crate::source::Source;
@@ -166,6 +166,7 @@ pub(crate) fn delta(s: &mut Source<'_>, h: &Hyper, ssm: &Ssm, i: u32) -> Result<
         conv,
         l2_eps: h.eps,
         decay: Decay {
+            form: DecayForm::Softplus,
             f: s.linear(&blk("ssm_alpha"), h.width, n_v_heads)?,
             f_up: None,
             bias: s.tensor(&blk("ssm_dt.bias"), &[n_v_heads])?,

@@ -2,7 +2,7 @@
 //! a squared-ReLU feed-forward, dense or with routed experts.
 
 use oprel_nn::describe::{
-    Activation, Ffn, Gating, Mask, Moe, NormKind, Op, Router, RouterInput, SharedExpert,
+    Activation, Ffn, Gating, Latent, Mask, Moe, NormKind, Op, Router, RouterInput, SharedExpert,
 };
 
 use super::{Described, block, generator, layer};
@@ -51,7 +51,10 @@ fn experts(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32) -> Result<Moe> {
         latent => latent,
     };
     let latent = match s.maybe_linear(&name("latent_down"), h.width, inner)? {
-        Some(down) => Some((down, s.linear(&name("latent_up"), inner, h.width)?)),
+        Some(down) => {
+            let up = s.linear(&name("latent_up"), inner, h.width)?;
+            Some(Latent { down, norm: None, up })
+        }
         None => None,
     };
     let up = s.experts(&name("up_exps"), (inner, ff, h.n_experts))?;

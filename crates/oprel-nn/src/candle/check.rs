@@ -21,8 +21,13 @@ pub(super) fn description(d: &Decoder, placement: &Placement, devices: usize) ->
     }
     check_placement(d, placement, devices)?;
     for step in &d.steps {
-        let Step::Layer(layer) = step else { continue };
-        layer.blocks.iter().try_for_each(|b| block(b, d))?;
+        match step {
+            Step::Layer(layer) => layer.blocks.iter().try_for_each(|b| block(b, d))?,
+            Step::Mix(mix) => read(mix)?,
+            Step::AltUp(_) => return Err(unsupported("alternating updates of lanes")),
+            Step::Save(_) | Step::Load(_) | Step::Add(_) => {}
+            Step::AddRow { .. } | Step::Norm(_) => {}
+        }
     }
     Ok(())
 }
@@ -38,16 +43,9 @@ fn check_placement(d: &Decoder, placement: &Placement, devices: usize) -> Result
 }
 
 fn block(block: &Block, d: &Decoder) -> Result<()> {
-    match &block.read {
-        Read::Plain(_) => {}
-        Read::HyperConnection(_) => return Err(unsupported("hyper-connections")),
-        Read::AltUp(_) => return Err(unsupported("AltUp")),
-        Read::DepthAttention(_) => return Err(unsupported("attention over depth")),
-    }
-    match &block.write {
-        Write::Add { .. } => {}
-        Write::HyperConnection(_) => return Err(unsupported("hyper-connections")),
-        Write::AltUp(_) => return Err(unsupported("AltUp")),
+    read(&block.read)?;
+    if block.write == Write::HyperConnection {
+        return Err(unsupported("hyper-connections"));
     }
     if block.branches.is_empty() {
         return Err(Error::Description("a block without branches".into()));
@@ -55,8 +53,16 @@ fn block(block: &Block, d: &Decoder) -> Result<()> {
     block.branches.iter().try_for_each(|b| op(&b.op, d))
 }
 
+fn read(read: &Read) -> Result<()> {
+    match read {
+        Read::Plain(_) | Read::DepthAttention(_) => Ok(()),
+        Read::HyperConnection(_) => Err(unsupported("hyper-connections")),
+    }
+}
+
 fn op(op: &Op, d: &Decoder) -> Result<()> {
     match op {
+        Op::Compressed(_) => return Err(unsupported("attention over compressed blocks")),
         Op::Cross(_) => return Err(unsupported("cross-attention")),
         Op::Rwkv(_) => return Err(unsupported("RWKV time mix")),
         Op::Mla(mla) if mla.indexer.is_some() => {

@@ -25,14 +25,17 @@ impl Pass<'_> {
         let (ffn, experts) = (self.place.ffn, self.place.experts);
         let loads = self.route(&m.router, x, residual, ffn)?;
         let inner = match &m.latent {
-            Some((down, _)) => self.linear(down, x, ffn)?,
+            Some(latent) => self.linear(&latent.down, x, ffn)?,
             None => x.clone(),
         };
         let inner = self.to(&inner, ffn, experts)?;
         let y = self.run_experts(m, &loads, &inner, experts)?;
         let mut y = self.to(&y, experts, ffn)?;
-        if let Some((_, up)) = &m.latent {
-            y = self.linear(up, &y, ffn)?;
+        if let Some(latent) = &m.latent {
+            if let Some(norm) = &latent.norm {
+                y = self.norm(norm, &y, ffn)?;
+            }
+            y = self.linear(&latent.up, &y, ffn)?;
         }
         let Some(shared) = &m.shared else { return Ok(y) };
         let mut beside = self.feed_forward(&shared.ffn, x, ffn)?;

@@ -6,7 +6,9 @@ use candle_core::{Device, Tensor};
 
 use super::{Prepared, check, dev_of};
 use crate::batch::{Batch, Span};
-use crate::describe::{Block, Branch, Layer, Op, Read, Reg, RopeId, SlotId, Step, Write};
+use crate::describe::{
+    Block, Branch, DepthAttention, Layer, Op, Read, Reg, RopeId, SlotId, Step, Term, Write,
+};
 use crate::exec::{Dev, Observer, StepOut};
 use crate::state::{PageTable, RowId, StateView, Transfer};
 use crate::{Place, Result};
@@ -94,7 +96,13 @@ impl<'a> Pass<'a> {
                 }
                 Step::Load(reg) => x = self.register(*reg, here)?,
                 Step::Add(reg) => x = (x + self.register(*reg, here)?)?,
+                Step::AddRow { table, row } => {
+                    let row = self.matrix(*table, here)?.get(*row as usize)?;
+                    x = x.broadcast_add(&row)?;
+                }
                 Step::Norm(norm) => x = self.norm(norm, &x, here)?,
+                Step::Mix(read) => x = self.read(read, &x, here)?,
+                Step::AltUp(_) => return Err(check::unsupported("alternating updates of lanes")),
             }
         }
         let x = self.to(&x, here, model.placement.head)?;
@@ -123,11 +131,7 @@ impl<'a> Pass<'a> {
     }
 
     fn block(&mut self, block: &Block, residual: &Tensor, here: Dev) -> Result<Tensor> {
-        let read = match &block.read {
-            Read::Plain(Some(norm)) => self.norm(norm, residual, here)?,
-            Read::Plain(None) => residual.clone(),
-            _ => return Err(check::unsupported("this way to read the residual")),
-        };
+        let read = self.read(&block.read, residual, here)?;
         let mut sum: Option<Tensor> = None;
         for branch in &block.branches {
             let y = self.branch(branch, &read, residual, here)?;
@@ -140,8 +144,10 @@ impl<'a> Pass<'a> {
         if let Some(post) = &block.post {
             sum = self.norm(post, &sum, here)?;
         }
-        let Write::Add { scale, norm } = &block.write else {
-            return Err(check::unsupported("this way to write the residual"));
+        let (scale, norm) = match &block.write {
+            Write::Add { scale, norm } => (scale, norm),
+            Write::Replace => return Ok(sum),
+            Write::HyperConnection => return Err(check::unsupported("hyper-connections")),
         };
         if *scale != 1.0 {
             sum = (sum * f64::from(*scale))?;
@@ -151,6 +157,42 @@ impl<'a> Pass<'a> {
             Some(norm) => self.norm(norm, &x, here),
             None => Ok(x),
         }
+    }
+
+    /// What is read of the residual, on its device.
+    fn read(&mut self, read: &Read, residual: &Tensor, here: Dev) -> Result<Tensor> {
+        match read {
+            Read::Plain(Some(norm)) => self.norm(norm, residual, here),
+            Read::Plain(None) => Ok(residual.clone()),
+            Read::DepthAttention(depth) => self.depth_attention(depth, residual, here),
+            Read::HyperConnection(_) => Err(check::unsupported("hyper-connections")),
+        }
+    }
+
+    /// A softmax-weighed sum, for each token, of its residual and of earlier ones.
+    fn depth_attention(
+        &mut self,
+        depth: &DepthAttention,
+        residual: &Tensor,
+        here: Dev,
+    ) -> Result<Tensor> {
+        let query = self.vector(depth.query, here)?.unsqueeze(1)?;
+        let mut rows = Vec::with_capacity(depth.over.len() + 1);
+        for &reg in &depth.over {
+            rows.push(self.register(reg, here)?);
+        }
+        rows.push(residual.clone());
+        let mut scores = Vec::with_capacity(rows.len());
+        for row in &rows {
+            scores.push(self.norm(&depth.norm, row, here)?.matmul(&query)?);
+        }
+        let weights = candle_nn::ops::softmax(&Tensor::cat(&scores, 1)?, 1)?;
+        let weighed = |(i, row): (usize, &Tensor)| row.broadcast_mul(&weights.narrow(1, i, 1)?);
+        let mut sum = weighed((0, &rows[0]))?;
+        for (i, row) in rows.iter().enumerate().skip(1) {
+            sum = (sum + weighed((i, row))?)?;
+        }
+        Ok(sum)
     }
 
     fn branch(
@@ -188,6 +230,13 @@ impl<'a> Pass<'a> {
             Op::Mamba2(mamba) => self.mamba2(mamba, x),
             Op::Delta(delta) => self.delta(delta, x),
             Op::Conv(conv) => self.short_conv(conv, x),
+            Op::LowRank(l) => {
+                let low = self.linear(&l.down, x, self.place.mixer)?;
+                self.linear(&l.up, &low, self.place.mixer)
+            }
+            Op::Term(Term::Input) => Ok(x.clone()),
+            Op::Term(Term::Residual) => Ok(residual.clone()),
+            Op::Compressed(_) => Err(check::unsupported("attention over compressed blocks")),
             Op::Cross(_) => Err(check::unsupported("cross-attention")),
             Op::Rwkv(_) => Err(check::unsupported("RWKV time mix")),
         }

@@ -268,13 +268,14 @@ pub(super) fn slot_of(op: &Op) -> Option<SlotId> {
     match op {
         Op::Attn(attn) => attn.slot,
         Op::Mla(mla) => Some(mla.slot),
+        Op::Compressed(attn) => Some(attn.slot),
         Op::Mamba(mamba) => Some(mamba.slot),
         Op::Mamba2(mamba) => Some(mamba.slot),
         Op::Delta(delta) => Some(delta.slot),
         Op::Conv(conv) => Some(conv.slot),
         Op::Rwkv(rwkv) => Some(rwkv.slot),
         Op::Cross(cross) => Some(cross.slot),
-        Op::Ffn(_) | Op::Moe(_) | Op::TokenEmbed(_) => None,
+        Op::Ffn(_) | Op::Moe(_) | Op::TokenEmbed(_) | Op::LowRank(_) | Op::Term(_) => None,
     }
 }
 

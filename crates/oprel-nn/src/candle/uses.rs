@@ -24,7 +24,9 @@ pub(super) fn all(decoder: &Decoder, placement: &Placement) -> BTreeSet<(Dev, We
                 uses.maybe(layer.out_scale);
             }
             Step::Norm(norm) => uses.norm(norm),
-            Step::Save(_) | Step::Load(_) | Step::Add(_) => {}
+            Step::AddRow { table, .. } => uses.id(*table),
+            Step::Mix(read) => uses.read(read),
+            Step::Save(_) | Step::Load(_) | Step::Add(_) | Step::AltUp(_) => {}
         }
     }
     uses.dev = placement.head;
@@ -83,12 +85,21 @@ impl Uses {
             self.branch(branch, place);
         }
         self.dev = dev;
-        if let Read::Plain(norm) = &block.read {
-            self.maybe_norm(norm);
-        }
+        self.read(&block.read);
         self.maybe_norm(&block.post);
         if let Write::Add { norm, .. } = &block.write {
             self.maybe_norm(norm);
+        }
+    }
+
+    fn read(&mut self, read: &Read) {
+        match read {
+            Read::Plain(norm) => self.maybe_norm(norm),
+            Read::DepthAttention(depth) => {
+                self.id(depth.query);
+                self.norm(&depth.norm);
+            }
+            Read::HyperConnection(_) => {}
         }
     }
 
@@ -106,7 +117,11 @@ impl Uses {
             Op::Ffn(ffn) => self.ffn(ffn),
             Op::Moe(moe) => self.moe(moe, place),
             Op::TokenEmbed(embed) => self.token_embed(embed),
-            Op::Cross(_) | Op::Rwkv(_) => {}
+            Op::LowRank(l) => {
+                self.linear(&l.down);
+                self.linear(&l.up);
+            }
+            Op::Compressed(_) | Op::Cross(_) | Op::Rwkv(_) | Op::Term(_) => {}
         }
     }
 
@@ -215,9 +230,10 @@ impl Uses {
             self.ffn(&shared.ffn);
             shared.gate.iter().for_each(|l| self.linear(l));
         }
-        if let Some((down, up)) = &m.latent {
-            self.linear(down);
-            self.linear(up);
+        if let Some(latent) = &m.latent {
+            self.linear(&latent.down);
+            self.maybe_norm(&latent.norm);
+            self.linear(&latent.up);
         }
         self.dev = place.experts;
         m.gate.iter().for_each(|l| self.linear(l));

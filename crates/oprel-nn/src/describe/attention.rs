@@ -170,7 +170,8 @@ pub enum MlaKv {
     Joint(WeightId),
 }
 
-/// A sparse-attention indexer: small keys whose scores choose the `top` positions to attend to.
+/// A sparse-attention indexer: small keys whose scores choose the `top` positions to attend to. A
+/// position's score is the sum over heads of `weight * relu(q . k)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Indexer {
     /// Heads of the indexer.
@@ -185,7 +186,9 @@ pub struct Indexer {
     pub k: Linear,
     /// On keys.
     pub k_norm: Norm,
-    /// (n_heads, width): weight of each head's score.
+    /// Rotation of the first elements of its queries and keys.
+    pub rope: Option<RopeId>,
+    /// (n_heads, width): weight of each head's score, times `1 / sqrt(n_heads * dim)`.
     pub weights: Linear,
     /// Where its keys are kept.
     pub slot: SlotId,

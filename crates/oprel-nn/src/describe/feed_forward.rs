@@ -82,10 +82,21 @@ pub struct Moe {
     pub act: Activation,
     /// The weight multiplies an expert's input instead of its output (llama4).
     pub weigh_input: bool,
-    /// Experts work in a smaller space: projections into and out of it.
-    pub latent: Option<(Linear, Linear)>,
+    /// Experts work in a space of their own.
+    pub latent: Option<Latent>,
     /// Run for every token and added.
     pub shared: Option<SharedExpert>,
+}
+
+/// The space that routed experts work in; router and shared experts stay outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latent {
+    /// (latent, width).
+    pub down: Linear,
+    /// On what the experts give, summed.
+    pub norm: Option<Norm>,
+    /// (width, latent).
+    pub up: Linear,
 }
 
 /// A dense feed-forward beside the routed experts.
@@ -116,7 +127,7 @@ pub struct Router {
     pub normalize: bool,
     /// Factor on weights.
     pub scale: f32,
-    /// (n_vocab, n_used): the experts of each token id, instead of scores (deepseek4).
+    /// (n_vocab, n_used): the experts of each token id; scores only weigh them (deepseek4).
     pub by_token: Option<WeightId>,
 }
 
@@ -153,7 +164,9 @@ pub struct ExpertGroups {
     pub used: u32,
 }
 
-/// A table of small per-layer token rows, gated by the residual (gemma3n, gemma4).
+/// A table of small per-layer token rows, gated by the residual (gemma3n, gemma4):
+/// `out(act(gate x) * part)`, where the part of this layer is the sum of the token's scaled row and the
+/// normed projection of the first residual, divided by the square root of two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenEmbed {
     /// (n_vocab, layers * dim).

@@ -7,19 +7,26 @@
 //! its branches on what it read, sums them, and writes the sum back.
 
 mod attention;
+mod compressed;
 mod feed_forward;
 mod linear;
 mod recurrent;
+mod residual;
 mod state;
 
 pub use attention::{
     Attn, AttnGate, Cross, GateSource, Indexer, Mask, Mla, MlaKv, MlaQuery, Temperature,
 };
+pub use compressed::{BlockIndexer, Blocks, CompressedAttn, Compressor};
 pub use feed_forward::{
-    Activation, ExpertGroups, Ffn, Gating, Moe, Router, RouterInput, SharedExpert, TokenEmbed,
+    Activation, ExpertGroups, Ffn, Gating, Latent, Moe, Router, RouterInput, SharedExpert,
+    TokenEmbed,
 };
 pub use linear::{Linear, Norm, NormKind, SiteId};
-pub use recurrent::{Conv1d, Decay, Delta, HeadMap, Mamba, Mamba2, Rwkv, ShortConv};
+pub use recurrent::{Conv1d, Decay, DecayForm, Delta, HeadMap, Mamba, Mamba2, Rwkv, ShortConv};
+pub use residual::{
+    AltUp, AltUpRouter, DepthAttention, HyperConnection, LaneEmbed, LaneMix, Read, Write,
+};
 pub use state::{Reach, SlotId, StateSpec, VDim};
 
 use crate::rope::Rope;
@@ -36,7 +43,7 @@ pub struct Decoder {
     pub context_length: u32,
     /// What is summed into the first residual.
     pub inputs: Vec<Input>,
-    /// Residual streams beside each other; 1 but for hyper-connections.
+    /// Residual streams beside each other; 1 but for hyper-connections. The inputs stand in every lane.
     pub lanes: u8,
     /// State that sequences keep, one entry a slot; layers that share KV name one slot.
     pub slots: Vec<StateSpec>,
@@ -109,8 +116,19 @@ pub enum Step {
     Load(Reg),
     /// Adds a register to the residual.
     Add(Reg),
+    /// Adds one constant row to the residual of every token.
+    AddRow {
+        /// (rows, width).
+        table: WeightId,
+        /// Which row.
+        row: u32,
+    },
     /// Normalizes the residual in place.
     Norm(Norm),
+    /// Replaces the residual by what is read of it: lanes, or earlier residuals, become one row.
+    Mix(Read),
+    /// Makes, predicts, corrects or merges lanes (gemma3n).
+    AltUp(AltUp),
 }
 
 /// A mixer and a feed-forward, as one or more blocks.
@@ -156,81 +174,6 @@ impl Branch {
     }
 }
 
-/// How a block reads the residual.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Read {
-    /// The residual, normalized if a norm is given.
-    Plain(Option<Norm>),
-    /// A learned mix of the lanes (hyper-connections).
-    HyperConnection(HyperConnection),
-    /// A learned prediction over lanes (AltUp, gemma3n).
-    AltUp(AltUp),
-    /// Attention over the outputs of earlier layers (kimi-k3).
-    DepthAttention(DepthAttention),
-}
-
-/// How a block writes to the residual.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// `residual += scale * sum`, then the norm on the residual if given (post-norm models).
-    Add {
-        /// Factor on the sum.
-        scale: f32,
-        /// Norm of the new residual.
-        norm: Option<Norm>,
-    },
-    /// Spreads the sum over the lanes and mixes them.
-    HyperConnection(HyperConnection),
-    /// Corrects the lanes by the active one's error.
-    AltUp(AltUp),
-}
-
-impl Write {
-    /// `residual += sum`.
-    pub const ADD: Write = Write::Add { scale: 1.0, norm: None };
-}
-
-/// Weights of a hyper-connection: how lanes are mixed into one input, and one output into lanes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HyperConnection {
-    /// (mixes, lanes * width): dynamic part, from the normalized lanes.
-    pub dynamic: WeightId,
-    /// (mixes): static part.
-    pub base: WeightId,
-    /// Factors of the dynamic parts.
-    pub scale: WeightId,
-    /// Norm over all lanes before the dynamic part.
-    pub norm: Norm,
-    /// Sinkhorn iterations that make the lane mix doubly stochastic; 0 for none.
-    pub sinkhorn: u32,
-}
-
-/// Weights of AltUp.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AltUp {
-    /// (lanes * lanes, lanes): prediction coefficients from the router.
-    pub predict: WeightId,
-    /// (lanes, lanes): correction coefficients.
-    pub correct: WeightId,
-    /// (lanes, width): the router.
-    pub router: WeightId,
-    /// Norm of the router's input.
-    pub router_norm: Norm,
-    /// Which lane the layer computes.
-    pub active: u8,
-}
-
-/// Weights of attention over depth.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DepthAttention {
-    /// Registers whose contents are attended to, beside the residual.
-    pub over: Vec<Reg>,
-    /// (1, width): the query that scores them.
-    pub query: WeightId,
-    /// Norm of keys.
-    pub norm: Norm,
-}
-
 /// An operation: (n, width) to (n, width).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -238,6 +181,8 @@ pub enum Op {
     Attn(Attn),
     /// Multi-head latent attention (DeepSeek).
     Mla(Mla),
+    /// Attention over a window and compressed blocks (DeepSeek-V4).
+    Compressed(Box<CompressedAttn>),
     /// Attention over an encoder's output.
     Cross(Cross),
     /// Selective state space, one decay an element.
@@ -256,6 +201,28 @@ pub enum Op {
     Moe(Box<Moe>),
     /// Per-layer token embeddings (gemma3n, gemma4).
     TokenEmbed(TokenEmbed),
+    /// Two linear layers, through few elements (gemma3n).
+    LowRank(LowRank),
+    /// What there is already, as a term of the sum.
+    Term(Term),
+}
+
+/// `up(down(x))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LowRank {
+    /// (rank, width).
+    pub down: Linear,
+    /// (width, rank).
+    pub up: Linear,
+}
+
+/// A term of a block's sum that is not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// What the branch reads.
+    Input,
+    /// The residual: for blocks whose write replaces it by a scaled sum.
+    Residual,
 }
 
 /// Reads the final residual.

@@ -81,6 +81,7 @@ pub struct Mamba2 {
 /// Gated delta rule (Yang et al., 2024), with a decay a head or a channel (KDA).
 ///
 /// Queries and keys are L2-normalized; `S = decay S; S += beta k (v - S^T k)^T; y = S^T q / sqrt(k_dim)`.
+/// The state of a head is kept as (v_dim, k_dim).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delta {
     /// Query and key heads.
@@ -97,7 +98,7 @@ pub struct Delta {
     pub qkv: [Linear; 3],
     /// Over queries, keys and values side by side; silu follows.
     pub conv: Conv1d,
-    /// eps of the L2 norm of queries and keys.
+    /// Queries and keys are divided by `sqrt(sum of squares + l2_eps)`.
     pub l2_eps: f32,
     /// How the state fades.
     pub decay: Decay,
@@ -126,9 +127,11 @@ pub enum HeadMap {
     Grouped,
 }
 
-/// The decay of a delta rule: `exp(a * softplus(f + bias))`.
+/// The decay of a delta rule: what is left of the state after a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decay {
+    /// From `f`, bias and `a` to the decay.
+    pub form: DecayForm,
     /// Gives f: (n_v_heads) for one decay a head, (n_v_heads * k_dim) for one a channel.
     pub f: Linear,
     /// A second, low-rank projection after `f` (KDA).
@@ -139,6 +142,18 @@ pub struct Decay {
     pub a: WeightId,
     /// One decay a channel of the key instead of one a head.
     pub per_channel: bool,
+}
+
+/// How a delta rule's decay is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DecayForm {
+    /// `exp(a * softplus(f + bias))`.
+    Softplus,
+    /// `exp(lowest * sigmoid(-a * (f + bias)))` (kimi-k3).
+    Sigmoid {
+        /// Logarithm of the strongest decay: negative.
+        lowest: f32,
+    },
 }
 
 /// RWKV time mix, generations 6 and 7.

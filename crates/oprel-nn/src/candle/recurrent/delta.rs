@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 use super::softplus;
 use crate::Result;
 use crate::candle::pass::Pass;
-use crate::describe::{Decay, Delta, HeadMap};
+use crate::describe::{Decay, DecayForm, Delta, HeadMap};
 use crate::exec::Dev;
 
 impl Pass<'_> {
@@ -52,11 +52,17 @@ impl Pass<'_> {
         if let Some(up) = &decay.f_up {
             f = self.linear(up, &f, dev)?;
         }
-        let f = softplus(&f.broadcast_add(&self.vector(decay.bias, dev)?)?)?;
+        let f = f.broadcast_add(&self.vector(decay.bias, dev)?)?;
         let (n, len) = f.dims2()?;
         let f = f.reshape((n, heads, 1, len / heads))?;
         let a = self.vector(decay.a, dev)?.reshape((1, heads, 1, 1))?;
-        Ok(f.broadcast_mul(&a)?.exp()?)
+        Ok(match decay.form {
+            DecayForm::Softplus => softplus(&f)?.broadcast_mul(&a)?.exp()?,
+            DecayForm::Sigmoid { lowest } => {
+                let slope = candle_nn::ops::sigmoid(&f.broadcast_mul(&a)?.neg()?)?;
+                (slope * f64::from(lowest))?.exp()?
+            }
+        })
     }
 }
 
