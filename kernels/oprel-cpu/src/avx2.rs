@@ -62,7 +62,7 @@ macro_rules! entry {
         fn $name$(<$block: blocks::Block>)?($($arg: $ty),*) {
             #[target_feature(enable = "avx2,fma,f16c")]
             fn with_features$(<$block: blocks::Block>)?($($arg: $ty),*) {
-                $body(Avx2Ops::new(), $($arg),*);
+                $body($($arg),*);
             }
             // SAFETY: this function is reached through the table that `kernels` gives only for
             // an `Isa` of this tier, which exists only where the CPU has the features.

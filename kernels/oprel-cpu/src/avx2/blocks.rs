@@ -1,6 +1,5 @@
 //! Groups of 128 weights in registers, and how types give them.
 
-use super::Avx2Ops;
 use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
@@ -27,109 +26,101 @@ pub(super) trait Block: 'static {
     const SMALL: bool;
 
     /// Unpacks group `g` of a span of [`Block::SPAN_BYTES`].
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group;
+    ///
+    /// # Safety
+    /// The CPU has AVX2, FMA and F16C.
+    unsafe fn group(span: &[u8], g: usize) -> Group;
 }
 
-// Everything below runs where an `Avx2Ops` was made; `_: Avx2Ops` is the proof.
-
 /// 16 bytes at `at`.
-#[inline(always)]
-pub(super) fn load16(_: Avx2Ops, bytes: &[u8], at: usize) -> __m128i {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn load16(bytes: &[u8], at: usize) -> __m128i {
     let bytes = &bytes[at..at + 16];
     // SAFETY: 16 bytes are there.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
 /// 32 bytes at `at`.
-#[inline(always)]
-pub(super) fn load32(_: Avx2Ops, bytes: &[u8], at: usize) -> __m256i {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn load32(bytes: &[u8], at: usize) -> __m256i {
     let bytes = &bytes[at..at + 32];
-    // SAFETY: 32 bytes are there, and the proof.
+    // SAFETY: 32 bytes are there.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
 /// The u16 at `at`.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// The u32 at `at`.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
 }
 
 /// The half-precision number at `at`, in all lanes.
-#[inline(always)]
-pub(super) fn f16_all(_: Avx2Ops, bytes: &[u8], at: usize) -> __m256 {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn f16_all(bytes: &[u8], at: usize) -> __m256 {
     let bits = u16_at(bytes, at) as i16;
-    // SAFETY: the proof.
-    unsafe { _mm256_cvtph_ps(_mm_set1_epi16(bits)) }
+    _mm256_cvtph_ps(_mm_set1_epi16(bits))
 }
 
 /// Half-precision numbers at `at`, `at + step`, ...: one for each of four blocks, in both halves.
-#[inline(always)]
-pub(super) fn f16_of_blocks(_: Avx2Ops, span: &[u8], at: usize, step: usize) -> __m256 {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn f16_of_blocks(span: &[u8], at: usize, step: usize) -> __m256 {
     let bits = |b: usize| u64::from(u16_at(span, at + b * step)) << (16 * b);
     let bits = bits(0) | bits(1) | bits(2) | bits(3);
-    // SAFETY: the proof.
-    unsafe {
-        let four = _mm_cvtph_ps(_mm_cvtsi64_si128(bits as i64));
-        _mm256_set_m128(four, four)
-    }
+    let four = _mm_cvtph_ps(_mm_cvtsi64_si128(bits as i64));
+    _mm256_set_m128(four, four)
 }
 
 /// 32 nibbles of 16 bytes: the low ones, then the high ones.
-#[inline(always)]
-pub(super) fn nibbles(_: Avx2Ops, bytes: __m128i) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
-        _mm256_and_si256(both, _mm256_set1_epi8(15))
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn nibbles(bytes: __m128i) -> __m256i {
+    let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+    _mm256_and_si256(both, _mm256_set1_epi8(15))
 }
 
 /// 32 bits as 32 bytes: all ones where set.
-#[inline(always)]
-pub(super) fn spread_bits(_: Avx2Ops, bits: u32) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        let bytes = _mm256_shuffle_epi8(
-            _mm256_set1_epi32(bits as i32),
-            _mm256_setr_epi64x(
-                0,
-                0x0101_0101_0101_0101,
-                0x0202_0202_0202_0202,
-                0x0303_0303_0303_0303,
-            ),
-        );
-        let masks = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-        _mm256_cmpeq_epi8(_mm256_and_si256(bytes, masks), masks)
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn spread_bits(bits: u32) -> __m256i {
+    let bytes = _mm256_shuffle_epi8(
+        _mm256_set1_epi32(bits as i32),
+        _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303),
+    );
+    let masks = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    _mm256_cmpeq_epi8(_mm256_and_si256(bytes, masks), masks)
 }
 
 /// Four bytes as f32, one for each of four blocks, in both halves.
-#[inline(always)]
-pub(super) fn bytes_of_blocks(_: Avx2Ops, bytes: u32) -> __m256 {
-    // SAFETY: the proof.
-    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi32(bytes as i32))) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn bytes_of_blocks(bytes: u32) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set1_epi32(bytes as i32)))
 }
 
 /// Eight signed bytes, one for each run, as f32 in the order of lanes.
-#[inline(always)]
-pub(super) fn bytes_of_runs(_: Avx2Ops, bytes: u64) -> __m256 {
-    // SAFETY: the proof.
-    unsafe {
-        let order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, -1, -1, -1, -1, -1, -1, -1, -1);
-        let bytes = _mm_shuffle_epi8(_mm_cvtsi64_si128(bytes as i64), order);
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn bytes_of_runs(bytes: u64) -> __m256 {
+    let order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, -1, -1, -1, -1, -1, -1, -1, -1);
+    let bytes = _mm_shuffle_epi8(_mm_cvtsi64_si128(bytes as i64), order);
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
 }
 
 /// No minima.
-#[inline(always)]
-pub(super) fn no_mins(_: Avx2Ops) -> __m256 {
-    // SAFETY: the proof.
-    unsafe { _mm256_setzero_ps() }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn no_mins() -> __m256 {
+    _mm256_setzero_ps()
 }

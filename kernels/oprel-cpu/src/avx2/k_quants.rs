@@ -1,6 +1,5 @@
 //! The k-quants and TQ2_0: blocks of 256 weights, two groups each.
 
-use super::Avx2Ops;
 use super::blocks::{
     Block, Group, bytes_of_blocks, bytes_of_runs, f16_all, load32, no_mins, u32_at,
 };
@@ -8,50 +7,45 @@ use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// `(bytes >> SHIFT) & mask` for each byte; `mask` must drop what comes from the byte above.
-#[inline(always)]
-fn field<const SHIFT: i32>(_: Avx2Ops, bytes: __m256i, mask: i8) -> __m256i {
-    // SAFETY: the proof.
-    unsafe { _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(bytes), _mm256_set1_epi8(mask)) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn field<const SHIFT: i32>(bytes: __m256i, mask: i8) -> __m256i {
+    _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(bytes), _mm256_set1_epi8(mask))
 }
 
 /// The four two-bit fields of 32 bytes, lowest first.
-#[inline(always)]
-fn two_bits(ops: Avx2Ops, bytes: __m256i) -> [__m256i; 4] {
-    [
-        field::<0>(ops, bytes, 3),
-        field::<2>(ops, bytes, 3),
-        field::<4>(ops, bytes, 3),
-        field::<6>(ops, bytes, 3),
-    ]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn two_bits(bytes: __m256i) -> [__m256i; 4] {
+    [field::<0>(bytes, 3), field::<2>(bytes, 3), field::<4>(bytes, 3), field::<6>(bytes, 3)]
 }
 
 /// `value` in the bytes where bit `bit` of `bytes` is set.
-#[inline(always)]
-fn where_set(_: Avx2Ops, bytes: __m256i, bit: usize, value: i8) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        let mask = _mm256_set1_epi8((1u8 << bit) as i8);
-        let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, mask), mask);
-        _mm256_and_si256(set, _mm256_set1_epi8(value))
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn where_set(bytes: __m256i, bit: usize, value: i8) -> __m256i {
+    let mask = _mm256_set1_epi8((1u8 << bit) as i8);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, mask), mask);
+    _mm256_and_si256(set, _mm256_set1_epi8(value))
 }
 
 /// The product of two vectors.
-#[inline(always)]
-fn mul(_: Avx2Ops, a: __m256, b: __m256) -> __m256 {
-    // SAFETY: the proof.
-    unsafe { _mm256_mul_ps(a, b) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn mul(a: __m256, b: __m256) -> __m256 {
+    _mm256_mul_ps(a, b)
 }
 
 /// `-x`.
-#[inline(always)]
-fn negative(_: Avx2Ops, x: __m256) -> __m256 {
-    // SAFETY: the proof.
-    unsafe { _mm256_xor_ps(x, _mm256_set1_ps(-0.0)) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn negative(x: __m256) -> __m256 {
+    _mm256_xor_ps(x, _mm256_set1_ps(-0.0))
 }
 
 /// Four scales and four minima of six bits, of group `g`, from the 12 bytes at 4.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn six_bit_pairs(block: &[u8], g: usize) -> (u32, u32) {
     let (a, b, c) = (u32_at(block, 4), u32_at(block, 8), u32_at(block, 12));
     if g == 0 {
@@ -63,12 +57,13 @@ fn six_bit_pairs(block: &[u8], g: usize) -> (u32, u32) {
 }
 
 /// Scales and minima of group `g` of Q4_K and Q5_K.
-#[inline(always)]
-fn scales_and_mins(ops: Avx2Ops, block: &[u8], g: usize) -> (__m256, __m256) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn scales_and_mins(block: &[u8], g: usize) -> (__m256, __m256) {
     let (scales, mins) = six_bit_pairs(block, g);
-    let scales = mul(ops, f16_all(ops, block, 0), bytes_of_blocks(ops, scales));
-    let mins = mul(ops, f16_all(ops, block, 2), bytes_of_blocks(ops, mins));
-    (scales, negative(ops, mins))
+    let scales = mul(f16_all(block, 0), bytes_of_blocks(scales));
+    let mins = mul(f16_all(block, 2), bytes_of_blocks(mins));
+    (scales, negative(mins))
 }
 
 pub(super) struct Q4K;
@@ -80,16 +75,12 @@ impl Block for Q4K {
     const MINS: bool = true;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let (scales, mins) = scales_and_mins(ops, span, g);
-        let (a, b) = (load32(ops, span, 16 + 64 * g), load32(ops, span, 48 + 64 * g));
-        let codes = [
-            field::<0>(ops, a, 15),
-            field::<4>(ops, a, 15),
-            field::<0>(ops, b, 15),
-            field::<4>(ops, b, 15),
-        ];
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let (scales, mins) = scales_and_mins(span, g);
+        let (a, b) = (load32(span, 16 + 64 * g), load32(span, 48 + 64 * g));
+        let codes = [field::<0>(a, 15), field::<4>(a, 15), field::<0>(b, 15), field::<4>(b, 15)];
         Group { codes, scales, mins }
     }
 }
@@ -103,27 +94,20 @@ impl Block for Q5K {
     const MINS: bool = true;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let (scales, mins) = scales_and_mins(ops, span, g);
-        let fifth = load32(ops, span, 16);
-        let (a, b) = (load32(ops, span, 48 + 64 * g), load32(ops, span, 80 + 64 * g));
-        let low = [
-            field::<0>(ops, a, 15),
-            field::<4>(ops, a, 15),
-            field::<0>(ops, b, 15),
-            field::<4>(ops, b, 15),
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let (scales, mins) = scales_and_mins(span, g);
+        let fifth = load32(span, 16);
+        let (a, b) = (load32(span, 48 + 64 * g), load32(span, 80 + 64 * g));
+        let low = [field::<0>(a, 15), field::<4>(a, 15), field::<0>(b, 15), field::<4>(b, 15)];
+        let high = |i: usize| where_set(fifth, 4 * g + i, 16);
+        let codes = [
+            _mm256_or_si256(low[0], high(0)),
+            _mm256_or_si256(low[1], high(1)),
+            _mm256_or_si256(low[2], high(2)),
+            _mm256_or_si256(low[3], high(3)),
         ];
-        let high = |i: usize| where_set(ops, fifth, 4 * g + i, 16);
-        // SAFETY: the proof.
-        let codes = unsafe {
-            [
-                _mm256_or_si256(low[0], high(0)),
-                _mm256_or_si256(low[1], high(1)),
-                _mm256_or_si256(low[2], high(2)),
-                _mm256_or_si256(low[3], high(3)),
-            ]
-        };
         Group { codes, scales, mins }
     }
 }
@@ -136,30 +120,24 @@ impl Block for Q6K {
     const GROUPS: usize = 2;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let (a, b) = (load32(ops, span, 64 * g), load32(ops, span, 64 * g + 32));
-        let high = two_bits(ops, load32(ops, span, 128 + 32 * g));
-        let low = [
-            field::<0>(ops, a, 15),
-            field::<0>(ops, b, 15),
-            field::<4>(ops, a, 15),
-            field::<4>(ops, b, 15),
-        ];
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let (a, b) = (load32(span, 64 * g), load32(span, 64 * g + 32));
+        let high = two_bits(load32(span, 128 + 32 * g));
+        let low = [field::<0>(a, 15), field::<0>(b, 15), field::<4>(a, 15), field::<4>(b, 15)];
         let code = |i: usize| {
-            // SAFETY: the proof.
-            unsafe {
-                let both = _mm256_or_si256(low[i], _mm256_slli_epi16::<4>(high[i]));
-                _mm256_sub_epi8(both, _mm256_set1_epi8(32))
-            }
+            let both = _mm256_or_si256(low[i], _mm256_slli_epi16::<4>(high[i]));
+            _mm256_sub_epi8(both, _mm256_set1_epi8(32))
         };
-        let scales = bytes_of_runs(ops, u64_at(span, 192 + 8 * g));
-        let scales = mul(ops, f16_all(ops, span, 208), scales);
-        Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins(ops) }
+        let scales = bytes_of_runs(u64_at(span, 192 + 8 * g));
+        let scales = mul(f16_all(span, 208), scales);
+        Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins() }
     }
 }
 
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
@@ -173,14 +151,15 @@ impl Block for Q2K {
     const MINS: bool = true;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
         let both = u64_at(span, 8 * g);
         let low = 0x0f0f_0f0f_0f0f_0f0f;
-        let scales = mul(ops, f16_all(ops, span, 80), bytes_of_runs(ops, both & low));
-        let mins = mul(ops, f16_all(ops, span, 82), bytes_of_runs(ops, both >> 4 & low));
-        let codes = two_bits(ops, load32(ops, span, 16 + 32 * g));
-        Group { codes, scales, mins: negative(ops, mins) }
+        let scales = mul(f16_all(span, 80), bytes_of_runs(both & low));
+        let mins = mul(f16_all(span, 82), bytes_of_runs(both >> 4 & low));
+        let codes = two_bits(load32(span, 16 + 32 * g));
+        Group { codes, scales, mins: negative(mins) }
     }
 }
 
@@ -192,22 +171,23 @@ impl Block for Q3K {
     const GROUPS: usize = 2;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let third = load32(ops, span, 0);
-        let low = two_bits(ops, load32(ops, span, 32 + 32 * g));
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let third = load32(span, 0);
+        let low = two_bits(load32(span, 32 + 32 * g));
         let code = |i: usize| {
-            let plus = where_set(ops, third, 4 * g + i, 4);
-            // SAFETY: the proof.
-            unsafe { _mm256_sub_epi8(_mm256_add_epi8(low[i], plus), _mm256_set1_epi8(4)) }
+            let plus = where_set(third, 4 * g + i, 4);
+            _mm256_sub_epi8(_mm256_add_epi8(low[i], plus), _mm256_set1_epi8(4))
         };
-        let scales = mul(ops, f16_all(ops, span, 108), bytes_of_runs(ops, scales_q3(span, g)));
-        Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins(ops) }
+        let scales = mul(f16_all(span, 108), bytes_of_runs(scales_q3(span, g)));
+        Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins() }
     }
 }
 
 /// Eight scales of six bits, less 32, of group `g`, from the 12 bytes at 96.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn scales_q3(block: &[u8], g: usize) -> u64 {
     let low = u64_at(block, 96) >> (4 * g) & 0x0f0f_0f0f_0f0f_0f0f;
     let high = u32_at(block, 104) >> (4 * g);
@@ -226,11 +206,11 @@ impl Block for Tq2 {
     const GROUPS: usize = 2;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let codes = two_bits(ops, load32(ops, span, 32 * g));
-        // SAFETY: the proof.
-        let codes = codes.map(|c| unsafe { _mm256_sub_epi8(c, _mm256_set1_epi8(1)) });
-        Group { codes, scales: f16_all(ops, span, 64), mins: no_mins(ops) }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let codes = two_bits(load32(span, 32 * g));
+        let codes = codes.map(|c| _mm256_sub_epi8(c, _mm256_set1_epi8(1)));
+        Group { codes, scales: f16_all(span, 64), mins: no_mins() }
     }
 }

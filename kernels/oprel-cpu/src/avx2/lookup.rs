@@ -1,15 +1,15 @@
 //! Types whose codes come out of codebooks or base three: unpacked by the definition, one block at
 //! a time, then multiplied as any other.
 
-use super::Avx2Ops;
 use super::blocks::{Block, Group};
 use crate::act::lane;
 use oprel_quant::{QuantType, RUN, Unpacked, unpack};
 use std::arch::x86_64::*;
 
 /// Group `g` of a block of 256 weights.
-#[inline(always)]
-fn group(_: Avx2Ops, ty: QuantType, block: &[u8], g: usize) -> Group {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn group(ty: QuantType, block: &[u8], g: usize) -> Group {
     let mut parts = Unpacked::ZERO;
     let unpacked = unpack(ty, block, &mut parts);
     debug_assert!(unpacked.is_ok());
@@ -18,7 +18,7 @@ fn group(_: Avx2Ops, ty: QuantType, block: &[u8], g: usize) -> Group {
         scales[lane(run)] = parts.scales[g * 8 + run];
     }
     let codes = &parts.codes[g * 8 * RUN..][..8 * RUN];
-    // SAFETY: the proof; 32 bytes each are read from slices of 32.
+    // SAFETY: 32 bytes each are read from slices of 32.
     unsafe {
         let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
         Group {
@@ -39,9 +39,10 @@ macro_rules! looked_up {
             const GROUPS: usize = 2;
             const SMALL: bool = $small;
 
-            #[inline(always)]
-            fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-                group(ops, Self::TY, span, g)
+            #[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+            unsafe fn group(span: &[u8], g: usize) -> Group {
+                group(Self::TY, span, g)
             }
         }
     )*};

@@ -1,6 +1,5 @@
 //! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
 
-use super::Avx2Ops;
 use super::blocks::{Block, Group, f16_all, f16_of_blocks, load16, nibbles, no_mins, u16_at};
 use oprel_quant::QuantType;
 use std::arch::x86_64::*;
@@ -11,9 +10,10 @@ const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 
 const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// What each byte below 16 stands for.
-#[inline(always)]
-fn values(_: Avx2Ops, table: &[i8; 16], indices: __m256i) -> __m256i {
-    // SAFETY: the proof; 16 bytes are read from an array of 16.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn values(table: &[i8; 16], indices: __m256i) -> __m256i {
+    // SAFETY: 16 bytes are read from an array of 16.
     unsafe {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
         _mm256_shuffle_epi8(table, indices)
@@ -21,9 +21,10 @@ fn values(_: Avx2Ops, table: &[i8; 16], indices: __m256i) -> __m256i {
 }
 
 /// Values of the nibbles of four times 16 bytes, `step` apart.
-#[inline(always)]
-fn four(ops: Avx2Ops, table: &[i8; 16], span: &[u8], at: usize, step: usize) -> [__m256i; 4] {
-    [0, 1, 2, 3].map(|b| values(ops, table, nibbles(ops, load16(ops, span, at + b * step))))
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn four(table: &[i8; 16], span: &[u8], at: usize, step: usize) -> [__m256i; 4] {
+    [0, 1, 2, 3].map(|b| values(table, nibbles(load16(span, at + b * step))))
 }
 
 pub(super) struct Iq4Nl;
@@ -34,10 +35,11 @@ impl Block for Iq4Nl {
     const GROUPS: usize = 1;
     const SMALL: bool = false;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
-        let codes = four(ops, &IQ4, span, 2, 18);
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 18), mins: no_mins(ops) }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
+        let codes = four(&IQ4, span, 2, 18);
+        Group { codes, scales: f16_of_blocks(span, 0, 18), mins: no_mins() }
     }
 }
 
@@ -49,29 +51,29 @@ impl Block for Iq4Xs {
     const GROUPS: usize = 2;
     const SMALL: bool = false;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], g: usize) -> Group {
-        let codes = four(ops, &IQ4, span, 8 + 64 * g, 16);
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], g: usize) -> Group {
+        let codes = four(&IQ4, span, 8 + 64 * g, 16);
         let (low, high) =
             (u32::from(u16_at(span, 4 + 2 * g)), u32::from(u16_at(span, 2)) >> (8 * g));
-        // SAFETY: the proof.
-        let scales = unsafe {
-            let low = _mm256_srlv_epi32(_mm256_set1_epi32(low as i32), shifts(ops, 4));
-            let high = _mm256_srlv_epi32(_mm256_set1_epi32(high as i32), shifts(ops, 2));
+        let scales = {
+            let low = _mm256_srlv_epi32(_mm256_set1_epi32(low as i32), shifts(4));
+            let high = _mm256_srlv_epi32(_mm256_set1_epi32(high as i32), shifts(2));
             let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
             let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
             let scales = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
-            _mm256_mul_ps(f16_all(ops, span, 0), _mm256_cvtepi32_ps(scales))
+            _mm256_mul_ps(f16_all(span, 0), _mm256_cvtepi32_ps(scales))
         };
-        Group { codes, scales, mins: no_mins(ops) }
+        Group { codes, scales, mins: no_mins() }
     }
 }
 
 /// 0, step, 2 step, 3 step in both halves.
-#[inline(always)]
-fn shifts(_: Avx2Ops, step: i32) -> __m256i {
-    // SAFETY: the proof.
-    unsafe { _mm256_setr_epi32(0, step, 2 * step, 3 * step, 0, step, 2 * step, 3 * step) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn shifts(step: i32) -> __m256i {
+    _mm256_setr_epi32(0, step, 2 * step, 3 * step, 0, step, 2 * step, 3 * step)
 }
 
 pub(super) struct Mxfp4;
@@ -82,11 +84,12 @@ impl Block for Mxfp4 {
     const GROUPS: usize = 1;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
-        let codes = four(ops, &FP4, span, 1, 17);
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
+        let codes = four(&FP4, span, 1, 17);
         let exponents = [0, 17, 34, 51].map(|at| i32::from(span[at]));
-        // SAFETY: the proof; 16 bytes are read from an array of 16.
+        // SAFETY: 16 bytes are read from an array of 16.
         let scales = unsafe {
             let e = _mm_loadu_si128(exponents.as_ptr().cast());
             // 2^(e - 128): an exponent field of e - 1, or below that a subnormal number.
@@ -96,7 +99,7 @@ impl Block for Mxfp4 {
             let bits = _mm_castsi128_ps(_mm_blendv_epi8(normal, subnormal, small));
             _mm256_set_m128(bits, bits)
         };
-        Group { codes, scales, mins: no_mins(ops) }
+        Group { codes, scales, mins: no_mins() }
     }
 }
 
@@ -125,36 +128,33 @@ impl Block for Nvfp4 {
     const GROUPS: usize = 1;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
         // Runs lie in blocks of four; a run has 8 bytes, low nibbles first.
         let run = |i: usize| i / 4 * 36 + i % 4;
         let scale = |i: usize| E4M3_HALF[usize::from(span[run(i)])];
         let codes = [0, 1, 2, 3].map(|b| {
-            let bytes = load16(ops, span, b / 2 * 36 + 4 + b % 2 * 16);
-            // SAFETY: the proof.
-            let codes = unsafe {
+            let bytes = load16(span, b / 2 * 36 + 4 + b % 2 * 16);
+            let codes = {
                 let mask = _mm_set1_epi8(15);
                 let low = _mm_and_si128(bytes, mask);
                 let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
                 _mm256_set_m128i(_mm_unpackhi_epi64(low, high), _mm_unpacklo_epi64(low, high))
             };
-            values(ops, &FP4, codes)
+            values(&FP4, codes)
         });
-        // SAFETY: the proof.
-        let scales = unsafe {
-            _mm256_setr_ps(
-                scale(0),
-                scale(2),
-                scale(4),
-                scale(6),
-                scale(1),
-                scale(3),
-                scale(5),
-                scale(7),
-            )
-        };
-        Group { codes, scales, mins: no_mins(ops) }
+        let scales = _mm256_setr_ps(
+            scale(0),
+            scale(2),
+            scale(4),
+            scale(6),
+            scale(1),
+            scale(3),
+            scale(5),
+            scale(7),
+        );
+        Group { codes, scales, mins: no_mins() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Weights stored as numbers times f32 activations, in the order that [`table`](crate::table)
 //! defines: element `i` in lane `i % 16`.
 
-use super::Avx2Ops;
 use super::products::{prefetch, sum};
 use crate::act::F32Acts;
 use crate::table::Rows;
@@ -17,7 +16,10 @@ trait Stored: 'static {
     /// Bytes of one.
     const SIZE: usize;
     /// Sixteen of them.
-    fn sixteen(ops: Avx2Ops, bytes: &[u8]) -> [__m256; 2];
+    ///
+    /// # Safety
+    /// The CPU has AVX2, FMA and F16C.
+    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2];
     /// One of them.
     fn one(bytes: &[u8]) -> f32;
 }
@@ -25,17 +27,17 @@ trait Stored: 'static {
 impl Stored for f32 {
     const SIZE: usize = 4;
 
-    #[inline(always)]
-    fn sixteen(_: Avx2Ops, bytes: &[u8]) -> [__m256; 2] {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
         let bytes = &bytes[..64];
-        // SAFETY: 64 bytes are there, and the proof.
+        // SAFETY: 64 bytes are there.
         unsafe {
             let at: *const f32 = bytes.as_ptr().cast();
             [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))]
         }
     }
 
-    #[inline(always)]
     fn one(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
@@ -44,17 +46,17 @@ impl Stored for f32 {
 impl Stored for f16 {
     const SIZE: usize = 2;
 
-    #[inline(always)]
-    fn sixteen(_: Avx2Ops, bytes: &[u8]) -> [__m256; 2] {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
         let bytes = &bytes[..32];
-        // SAFETY: 32 bytes are there, and the proof.
+        // SAFETY: 32 bytes are there.
         unsafe {
             let at: *const __m128i = bytes.as_ptr().cast();
             [_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at.add(1)))]
         }
     }
 
-    #[inline(always)]
     fn one(bytes: &[u8]) -> f32 {
         f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
@@ -63,10 +65,11 @@ impl Stored for f16 {
 impl Stored for bf16 {
     const SIZE: usize = 2;
 
-    #[inline(always)]
-    fn sixteen(_: Avx2Ops, bytes: &[u8]) -> [__m256; 2] {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
         let bytes = &bytes[..32];
-        // SAFETY: 32 bytes are there, and the proof.
+        // SAFETY: 32 bytes are there.
         unsafe {
             let at: *const __m128i = bytes.as_ptr().cast();
             let wide = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(x)));
@@ -74,38 +77,35 @@ impl Stored for bf16 {
         }
     }
 
-    #[inline(always)]
     fn one(bytes: &[u8]) -> f32 {
         bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
 }
 
 /// Dot products of `R` rows with `N` tokens of `k` elements.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn tile<T: Stored, const R: usize, const N: usize>(
-    ops: Avx2Ops,
     rows: [&[u8]; R],
     acts: [&[f32]; N],
 ) -> [[f32; N]; R] {
     let k = acts[0].len();
     assert!(rows.iter().all(|row| row.len() == k * T::SIZE), "rows as long as the activations");
     assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
-    // SAFETY: the proof.
-    let mut acc = unsafe { [[[_mm256_setzero_ps(); 2]; N]; R] };
+    let mut acc = { [[[_mm256_setzero_ps(); 2]; N]; R] };
     for i in (0..k / STEP * STEP).step_by(STEP) {
-        let x = acts.map(|x| f32::sixteen(ops, bytemuck::cast_slice(&x[i..i + STEP])));
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+        let x = acts.map(|x| unsafe { f32::sixteen(bytemuck::cast_slice(&x[i..i + STEP])) });
         for r in 0..R {
             let row = &rows[r][i * T::SIZE..(i + STEP) * T::SIZE];
             if N == 1 {
-                prefetch(ops, row);
+                prefetch(row);
             }
-            let w = T::sixteen(ops, row);
+            // SAFETY: as above.
+            let w = unsafe { T::sixteen(row) };
             for n in 0..N {
-                // SAFETY: the proof.
-                unsafe {
-                    acc[r][n][0] = _mm256_fmadd_ps(w[0], x[n][0], acc[r][n][0]);
-                    acc[r][n][1] = _mm256_fmadd_ps(w[1], x[n][1], acc[r][n][1]);
-                }
+                acc[r][n][0] = _mm256_fmadd_ps(w[0], x[n][0], acc[r][n][0]);
+                acc[r][n][1] = _mm256_fmadd_ps(w[1], x[n][1], acc[r][n][1]);
             }
         }
     }
@@ -114,17 +114,18 @@ fn tile<T: Stored, const R: usize, const N: usize>(
         for n in 0..N {
             let from = k / STEP * STEP;
             let tail = (&rows[r][from * T::SIZE..], &acts[n][from..]);
-            out[r][n] = finish::<T>(ops, acc[r][n], tail);
+            out[r][n] = finish::<T>(acc[r][n], tail);
         }
     }
     out
 }
 
 /// Adds the elements beyond the last sixteen, then all lanes.
-#[inline(always)]
-fn finish<T: Stored>(ops: Avx2Ops, acc: [__m256; 2], (row, x): (&[u8], &[f32])) -> f32 {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn finish<T: Stored>(acc: [__m256; 2], (row, x): (&[u8], &[f32])) -> f32 {
     let mut lanes = [0.0f32; STEP];
-    // SAFETY: the proof; 32 bytes each are written to and read from halves of an array.
+    // SAFETY: 32 bytes each are written to and read from halves of an array.
     unsafe {
         _mm256_storeu_ps(lanes[..8].as_mut_ptr(), acc[0]);
         _mm256_storeu_ps(lanes[8..].as_mut_ptr(), acc[1]);
@@ -132,50 +133,55 @@ fn finish<T: Stored>(ops: Avx2Ops, acc: [__m256; 2], (row, x): (&[u8], &[f32])) 
             *lane = T::one(bytes).mul_add(*x, *lane);
         }
         let low = _mm256_loadu_ps(lanes[..8].as_ptr());
-        sum(ops, _mm256_add_ps(low, _mm256_loadu_ps(lanes[8..].as_ptr())))
+        sum(_mm256_add_ps(low, _mm256_loadu_ps(lanes[8..].as_ptr())))
     }
 }
 
-#[inline(always)]
-pub(super) fn dot(ops: Avx2Ops, rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn dot(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
     match rows.ty {
-        QuantType::F32 => dot_rows::<f32>(ops, rows, x, out),
-        QuantType::F16 => dot_rows::<f16>(ops, rows, x, out),
-        _ => dot_rows::<bf16>(ops, rows, x, out),
+        QuantType::F32 => dot_rows::<f32>(rows, x, out),
+        QuantType::F16 => dot_rows::<f16>(rows, x, out),
+        _ => dot_rows::<bf16>(rows, x, out),
     }
 }
 
 /// Two rows at a time, so that additions of one do not wait for those of the other.
-#[inline(always)]
-fn dot_rows<T: Stored>(ops: Avx2Ops, rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn dot_rows<T: Stored>(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
     let row = |r: usize| &rows.bytes[r * rows.row_bytes..][..rows.row_bytes];
     let n = rows.n();
     for r in (0..n / 2 * 2).step_by(2) {
-        let [[a], [b]] = tile::<T, 2, 1>(ops, [row(r), row(r + 1)], [x]);
+        let [[a], [b]] = tile::<T, 2, 1>([row(r), row(r + 1)], [x]);
         (out[r], out[r + 1]) = (a, b);
     }
     if !n.is_multiple_of(2) {
-        out[n - 1] = tile::<T, 1, 1>(ops, [row(n - 1)], [x])[0][0];
+        out[n - 1] = tile::<T, 1, 1>([row(n - 1)], [x])[0][0];
     }
 }
 
-#[inline(always)]
-pub(super) fn widen(ops: Avx2Ops, rows: Rows<'_>, out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn widen(rows: Rows<'_>, out: &mut [f32]) {
     match rows.ty {
-        QuantType::F32 => widen_all::<f32>(ops, rows.bytes, out),
-        QuantType::F16 => widen_all::<f16>(ops, rows.bytes, out),
-        _ => widen_all::<bf16>(ops, rows.bytes, out),
+        QuantType::F32 => widen_all::<f32>(rows.bytes, out),
+        QuantType::F16 => widen_all::<f16>(rows.bytes, out),
+        _ => widen_all::<bf16>(rows.bytes, out),
     }
 }
 
-#[inline(always)]
-fn widen_all<T: Stored>(ops: Avx2Ops, bytes: &[u8], out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn widen_all<T: Stored>(bytes: &[u8], out: &mut [f32]) {
     let whole = out.len() / STEP * STEP;
     let (sixteens, tail) = out.as_chunks_mut::<STEP>();
     for (y, bytes) in sixteens.iter_mut().zip(bytes.chunks_exact(STEP * T::SIZE)) {
-        let wide = T::sixteen(ops, bytes);
-        // SAFETY: the proof; 32 bytes each are written to halves of an array.
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for; 32 bytes
+        // each are written to halves of an array.
         unsafe {
+            let wide = T::sixteen(bytes);
             _mm256_storeu_ps(y[..8].as_mut_ptr(), wide[0]);
             _mm256_storeu_ps(y[8..].as_mut_ptr(), wide[1]);
         }
@@ -185,8 +191,9 @@ fn widen_all<T: Stored>(ops: Avx2Ops, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-#[inline(always)]
-pub(super) fn gemm_f32(ops: Avx2Ops, w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) {
     let (n, k) = (acts.n(), acts.k());
     let rows: &[u8] = bytemuck::cast_slice(w);
     let n_rows = w.len() / k;
@@ -203,10 +210,10 @@ pub(super) fn gemm_f32(ops: Avx2Ops, w: &[f32], acts: F32Acts<'_>, out: &mut [f3
             };
             if taken == 3 {
                 let tokens = [acts.row(t), acts.row(t + 1), acts.row(t + 2)];
-                let [a, b] = tile::<f32, 2, 3>(ops, pair, tokens);
+                let [a, b] = tile::<f32, 2, 3>(pair, tokens);
                 (0..3).for_each(|i| put(i, [a[i], b[i]]));
             } else {
-                let [[a], [b]] = tile::<f32, 2, 1>(ops, pair, [acts.row(t)]);
+                let [[a], [b]] = tile::<f32, 2, 1>(pair, [acts.row(t)]);
                 put(0, [a, b]);
             }
         }

@@ -1,6 +1,5 @@
 //! Integer products of groups with activations, in the order that [`table`](crate::table) defines.
 
-use super::Avx2Ops;
 use super::blocks::{Block, Group};
 use crate::act::{ActRow, GROUP, Q8Acts};
 use crate::table::{DOT_N, Panel, Rows};
@@ -13,11 +12,11 @@ const AHEAD: usize = 6 << 10;
 const LONGEST_SPAN: usize = 256;
 
 /// Asks for the bytes `AHEAD` of `span`, every cache line of them.
-#[inline(always)]
-pub(super) fn prefetch(_: Avx2Ops, span: &[u8]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn prefetch(span: &[u8]) {
     for line in (0..span.len()).step_by(64) {
-        // SAFETY: prefetching reads nothing; any address will do.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(span.as_ptr().wrapping_add(AHEAD + line).cast()) };
+        _mm_prefetch::<_MM_HINT_T0>(span.as_ptr().wrapping_add(AHEAD + line).cast());
     }
 }
 
@@ -25,15 +24,13 @@ pub(super) fn prefetch(_: Avx2Ops, span: &[u8]) {
 ///
 /// Codes are made positive and their signs moved to the activations; both are at least -127 or
 /// the code is -128, so a pair is at most 2 * 128 * 127, which an i16 holds.
-#[inline(always)]
-fn pairs<const POSITIVE: bool>(_: Avx2Ops, codes: __m256i, act: __m256i) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        if POSITIVE {
-            _mm256_maddubs_epi16(codes, act)
-        } else {
-            _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes))
-        }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn pairs<const POSITIVE: bool>(codes: __m256i, act: __m256i) -> __m256i {
+    if POSITIVE {
+        _mm256_maddubs_epi16(codes, act)
+    } else {
+        _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(act, codes))
     }
 }
 
@@ -41,42 +38,34 @@ fn pairs<const POSITIVE: bool>(_: Avx2Ops, codes: __m256i, act: __m256i) -> __m2
 ///
 /// `SMALL` codes, at most 32 away from 0, allow to add four pairs in 16 bits first
 /// (8 * 32 * 127 = 32512).
-#[inline(always)]
-fn run_sums<const SMALL: bool>(_: Avx2Ops, p: [__m256i; 4]) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        let ones = _mm256_set1_epi16(1);
-        if SMALL {
-            let a = _mm256_add_epi16(
-                _mm256_unpacklo_epi32(p[0], p[1]),
-                _mm256_unpackhi_epi32(p[0], p[1]),
-            );
-            let b = _mm256_add_epi16(
-                _mm256_unpacklo_epi32(p[2], p[3]),
-                _mm256_unpackhi_epi32(p[2], p[3]),
-            );
-            let c = _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-            return _mm256_madd_epi16(c, ones);
-        }
-        let p = [
-            _mm256_madd_epi16(p[0], ones),
-            _mm256_madd_epi16(p[1], ones),
-            _mm256_madd_epi16(p[2], ones),
-            _mm256_madd_epi16(p[3], ones),
-        ];
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn run_sums<const SMALL: bool>(p: [__m256i; 4]) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    if SMALL {
         let a =
-            _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1]));
+            _mm256_add_epi16(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1]));
         let b =
-            _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]));
-        _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
+            _mm256_add_epi16(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]));
+        let c = _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+        return _mm256_madd_epi16(c, ones);
     }
+    let p = [
+        _mm256_madd_epi16(p[0], ones),
+        _mm256_madd_epi16(p[1], ones),
+        _mm256_madd_epi16(p[2], ones),
+        _mm256_madd_epi16(p[3], ones),
+    ];
+    let a = _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1]));
+    let b = _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
 }
 
 /// Adds the products of group `g` with a token to its lanes. `MINS` says that there are minima, and
 /// that codes are not negative.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn add_group<const MINS: bool, const SMALL: bool>(
-    ops: Avx2Ops,
     acc: &mut __m256,
     group: &Group,
     act: &ActRow<'_>,
@@ -84,16 +73,16 @@ fn add_group<const MINS: bool, const SMALL: bool>(
 ) {
     let codes = &act.codes[g * GROUP..][..GROUP];
     let scales = &act.scales[g * 4..][..4];
-    // SAFETY: the proof; what is read lies in the slices just cut.
+    // SAFETY: what is read lies in the slices just cut.
     unsafe {
         let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
         let p = [
-            pairs::<MINS>(ops, group.codes[0], load(0)),
-            pairs::<MINS>(ops, group.codes[1], load(1)),
-            pairs::<MINS>(ops, group.codes[2], load(2)),
-            pairs::<MINS>(ops, group.codes[3], load(3)),
+            pairs::<MINS>(group.codes[0], load(0)),
+            pairs::<MINS>(group.codes[1], load(1)),
+            pairs::<MINS>(group.codes[2], load(2)),
+            pairs::<MINS>(group.codes[3], load(3)),
         ];
-        let sums = _mm256_cvtepi32_ps(run_sums::<SMALL>(ops, p));
+        let sums = _mm256_cvtepi32_ps(run_sums::<SMALL>(p));
         let four = _mm_loadu_ps(scales.as_ptr());
         let scales = _mm256_mul_ps(group.scales, _mm256_set_m128(four, four));
         *acc = _mm256_fmadd_ps(scales, sums, *acc);
@@ -105,36 +94,35 @@ fn add_group<const MINS: bool, const SMALL: bool>(
 }
 
 /// The sum of eight lanes, as [`lanes::sum`](crate::lanes::sum).
-#[inline(always)]
-pub(super) fn sum(_: Avx2Ops, x: __m256) -> f32 {
-    // SAFETY: the proof.
-    unsafe {
-        let q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-        let pairs = _mm_add_ps(q, _mm_movehl_ps(q, q));
-        _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn sum(x: __m256) -> f32 {
+    let q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let pairs = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
 }
 
 /// Adds the products of one span, whose first group is `g`, with `N` tokens.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn add_span<B: Block, const N: usize>(
-    ops: Avx2Ops,
     acc: &mut [__m256; N],
     span: &[u8],
     acts: &[ActRow<'_>; N],
     g: usize,
 ) {
     for i in 0..B::GROUPS {
-        let group = B::group(ops, span, i);
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+        let group = unsafe { B::group(span, i) };
         for t in 0..N {
             // The four combinations are constants of the type: one branch is compiled.
             match (B::MINS, B::SMALL) {
-                (true, _) => add_group::<true, true>(ops, &mut acc[t], &group, &acts[t], g + i),
+                (true, _) => add_group::<true, true>(&mut acc[t], &group, &acts[t], g + i),
                 (false, true) => {
-                    add_group::<false, true>(ops, &mut acc[t], &group, &acts[t], g + i);
+                    add_group::<false, true>(&mut acc[t], &group, &acts[t], g + i);
                 }
                 (false, false) => {
-                    add_group::<false, false>(ops, &mut acc[t], &group, &acts[t], g + i);
+                    add_group::<false, false>(&mut acc[t], &group, &acts[t], g + i);
                 }
             }
         }
@@ -142,88 +130,89 @@ fn add_span<B: Block, const N: usize>(
 }
 
 /// Rows with `N` tokens: `out[t * rows + r]`.
-#[inline(always)]
-fn rows_with<B: Block, const N: usize>(
-    ops: Avx2Ops,
-    rows: Rows<'_>,
-    acts: &[ActRow<'_>; N],
-    out: &mut [f32],
-) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], out: &mut [f32]) {
     let n_rows = rows.n();
     for (r, row) in rows.iter().enumerate() {
-        // SAFETY: the proof.
-        let mut acc = unsafe { [_mm256_setzero_ps(); N] };
+        let mut acc = { [_mm256_setzero_ps(); N] };
         let spans = row.chunks_exact(B::SPAN_BYTES);
         let tail = spans.remainder();
         let mut g = 0;
         for span in spans {
-            prefetch(ops, span);
-            add_span::<B, N>(ops, &mut acc, span, acts, g);
+            prefetch(span);
+            add_span::<B, N>(&mut acc, span, acts, g);
             g += B::GROUPS;
         }
         if !tail.is_empty() {
             let span = padded(tail);
-            add_span::<B, N>(ops, &mut acc, &span[..B::SPAN_BYTES], acts, g);
+            add_span::<B, N>(&mut acc, &span[..B::SPAN_BYTES], acts, g);
         }
         for t in 0..N {
-            out[t * n_rows + r] = sum(ops, acc[t]);
+            out[t * n_rows + r] = sum(acc[t]);
         }
     }
 }
 
 /// A span that is cut short, with zeros behind it. Their scales may mean anything finite: the
 /// activations there are zero.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn padded(tail: &[u8]) -> [u8; LONGEST_SPAN] {
     let mut span = [0; LONGEST_SPAN];
     span[..tail.len()].copy_from_slice(tail);
     span
 }
 
-#[inline(always)]
-pub(super) fn dot<B: Block>(ops: Avx2Ops, rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
-    rows_with::<B, 1>(ops, rows, &[act], out);
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
+    rows_with::<B, 1>(rows, &[act], out);
 }
 
-#[inline(always)]
-pub(super) fn dot_n<B: Block>(ops: Avx2Ops, rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     let row = |t| acts.row(t);
     match acts.n() {
         0 => {}
-        1 => rows_with::<B, 1>(ops, rows, &[row(0)], out),
-        2 => rows_with::<B, 2>(ops, rows, &[row(0), row(1)], out),
-        3 => rows_with::<B, 3>(ops, rows, &[row(0), row(1), row(2)], out),
-        DOT_N => rows_with::<B, 4>(ops, rows, &[row(0), row(1), row(2), row(3)], out),
+        1 => rows_with::<B, 1>(rows, &[row(0)], out),
+        2 => rows_with::<B, 2>(rows, &[row(0), row(1)], out),
+        3 => rows_with::<B, 3>(rows, &[row(0), row(1), row(2)], out),
+        DOT_N => rows_with::<B, 4>(rows, &[row(0), row(1), row(2), row(3)], out),
         n => unreachable!("{n} tokens at once"),
     }
 }
 
-#[inline(always)]
-pub(super) fn unpack_panel<B: Block>(ops: Avx2Ops, rows: Rows<'_>, panel: &mut Panel<'_>) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
     let n_groups = panel.padded_k / GROUP;
     for (r, row) in rows.iter().enumerate() {
         let spans = row.chunks_exact(B::SPAN_BYTES);
         let tail = spans.remainder();
         let mut g = r * n_groups;
         for span in spans {
-            prefetch(ops, span);
-            put_span::<B>(ops, panel, span, g);
+            prefetch(span);
+            put_span::<B>(panel, span, g);
             g += B::GROUPS;
         }
         if !tail.is_empty() {
-            put_span::<B>(ops, panel, &padded(tail)[..B::SPAN_BYTES], g);
+            put_span::<B>(panel, &padded(tail)[..B::SPAN_BYTES], g);
         }
     }
 }
 
 /// Writes a span to the panel, its first group being the panel's `g`th.
-#[inline(always)]
-fn put_span<B: Block>(ops: Avx2Ops, panel: &mut Panel<'_>, span: &[u8], g: usize) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn put_span<B: Block>(panel: &mut Panel<'_>, span: &[u8], g: usize) {
     for i in 0..B::GROUPS {
-        let group = B::group(ops, span, i);
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+        let group = unsafe { B::group(span, i) };
         let codes = &mut panel.codes[(g + i) * GROUP..][..GROUP];
         let scales = &mut panel.scales[(g + i) * 8..][..8];
-        // SAFETY: the proof; what is written lies in the slices just cut.
+        // SAFETY: what is written lies in the slices just cut.
         unsafe {
             for b in 0..4 {
                 let codes = &mut codes[b * 32..][..32];
@@ -238,18 +227,19 @@ fn put_span<B: Block>(ops: Avx2Ops, panel: &mut Panel<'_>, span: &[u8], g: usize
     }
 }
 
-#[inline(always)]
-pub(super) fn gemm_q8(ops: Avx2Ops, panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn gemm_q8(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     match (panel.mins.is_empty(), panel.small) {
-        (false, _) => gemm_tokens::<true, true>(ops, panel, acts, out),
-        (true, true) => gemm_tokens::<false, true>(ops, panel, acts, out),
-        (true, false) => gemm_tokens::<false, false>(ops, panel, acts, out),
+        (false, _) => gemm_tokens::<true, true>(panel, acts, out),
+        (true, true) => gemm_tokens::<false, true>(panel, acts, out),
+        (true, false) => gemm_tokens::<false, false>(panel, acts, out),
     }
 }
 
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn gemm_tokens<const MINS: bool, const SMALL: bool>(
-    ops: Avx2Ops,
     panel: &Panel<'_>,
     acts: Q8Acts<'_>,
     out: &mut [f32],
@@ -258,49 +248,43 @@ fn gemm_tokens<const MINS: bool, const SMALL: bool>(
     let mut t = 0;
     while t + 4 <= n {
         let tokens = [acts.row(t), acts.row(t + 1), acts.row(t + 2), acts.row(t + 3)];
-        gemm_tile::<MINS, SMALL, 4>(ops, panel, &tokens, &mut out[t * panel.n_rows..]);
+        gemm_tile::<MINS, SMALL, 4>(panel, &tokens, &mut out[t * panel.n_rows..]);
         t += 4;
     }
     for t in t..n {
-        gemm_tile::<MINS, SMALL, 1>(ops, panel, &[acts.row(t)], &mut out[t * panel.n_rows..]);
+        gemm_tile::<MINS, SMALL, 1>(panel, &[acts.row(t)], &mut out[t * panel.n_rows..]);
     }
 }
 
 /// All rows of the panel with `N` tokens.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn gemm_tile<const MINS: bool, const SMALL: bool, const N: usize>(
-    ops: Avx2Ops,
     panel: &Panel<'_>,
     acts: &[ActRow<'_>; N],
     out: &mut [f32],
 ) {
     for r in 0..panel.n_rows {
         let (codes, scales, mins) = panel.row(r);
-        // SAFETY: the proof.
-        let mut acc = unsafe { [_mm256_setzero_ps(); N] };
+        let mut acc = { [_mm256_setzero_ps(); N] };
         for g in 0..panel.padded_k / GROUP {
-            let group = load_group::<MINS>(ops, codes, scales, mins, g);
+            let group = load_group::<MINS>(codes, scales, mins, g);
             for t in 0..N {
-                add_group::<MINS, SMALL>(ops, &mut acc[t], &group, &acts[t], g);
+                add_group::<MINS, SMALL>(&mut acc[t], &group, &acts[t], g);
             }
         }
         for t in 0..N {
-            out[t * panel.n_rows + r] = sum(ops, acc[t]);
+            out[t * panel.n_rows + r] = sum(acc[t]);
         }
     }
 }
 
 /// Group `g` of a row of the panel.
-#[inline(always)]
-fn load_group<const MINS: bool>(
-    _: Avx2Ops,
-    codes: &[i8],
-    scales: &[f32],
-    mins: &[f32],
-    g: usize,
-) -> Group {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn load_group<const MINS: bool>(codes: &[i8], scales: &[f32], mins: &[f32], g: usize) -> Group {
     let codes = &codes[g * GROUP..][..GROUP];
-    // SAFETY: the proof; what is read lies in the slices cut here.
+    // SAFETY: what is read lies in the slices cut here.
     unsafe {
         let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
         let mins =

@@ -1,6 +1,5 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q1_0: one scale a block.
 
-use super::Avx2Ops;
 use super::blocks::{
     Block, Group, f16_all, f16_of_blocks, load16, load32, nibbles, no_mins, spread_bits, u32_at,
 };
@@ -8,26 +7,25 @@ use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// Codes of four blocks.
-#[inline(always)]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
 fn four(code: impl Fn(usize) -> __m256i) -> [__m256i; 4] {
     [code(0), code(1), code(2), code(3)]
 }
 
 /// Nibbles with the fifth bits of `fifth` above them.
-#[inline(always)]
-fn five_bits(ops: Avx2Ops, nibbles: __m256i, fifth: u32) -> __m256i {
-    // SAFETY: the proof.
-    unsafe {
-        let high = _mm256_and_si256(spread_bits(ops, fifth), _mm256_set1_epi8(16));
-        _mm256_or_si256(nibbles, high)
-    }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn five_bits(nibbles: __m256i, fifth: u32) -> __m256i {
+    let high = _mm256_and_si256(spread_bits(fifth), _mm256_set1_epi8(16));
+    _mm256_or_si256(nibbles, high)
 }
 
 /// `codes - offset`.
-#[inline(always)]
-fn less(_: Avx2Ops, codes: __m256i, offset: i8) -> __m256i {
-    // SAFETY: the proof.
-    unsafe { _mm256_sub_epi8(codes, _mm256_set1_epi8(offset)) }
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn less(codes: __m256i, offset: i8) -> __m256i {
+    _mm256_sub_epi8(codes, _mm256_set1_epi8(offset))
 }
 
 pub(super) struct Q4_0;
@@ -38,10 +36,11 @@ impl Block for Q4_0 {
     const GROUPS: usize = 1;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
-        let codes = four(|b| less(ops, nibbles(ops, load16(ops, span, b * 18 + 2)), 8));
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 18), mins: no_mins(ops) }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
+        let codes = four(|b| less(nibbles(load16(span, b * 18 + 2)), 8));
+        Group { codes, scales: f16_of_blocks(span, 0, 18), mins: no_mins() }
     }
 }
 
@@ -54,11 +53,12 @@ impl Block for Q4_1 {
     const MINS: bool = true;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
-        let codes = four(|b| nibbles(ops, load16(ops, span, b * 20 + 4)));
-        let mins = f16_of_blocks(ops, span, 2, 20);
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 20), mins }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
+        let codes = four(|b| nibbles(load16(span, b * 20 + 4)));
+        let mins = f16_of_blocks(span, 2, 20);
+        Group { codes, scales: f16_of_blocks(span, 0, 20), mins }
     }
 }
 
@@ -70,13 +70,14 @@ impl Block for Q5_0 {
     const GROUPS: usize = 1;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
         let codes = four(|b| {
-            let low = nibbles(ops, load16(ops, span, b * 22 + 6));
-            less(ops, five_bits(ops, low, u32_at(span, b * 22 + 2)), 16)
+            let low = nibbles(load16(span, b * 22 + 6));
+            less(five_bits(low, u32_at(span, b * 22 + 2)), 16)
         });
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 22), mins: no_mins(ops) }
+        Group { codes, scales: f16_of_blocks(span, 0, 22), mins: no_mins() }
     }
 }
 
@@ -89,14 +90,15 @@ impl Block for Q5_1 {
     const MINS: bool = true;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
         let codes = four(|b| {
-            let low = nibbles(ops, load16(ops, span, b * 24 + 8));
-            five_bits(ops, low, u32_at(span, b * 24 + 4))
+            let low = nibbles(load16(span, b * 24 + 8));
+            five_bits(low, u32_at(span, b * 24 + 4))
         });
-        let mins = f16_of_blocks(ops, span, 2, 24);
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 24), mins }
+        let mins = f16_of_blocks(span, 2, 24);
+        Group { codes, scales: f16_of_blocks(span, 0, 24), mins }
     }
 }
 
@@ -108,10 +110,11 @@ impl Block for Q8_0 {
     const GROUPS: usize = 1;
     const SMALL: bool = false;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
-        let codes = four(|b| load32(ops, span, b * 34 + 2));
-        Group { codes, scales: f16_of_blocks(ops, span, 0, 34), mins: no_mins(ops) }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
+        let codes = four(|b| load32(span, b * 34 + 2));
+        Group { codes, scales: f16_of_blocks(span, 0, 34), mins: no_mins() }
     }
 }
 
@@ -123,14 +126,14 @@ impl Block for Q1_0 {
     const GROUPS: usize = 1;
     const SMALL: bool = true;
 
-    #[inline(always)]
-    fn group(ops: Avx2Ops, span: &[u8], _: usize) -> Group {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn group(span: &[u8], _: usize) -> Group {
         let codes = four(|b| {
-            let set = spread_bits(ops, u32_at(span, 2 + 4 * b));
-            // SAFETY: the proof.
-            let two = unsafe { _mm256_and_si256(set, _mm256_set1_epi8(2)) };
-            less(ops, two, 1)
+            let set = spread_bits(u32_at(span, 2 + 4 * b));
+            let two = _mm256_and_si256(set, _mm256_set1_epi8(2));
+            less(two, 1)
         });
-        Group { codes, scales: f16_all(ops, span, 0), mins: no_mins(ops) }
+        Group { codes, scales: f16_all(span, 0), mins: no_mins() }
     }
 }
