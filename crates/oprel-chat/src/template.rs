@@ -1,0 +1,153 @@
+//! A model's chat template: messages to the text that the model continues.
+
+use crate::jinja::{Limits, Machine, Tree, Value, compile, from_json};
+use crate::{Error, LocalTime, Result};
+use serde_json::{Map, Value as Json};
+
+/// More than any real template takes for any real conversation.
+const LIMITS: Limits = Limits { steps: 10_000_000, output: 1 << 24, depth: 200 };
+/// Stands behind the text that is to be continued, until it is found again.
+const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/// What a template is told about the vocabulary. A token that is `None` is undefined in the
+/// template, as `transformers` leaves it; an empty text is defined and writes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// Begins a text.
+    pub bos: Option<String>,
+    /// Ends a text.
+    pub eos: Option<String>,
+    /// Stands for what the vocabulary lacks.
+    pub unk: Option<String>,
+    /// Fills up.
+    pub pad: Option<String>,
+}
+
+/// A compiled chat template. Compile once, render often; it may be shared between threads.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    source: String,
+    tree: Tree,
+    special: SpecialTokens,
+}
+
+/// What is rendered.
+#[derive(Clone, Debug)]
+pub struct RenderInput<'a> {
+    /// The messages as JSON objects, oldest first. Keys that the template does not know do no
+    /// harm. They are
+    /// in the shape that templates expect.
+    pub messages: &'a [Json],
+    /// The tools as JSON objects, `None` if there are none to speak of.
+    pub tools: Option<&'a [Json]>,
+    /// Documents to answer from, for templates that read them.
+    pub documents: Option<&'a [Json]>,
+    /// End with the beginning of the assistant's message.
+    pub add_generation_prompt: bool,
+    /// Leave the last message open, to be continued.
+    pub continue_last: bool,
+    /// Further variables; they win over all that are set here.
+    pub kwargs: Option<&'a Map<String, Json>>,
+    /// What `strftime_now` shows.
+    pub now: LocalTime,
+}
+
+impl<'a> RenderInput<'a> {
+    /// Messages without tools, followed by the beginning of the assistant's message.
+    pub fn new(messages: &'a [Json], now: LocalTime) -> RenderInput<'a> {
+        RenderInput {
+            messages,
+            tools: None,
+            documents: None,
+            add_generation_prompt: true,
+            continue_last: false,
+            kwargs: None,
+            now,
+        }
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// [`Error::TemplateTooLarge`], [`Error::Syntax`], [`Error::Unsupported`].
+    pub fn compile(source: &str, special: SpecialTokens) -> Result<ChatTemplate> {
+        Ok(ChatTemplate { source: source.to_owned(), tree: compile(source)?, special })
+    }
+
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the template reads a variable of this name.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.tree.reads(variable)
+    }
+
+    /// The text for these messages, byte for byte what `transformers` renders.
+    ///
+    /// # Errors
+    /// [`Error::Raised`] if the template refuses the messages, [`Error::Failed`] if it fails on
+    /// them, others where it goes beyond all limits.
+    pub fn render(&self, input: &RenderInput<'_>) -> Result<String> {
+        if input.continue_last {
+            return self.render_open(input);
+        }
+        self.render_messages(input, input.messages)
+    }
+
+    fn render_messages(&self, input: &RenderInput<'_>, messages: &[Json]) -> Result<String> {
+        let list = |items: &[Json]| -> Result<Value> {
+            Ok(Value::list(items.iter().map(from_json).collect::<Result<_>>()?))
+        };
+        let optional = |items: Option<&[Json]>| items.map_or(Ok(Value::None), list);
+        let mut variables = vec![
+            ("messages".into(), list(messages)?),
+            ("tools".into(), optional(input.tools)?),
+            ("documents".into(), optional(input.documents)?),
+            ("add_generation_prompt".into(), Value::Bool(input.add_generation_prompt)),
+        ];
+        for (name, token) in [
+            ("bos_token", &self.special.bos),
+            ("eos_token", &self.special.eos),
+            ("unk_token", &self.special.unk),
+            ("pad_token", &self.special.pad),
+        ] {
+            if let Some(token) = token {
+                variables.push((name.into(), Value::str(token.as_str())));
+            }
+        }
+        for (name, value) in input.kwargs.into_iter().flatten() {
+            variables.push((name.as_str().into(), from_json(value)?));
+        }
+        Machine::new(&self.tree, LIMITS, input.now).render(variables)
+    }
+
+    /// Marks the end of the last message, and cuts the text there.
+    fn render_open(&self, input: &RenderInput<'_>) -> Result<String> {
+        let mut messages = input.messages.to_vec();
+        let last = messages.last_mut().and_then(|message| message.get_mut("content"));
+        let content = match last {
+            Some(Json::Array(parts)) => {
+                parts.iter_mut().rev().find_map(|part| part.get_mut("text"))
+            }
+            other => other,
+        };
+        let Some(Json::String(text)) = content else { return Err(Error::NothingToContinue) };
+        let said = text.trim().to_owned();
+        text.push_str(MARK);
+        let mut rendered = self.render_messages(input, &messages)?;
+        let Some(at) = rendered.rfind(MARK.trim()) else { return Err(Error::NothingToContinue) };
+        if !rendered.contains(&said) {
+            return Err(Error::NothingToContinue);
+        }
+        let spaces_kept = rendered[at..].starts_with(MARK);
+        rendered.truncate(at);
+        if !spaces_kept {
+            rendered.truncate(rendered.trim_end().len());
+        }
+        Ok(rendered)
+    }
+}
