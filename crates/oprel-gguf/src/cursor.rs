@@ -52,9 +52,9 @@ impl<'a> Cursor<'a> {
         match &self.place {
             Place::Header => what.to_owned(),
             Place::Entry(i) => format!("{what} of metadata entry {i}"),
-            Place::Metadata(key) => format!("{what} of metadata `{}`", key.escape_debug()),
+            Place::Metadata(key) => format!("{what} of metadata {:?}", short(key)),
             Place::TensorAt(i) => format!("{what} of tensor {i}"),
-            Place::Tensor(name) => format!("{what} of tensor `{}`", name.escape_debug()),
+            Place::Tensor(name) => format!("{what} of tensor {:?}", short(name)),
         }
     }
 
@@ -143,5 +143,13 @@ impl<'a> Cursor<'a> {
     pub(crate) fn header_stays_small(&self, more: u64, what: &str) -> Result<()> {
         let total = self.offset().saturating_add(more);
         self.cap(self.offset(), total, limits::HEADER_BYTES, what)
+    }
+}
+
+/// At most the first 80 characters: a key may be as long as a page.
+pub(crate) fn short(name: &str) -> &str {
+    match name.char_indices().nth(80) {
+        Some((end, _)) => name.get(..end).unwrap_or_default(),
+        None => name,
     }
 }

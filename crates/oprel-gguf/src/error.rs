@@ -8,7 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a file was refused, a value could not be had, or a file could not be written.
 ///
-/// `offset` is the byte of the file where the refused thing begins.
+/// `offset` is the byte of the file where the refused thing begins. Names from a file are escaped in messages.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -105,7 +105,7 @@ pub enum Error {
         number: u32,
     },
     /// The quant type of a tensor is not known.
-    #[error("type {number} of tensor `{tensor}` at byte {offset} is no known quant type")]
+    #[error("type {number} of tensor {tensor:?} at byte {offset} is no known quant type")]
     UnknownQuantType {
         /// Where it was read.
         offset: u64,
@@ -115,7 +115,7 @@ pub enum Error {
         number: u32,
     },
     /// Two metadata entries or two tensors of one name.
-    #[error("{reading} at byte {offset}: `{name}` is there twice")]
+    #[error("{reading} at byte {offset}: {name:?} is there twice")]
     Duplicate {
         /// Where the second one is.
         offset: u64,
@@ -135,7 +135,7 @@ pub enum Error {
         found: String,
     },
     /// The shape of a tensor cannot be.
-    #[error("tensor `{tensor}` at byte {offset}: {problem}")]
+    #[error("tensor {tensor:?} at byte {offset}: {problem}")]
     Shape {
         /// Where the shape begins.
         offset: u64,
@@ -146,7 +146,7 @@ pub enum Error {
     },
     /// The data of a tensor does not begin at a multiple of the alignment.
     #[error(
-        "data offset {found} of tensor `{tensor}` at byte {offset} is no multiple of {alignment}"
+        "data offset {found} of tensor {tensor:?} at byte {offset} is no multiple of {alignment}"
     )]
     Misaligned {
         /// Where the data offset was read.
@@ -160,7 +160,7 @@ pub enum Error {
     },
     /// The data of a tensor is not inside the file.
     #[error(
-        "data of tensor `{tensor}` (its offset is at byte {offset}) is {needed} bytes from byte {start} on, \
+        "data of tensor {tensor:?} (its offset is at byte {offset}) is {needed} bytes from byte {start} on, \
          and the file has {file_bytes}"
     )]
     Outside {
@@ -177,7 +177,7 @@ pub enum Error {
     },
     /// Two tensors share bytes.
     #[error(
-        "data of tensor `{tensor}` (its offset is at byte {offset}) overlaps that of `{other}`"
+        "data of tensor {tensor:?} (its offset is at byte {offset}) overlaps that of {other:?}"
     )]
     Overlap {
         /// Where the data offset was read.
@@ -222,7 +222,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file that the reader would refuse was about to be written.
-    #[error("cannot write `{name}`: {problem}")]
+    #[error("cannot write {name:?}: {problem}")]
     Unwritable {
         /// The key or tensor name.
         name: String,
@@ -290,7 +290,7 @@ pub enum SplitProblem {
         expected: u64,
     },
     /// A tensor that an earlier part has, too.
-    #[error("tensor `{tensor}` is in an earlier part, too")]
+    #[error("tensor {tensor:?} is in an earlier part, too")]
     Duplicate {
         /// Its name.
         tensor: String,

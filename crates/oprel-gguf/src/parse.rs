@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use oprel_quant::QuantType;
 
-use crate::cursor::{Cursor, Place};
+use crate::cursor::{Cursor, Place, short};
 use crate::error::{Error, Result, ShapeProblem};
 use crate::limits;
 use crate::metadata::Metadata;
@@ -92,7 +92,7 @@ fn read_metadata(c: &mut Cursor<'_>, n_entries: u64) -> Result<(Metadata, u64)> 
         let offset = c.offset();
         let key = read_name(c, limits::KEY_BYTES, "key")?;
         if metadata.contains(&key) {
-            let (reading, name) = (c.reading("key"), key.to_string());
+            let (reading, name) = (c.reading("key"), short(&key).to_owned());
             return Err(Error::Duplicate { offset, reading, name });
         }
         c.place = Place::Metadata(key.clone());

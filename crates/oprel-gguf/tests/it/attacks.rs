@@ -390,6 +390,22 @@ fn tensor_data_cannot_lie_in_the_header() {
     assert_refused!(raw, Error::Outside { .. });
 }
 
+#[test]
+fn a_name_cannot_write_to_the_terminal() {
+    let raw = Raw::new(1, 0).tensor("\x1b[2J", &[33], Q8_0, 0).pad(32).data(64);
+    let text = raw.refused().to_string();
+    assert!(text.contains(r"\u{1b}[2J") && !text.contains('\x1b'), "{text:?}");
+    let raw = Raw::new(0, 1).key("\x1b[2J", BOOL).u8(7);
+    let text = raw.refused().to_string();
+    assert!(text.contains(r"\u{1b}[2J") && !text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn a_long_key_makes_no_long_message() {
+    let raw = Raw::new(0, 1).key(&"ä".repeat(30_000), BOOL).u8(7);
+    assert!(raw.refused().to_string().len() < 300);
+}
+
 // Through a file.
 
 #[test]

@@ -123,7 +123,7 @@ fn a_tensor_in_two_parts_is_refused() {
     three(dir.path());
     part(2, 3, 3, &["a"]).write_file(name(dir.path(), 2, 3)).unwrap();
     let (text, _) = problem(name(dir.path(), 0, 3));
-    assert!(text.contains("`a`") && text.contains("m-00003-of-00003.gguf"), "{text}");
+    assert!(text.contains("\"a\"") && text.contains("m-00003-of-00003.gguf"), "{text}");
 }
 
 #[test]
