@@ -98,6 +98,61 @@ pub(crate) fn attention_of(
     })
 }
 
+/// The RMS norm `blk.I.NAME` over the residual.
+pub(crate) fn layer_norm(s: &mut Source<'_>, h: &Hyper, i: u32, name: &str) -> Result<Norm> {
+    s.norm(&format!("blk.{i}.{name}"), h.width, NormKind::Rms, h.eps)
+}
+
+/// Which layers look at a window of the last tokens only.
+pub(crate) struct Windows {
+    len: u32,
+    /// By layer; what it does not reach looks at everything.
+    windowed: Vec<bool>,
+}
+
+impl Windows {
+    /// Every layer looks at everything.
+    pub(crate) fn none() -> Windows {
+        Windows { len: 0, windowed: Vec::new() }
+    }
+
+    /// The file's window, or `usual`; by the file's pattern, or in all layers but each `every`-th.
+    pub(crate) fn read(
+        s: &Source<'_>,
+        n_layers: u32,
+        every: u32,
+        usual: Option<u32>,
+    ) -> Result<Windows> {
+        let len = s.maybe_u32("attention.sliding_window")?.or(usual).unwrap_or(0);
+        if len == 0 {
+            return Ok(Windows::none());
+        }
+        let by_period = |every: u32| (0..n_layers).map(|i| every == 0 || i % every < every - 1);
+        let (key, metadata) = (s.key("attention.sliding_window_pattern"), s.metadata());
+        let windowed = if !metadata.contains(&key) {
+            by_period(every).collect()
+        } else if let Ok(Some(every)) = metadata.u32(&key) {
+            by_period(every).collect()
+        } else if let Ok(Some(by_layer)) = metadata.bools(&key) {
+            by_layer.to_vec()
+        } else {
+            let by_layer = metadata.u32s(&key)?.unwrap_or_default();
+            by_layer.iter().map(|&windowed| windowed != 0).collect()
+        };
+        Ok(Windows { len, windowed })
+    }
+
+    /// Whether layer `i` looks at a window.
+    pub(crate) fn has(&self, i: u32) -> bool {
+        self.windowed.get(i as usize).copied().unwrap_or(false)
+    }
+
+    /// What layer `i` sees.
+    pub(crate) fn mask(&self, i: u32) -> Mask {
+        if self.has(i) { Mask::Window(self.len) } else { Mask::Full }
+    }
+}
+
 /// A norm over each head of `dim` elements, with one weight for all heads.
 pub(crate) fn head_norm(
     s: &mut Source<'_>,

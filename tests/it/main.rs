@@ -1,5 +1,7 @@
 //! All integration tests, in one binary.
 
+mod batch;
+mod placement;
 mod recurrent;
 mod tidy;
 mod zoo;

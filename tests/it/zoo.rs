@@ -12,11 +12,27 @@ const PLAIN_BAR: f64 = 1e-5;
 const MODELS: &[&str] = &[
     "deepseek2-moe",
     "falcon-h1-dense",
+    "gemma-dense",
+    "gemma2-dense",
+    "gemma3-dense",
+    "glm4-dense",
+    "gpt-oss-moe",
+    "granite-dense",
+    "granite-moe",
+    "granitemoe-dense",
+    "granitemoe-moe",
     "lfm2-dense",
     "llama-dense",
     "llama-moe",
+    "mistral3-dense",
     "nemotron_h-dense",
+    "olmo2-dense",
+    "phi3-dense",
+    "qwen2-dense",
+    "qwen2moe-moe",
+    "qwen3-dense",
     "qwen35-dense",
+    "qwen3moe-moe",
 ];
 
 fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {

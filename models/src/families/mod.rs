@@ -1,11 +1,19 @@
 //! The families and the architectures they describe.
 
+mod bert;
 mod deepseek2;
 mod falcon_h1;
+mod gemma;
+mod glm4;
+mod gpt_oss;
+mod granite;
 mod lfm2;
 mod llama;
 mod mamba;
 mod nemotron_h;
+mod olmo2;
+mod phi3;
+mod qwen;
 mod qwen35;
 
 use oprel_nn::describe::{Block, Head, Input, Step};
@@ -29,16 +37,31 @@ pub(crate) struct Described {
 
 /// Every described architecture.
 pub(crate) const ALL: &[Family] = &[
+    Family { architecture: "bert", describe: bert::describe },
     Family { architecture: "deepseek2", describe: deepseek2::describe },
     Family { architecture: "falcon-h1", describe: falcon_h1::describe },
+    Family { architecture: "gemma", describe: gemma::describe },
+    Family { architecture: "gemma2", describe: gemma::describe_2 },
+    Family { architecture: "gemma3", describe: gemma::describe_3 },
+    Family { architecture: "glm4", describe: glm4::describe },
+    Family { architecture: "gpt-oss", describe: gpt_oss::describe },
+    Family { architecture: "granite", describe: granite::describe },
+    Family { architecture: "granitemoe", describe: granite::describe },
     Family { architecture: "lfm2", describe: lfm2::describe },
     Family { architecture: "lfm2moe", describe: lfm2::describe },
     Family { architecture: "llama", describe: llama::describe },
     Family { architecture: "mamba", describe: mamba::describe },
     Family { architecture: "mamba2", describe: mamba::describe_2 },
+    Family { architecture: "mistral3", describe: llama::describe },
     Family { architecture: "nemotron_h", describe: nemotron_h::describe },
     Family { architecture: "nemotron_h_moe", describe: nemotron_h::describe },
+    Family { architecture: "olmo2", describe: olmo2::describe },
+    Family { architecture: "phi3", describe: phi3::describe },
+    Family { architecture: "qwen2", describe: qwen::describe },
+    Family { architecture: "qwen2moe", describe: qwen::describe },
+    Family { architecture: "qwen3", describe: qwen::describe },
     Family { architecture: "qwen35", describe: qwen35::describe },
+    Family { architecture: "qwen3moe", describe: qwen::describe },
 ];
 
 /// The family of an architecture.
@@ -82,4 +105,20 @@ pub(crate) fn block(norm: oprel_nn::describe::Norm, op: oprel_nn::describe::Op) 
         post: None,
         write: Write::ADD,
     }
+}
+
+/// Every attention of a decoder, to turn a switch that all of them share.
+pub(crate) fn attentions(
+    decoder: &mut Decoder,
+) -> impl Iterator<Item = &mut oprel_nn::describe::Attn> {
+    use oprel_nn::describe::Op;
+    let layers = decoder.steps.iter_mut().filter_map(|step| match step {
+        Step::Layer(layer) => Some(layer),
+        _ => None,
+    });
+    let branches = layers.flat_map(|l| &mut l.blocks).flat_map(|b| &mut b.branches);
+    branches.filter_map(|b| match &mut b.op {
+        Op::Attn(attn) => Some(attn),
+        _ => None,
+    })
 }

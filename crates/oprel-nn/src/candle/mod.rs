@@ -20,7 +20,7 @@ mod uses;
 mod visible;
 mod weights;
 
-use candle_core::Device;
+pub use candle_core::Device;
 
 use crate::describe::{Decoder, Op};
 use crate::exec::{Dev, Exec, Limits, Memory, Observer, Placement, StepOut};

@@ -1,0 +1,52 @@
+//! Qwen 2 and 3, dense and with routed experts: RMS norms, rope on halves, SwiGLU; Qwen 2 has biases on
+//! queries, keys and values, Qwen 3 norms on query and key heads.
+
+use oprel_nn::describe::{Activation, Mask, Moe, NormKind, Op};
+use oprel_nn::rope::Pairing;
+
+use super::{Described, block, generator, layer};
+use crate::parts::{attention, ffn, head, head_norm, layer_norm, moe, shared_expert, token_input};
+use crate::source::Source;
+use crate::{Hyper, Result};
+
+pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
+    let h = Hyper::read(s)?;
+    let rope = h.rope(s, Pairing::Halves)?;
+    let rope = s.rope(rope);
+    let mut steps = Vec::new();
+    for i in 0..h.n_layers {
+        let attn_norm = layer_norm(s, &h, i, "attn_norm")?;
+        let mut attn = attention(s, &h, i, Some(rope), Mask::Full)?;
+        let of_heads = |part: &str| format!("blk.{i}.attn_{part}_norm");
+        attn.q_norm = head_norm(s, &of_heads("q"), attn.n_heads, h.k_dim, h.eps)?;
+        attn.k_norm = head_norm(s, &of_heads("k"), attn.n_kv_heads, h.k_dim, h.eps)?;
+        let ffn_norm = layer_norm(s, &h, i, "ffn_norm")?;
+        let ff = h.ff[i as usize];
+        let feed_forward = match h.n_experts {
+            0 => Op::Ffn(ffn(s, &format!("blk.{i}.ffn"), "", (h.width, ff), Activation::Silu)?),
+            _ => Op::Moe(Box::new(experts(s, &h, i)?)),
+        };
+        steps.push(layer(vec![block(attn_norm, Op::Attn(attn)), block(ffn_norm, feed_forward)]));
+    }
+    let input = token_input(s, &h, 1.0)?;
+    let head = head(s, &h, NormKind::Rms)?;
+    Ok(generator(s, &h, input, steps, head))
+}
+
+/// Qwen 2 weighs its experts as they are and has a gated shared one; Qwen 3 makes weights sum to one.
+fn experts(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Moe> {
+    let ff = h.ff[i as usize];
+    let own = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?.unwrap_or_default();
+    let of_expert = match own.get(i as usize) {
+        Some(&own) if own > 0 => own,
+        _ => ff / h.n_experts_used,
+    };
+    let shared = match s.u32_or_zero("expert_shared_feed_forward_length")? {
+        0 => ff,
+        shared => shared,
+    };
+    let mut moe = moe(s, h, i, of_expert, Activation::Silu)?;
+    moe.router.normalize = s.architecture() == "qwen3moe";
+    moe.shared = shared_expert(s, h, i, shared, Activation::Silu)?;
+    Ok(moe)
+}
