@@ -127,7 +127,8 @@ impl Windows {
         if len == 0 {
             return Ok(Windows::none());
         }
-        let by_period = |every: u32| (0..n_layers).map(|i| every == 0 || i % every < every - 1);
+        let by_period =
+            |every: u32| (0..n_layers).map(move |i| every == 0 || i % every < every - 1);
         let (key, metadata) = (s.key("attention.sliding_window_pattern"), s.metadata());
         let windowed = if !metadata.contains(&key) {
             by_period(every).collect()

@@ -32,10 +32,6 @@ impl<'a> Source<'a> {
         self.weights
     }
 
-    pub(crate) fn weights(&mut self) -> &mut Weights {
-        &mut self.weights
-    }
-
     pub(crate) fn architecture(&self) -> &'a str {
         self.architecture
     }

@@ -3,7 +3,6 @@
 
 use oprel_models::{Model, describe};
 use oprel_nn::batch::{AdapterUse, SeqId};
-use oprel_nn::candle::CandleExec;
 use oprel_nn::describe::SiteId;
 use oprel_nn::exec::Got;
 use oprel_nn::state::PageId;
@@ -11,7 +10,7 @@ use oprel_nn::{
     Batch, Dev, EmbedRows, Error, Exec, KvType, Limits, Observer, PageTable, Placement, Pooling,
     Pos, Result, RowSet, See, Span, StateView, StepOut, Tap, Want, What,
 };
-use oprel_tests::run::error;
+use oprel_tests::run::{error, executors};
 use oprel_tests::zoo::{Set, Skeleton};
 
 const TEXT: [u32; 12] = [5, 17, 3, 99, 42, 8, 64, 21, 77, 30, 11, 50];
@@ -22,10 +21,6 @@ const PAGES_EACH: u32 = 4;
 fn model(name: &str) -> Model {
     let skeleton = Skeleton::load(Set::Hard, name).expect("a skeleton of this name");
     describe(&skeleton.gguf(3)).expect("the zoo can be described")
-}
-
-fn executors() -> Vec<Box<dyn Exec>> {
-    vec![Box::new(CandleExec::cpu())]
 }
 
 fn limits() -> Limits {
@@ -42,7 +37,7 @@ fn limits() -> Limits {
 
 /// Every executor with a model of one group of pages, prepared.
 fn prepared(model: &Model) -> impl Iterator<Item = Box<dyn Exec>> {
-    executors().into_iter().map(|mut exec| {
+    executors().into_iter().map(|(_, mut exec)| {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         exec.prepare(&model.decoder, &model.weights, &placement, &limits()).expect("prepares");
         exec
@@ -61,7 +56,7 @@ fn part(seq: u32, start: u32, tokens: &[u32]) -> Part<'_> {
     Part { seq, start, tokens, see: See::Causal }
 }
 
-/// Runs parts as one batch; positions follow the cache but in trees, where they follow depth.
+/// Runs parts as one batch; a token's position is its parent's plus one.
 fn step(
     exec: &mut dyn Exec,
     parts: &[Part<'_>],
@@ -74,11 +69,13 @@ fn step(
         tokens.extend_from_slice(p.tokens);
         let first = pos.len();
         for i in 0..p.tokens.len() {
-            pos.push(match p.see {
-                See::Tree(parents) if parents[i] >= 0 => pos[first + parents[i] as usize] + 1,
-                See::Tree(_) => p.start as i32,
-                _ => p.start as i32 + i as i32,
-            });
+            let parent = match p.see {
+                See::Tree(parents) => parents.get(i).copied(),
+                _ => Some(i as i32 - 1),
+            };
+            let before = |&parent: &usize| parent < i;
+            let parent = parent.and_then(|p| usize::try_from(p).ok()).filter(before);
+            pos.push(parent.map_or(p.start as i32, |parent| pos[first + parent] + 1));
         }
     }
     let spans: Vec<Span<'_>> = parts
@@ -251,7 +248,7 @@ fn a_batch_that_breaks_a_rule_is_refused() {
     let model = model("llama-dense");
     for mut exec in prepared(&model) {
         let exec = exec.as_mut();
-        let n_vocab = model.decoder.n_vocab;
+        let unknown = [model.decoder.n_vocab];
         let long = [1; 65];
         let parents = [-1, 1];
         let tree = Part { see: See::Tree(&parents), ..part(0, 0, &TEXT[..2]) };
@@ -263,7 +260,7 @@ fn a_batch_that_breaks_a_rule_is_refused() {
             ("too many tokens", vec![part(0, 0, &long)], RowSet::All),
             ("beyond the context", vec![part(0, 250, &TEXT[..8])], RowSet::All),
             ("beyond any count", vec![part(0, u32::MAX, &TEXT[..8])], RowSet::All),
-            ("no such token", vec![part(0, 0, &[n_vocab])], RowSet::All),
+            ("no such token", vec![part(0, 0, &unknown)], RowSet::All),
             ("no such row", vec![part(0, 0, &[1])], RowSet::Rows(vec![1])),
             ("no such span", vec![part(0, 0, &[1])], RowSet::Span(1)),
             ("a tree that bites its tail", vec![tree], RowSet::All),

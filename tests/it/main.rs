@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod batch;
+mod fixtures;
 mod placement;
 mod recurrent;
 mod tidy;

@@ -1,9 +1,8 @@
 //! Every described architecture against llama.cpp's logits, through both executors.
 
 use oprel_models::{Model, describe};
-use oprel_nn::candle::CandleExec;
-use oprel_nn::{Exec, KvType};
-use oprel_tests::run::{Sequence, error, median_row_error};
+use oprel_nn::KvType;
+use oprel_tests::run::{Sequence, error, executors, median_row_error};
 use oprel_tests::zoo::{Reference, Set, Skeleton, hard_bar};
 
 /// Highest error over all rows in the plain set.
@@ -34,10 +33,6 @@ const MODELS: &[&str] = &[
     "qwen35-dense",
     "qwen3moe-moe",
 ];
-
-fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
-    vec![("candle", Box::new(CandleExec::cpu()))]
-}
 
 fn model(set: Set, name: &str, seed: u64) -> Option<Model> {
     let file = Skeleton::load(set, name)?.gguf(seed);

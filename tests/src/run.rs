@@ -2,11 +2,17 @@
 
 use oprel_models::Model;
 use oprel_nn::batch::SeqId;
+use oprel_nn::candle::CandleExec;
 use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
     Batch, Dev, Exec, KvType, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, See, Span,
     StateView, StepOut, Transfer, Want, What,
 };
+
+/// Every executor, on the CPU alone; each is the other's test.
+pub fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
+    vec![("candle", Box::new(CandleExec::cpu()))]
+}
 
 /// Limits for one sequence of `context` tokens, all fed and all wanted at once.
 pub fn limits(context: u32, kv: KvType) -> Limits {

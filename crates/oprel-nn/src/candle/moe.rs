@@ -191,3 +191,69 @@ fn largest(values: &[f32], k: usize) -> Vec<usize> {
     order.truncate(k);
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::{Linear, SiteId};
+    use crate::weights::WeightId;
+
+    fn router(gating: Gating, n_used: u32) -> Router {
+        let w = Linear { w: WeightId(0), rows: 0..4, bias: None, scale: None, site: SiteId(0) };
+        Router {
+            w,
+            input: RouterInput::Same,
+            gating,
+            n_used,
+            choice_bias: None,
+            groups: None,
+            normalize: false,
+            scale: 1.0,
+            by_token: None,
+        }
+    }
+
+    /// Chosen experts, with weights in thousandths.
+    fn chosen(r: &Router, scores: &[f32], bias: Option<&[f32]>) -> Vec<(usize, i32)> {
+        let all = choose(r, scores, bias, None).expect("the router is sound");
+        all.into_iter().map(|(e, w)| (e, (w * 1000.0).round() as i32)).collect()
+    }
+
+    #[test]
+    fn softmax_is_over_all_experts_or_over_the_chosen() {
+        let scores = [0.0, 2.0_f32.ln(), 0.0, 4.0_f32.ln()];
+        assert_eq!(chosen(&router(Gating::Softmax, 2), &scores, None), [(3, 500), (1, 250)]);
+        let over_chosen = router(Gating::SoftmaxChosen, 2);
+        assert_eq!(chosen(&over_chosen, &scores, None), [(3, 667), (1, 333)]);
+    }
+
+    #[test]
+    fn normalized_weights_sum_to_the_scale() {
+        let scores = [0.0, 2.0_f32.ln(), 0.0, 4.0_f32.ln()];
+        let r = Router { normalize: true, scale: 3.0, ..router(Gating::Softmax, 2) };
+        assert_eq!(chosen(&r, &scores, None), [(3, 2000), (1, 1000)]);
+    }
+
+    #[test]
+    fn a_choice_bias_chooses_and_does_not_weigh() {
+        let r = router(Gating::Sigmoid, 1);
+        let bias = [0.0, 0.0, 9.0, 0.0];
+        assert_eq!(chosen(&r, &[1.0, 1.0, 0.0, 1.0], Some(&bias)), [(2, 500)]);
+    }
+
+    #[test]
+    fn only_experts_of_the_best_groups_are_chosen() {
+        // Expert 0 is the best, but its group is worse than the other by the sum of two.
+        let groups = Some(ExpertGroups { n: 2, used: 1 });
+        let r = Router { groups, ..router(Gating::Sigmoid, 2) };
+        let experts = chosen(&r, &[3.0, -9.0, 2.0, 2.5], None);
+        assert_eq!(experts.into_iter().map(|(e, _)| e).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn experts_in_groups_that_do_not_divide_them_are_refused() {
+        let groups = Some(ExpertGroups { n: 3, used: 1 });
+        let r = Router { groups, ..router(Gating::Sigmoid, 2) };
+        assert!(matches!(choose(&r, &[0.0; 4], None, None), Err(Error::Description(_))));
+    }
+}

@@ -82,3 +82,53 @@ fn mask_allows(mask: Mask, at: i64, distance: i64) -> bool {
         Mask::Symmetric(n) => distance.abs() <= i64::from(n / 2),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::SeqId;
+
+    /// The positions that each token of a span sees.
+    fn seen(see: See<'_>, n: u32, cached: u32, mask: Mask) -> Vec<Vec<usize>> {
+        let sight = Sight::new(&Span { see, ..Span::causal(SeqId(0), n, cached) });
+        let of = |t| (0..sight.end()).filter(|&key| sight.sees(t, key, mask)).collect();
+        let all: Vec<Vec<usize>> = (0..sight.n()).map(of).collect();
+        assert_eq!(sight.first(mask), *all.iter().flatten().min().expect("itself at least"));
+        all
+    }
+
+    #[test]
+    fn a_causal_token_sees_itself_and_what_came_before() {
+        assert_eq!(seen(See::Causal, 2, 1, Mask::Full), [vec![0, 1], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_window_counts_the_token_itself() {
+        assert_eq!(seen(See::Causal, 2, 3, Mask::Window(2)), [vec![2, 3], vec![3, 4]]);
+    }
+
+    #[test]
+    fn a_chunk_starts_anew_at_multiples_of_its_length() {
+        let want = [vec![2, 3], vec![4], vec![4, 5]];
+        assert_eq!(seen(See::Causal, 3, 3, Mask::Chunk(2)), want);
+    }
+
+    #[test]
+    fn a_symmetric_window_looks_half_its_length_to_both_sides() {
+        let want = [vec![0, 1], vec![0, 1, 2], vec![1, 2, 3], vec![2, 3]];
+        assert_eq!(seen(See::All, 4, 0, Mask::Symmetric(3)), want);
+    }
+
+    #[test]
+    fn a_prefix_sees_all_of_itself_and_nothing_after_it() {
+        let want = [vec![0, 1], vec![0, 1], vec![0, 1, 2]];
+        assert_eq!(seen(See::PrefixLm(2), 3, 0, Mask::Full), want);
+    }
+
+    #[test]
+    fn a_window_in_a_tree_counts_depth_and_not_siblings() {
+        // Two drafts of one place, and a child of the second.
+        let want = [vec![1, 2], vec![1, 3], vec![3, 4]];
+        assert_eq!(seen(See::Tree(&[-1, -1, 1]), 3, 2, Mask::Window(2)), want);
+    }
+}
