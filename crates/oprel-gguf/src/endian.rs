@@ -3,7 +3,8 @@
 //! A big-endian file has what ggml writes on a big-endian machine: each number of a block that is wider than
 //! a byte is swapped, and bytes are not. Which numbers those are is how ggml writes them: `qh` of Q5_0 is one
 //! `u32`, though declared as four bytes. `gguf_convert_endian.py` of llama.cpp knows eight of these types;
-//! for them this agrees with it.
+//! for them this agrees with it. (The writer of the `gguf` Python package leaves blocks unswapped: what it writes
+//! as big-endian is readable on no machine unless its tensors are plain numbers.)
 
 use oprel_quant::QuantType;
 

@@ -7,6 +7,16 @@
 //! checked against the bytes that it has before anything is allocated or read, and every malformed file is
 //! an [`Error`] that names the byte offset and what was being read there. What is refused, and at which
 //! size, is listed in [`limits`].
+//!
+//! ```no_run
+//! let model = oprel_gguf::Gguf::open("model.gguf")?;
+//! println!("{:?}", model.metadata().str("general.architecture")?);
+//! for tensor in model.tensors() {
+//!     println!("{} {:?} {}: {} bytes", tensor.name, tensor.shape, tensor.ty, model.bytes(tensor).len());
+//! }
+//! model.check()?; // the file was what it was throughout
+//! # Ok::<(), oprel_gguf::Error>(())
+//! ```
 
 #![cfg_attr(
     not(test),

@@ -282,6 +282,9 @@ mod sigbus {
 
     #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
     use libc::__errno as errno_location;
+
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    use libc::___errno as errno_location;
 }
 
 #[cfg(all(test, unix))]
