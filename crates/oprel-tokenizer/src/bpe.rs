@@ -3,18 +3,19 @@
 
 use oprel_gguf::{Metadata, StrArray};
 
-use crate::cache::WordCache;
+use crate::cache::{PairCache, WordCache};
 use crate::error::{Error, Result};
 use crate::hash::{Index, hash, pair};
 use crate::merge::Merger;
 use crate::pre::{Pre, split};
-use crate::seam::{SPACE, Seams};
+use crate::seam::Seams;
+use crate::strings::Strings;
 use crate::unicode::{is_space, lower};
 use crate::vocab::{MAX_ENTRIES, Vocab};
 
 /// The merges by the pair that they merge; the place in the list is the rank.
 pub(crate) struct Merges {
-    lines: StrArray, // "left right"
+    lines: Strings, // "left right"
     index: Index,
 }
 
@@ -23,20 +24,23 @@ impl Merges {
     pub(crate) fn read(m: &Metadata, optional: bool) -> Result<Merges> {
         const KEY: &str = "tokenizer.ggml.merges";
         let lines = match m.strs(KEY)? {
-            Some(lines) => lines.clone(),
-            None if optional => StrArray::default(),
+            Some(lines) => lines,
+            None if optional => &StrArray::default(),
             None => return Err(Error::Missing { key: KEY }),
         };
+        let too_long = |found, limit| Error::TooLong { key: KEY, found, limit };
         if lines.len() > MAX_ENTRIES {
-            return Err(Error::TooLong { key: KEY, found: lines.len(), limit: MAX_ENTRIES });
+            return Err(too_long(lines.len(), MAX_ENTRIES));
         }
-        let mut index = Index::with_capacity(lines.len());
-        for (rank, line) in lines.iter().enumerate() {
-            if let Some((left, right)) = sides(line) {
-                let same = |other: u32| lines.get(other as usize) == Some(line);
-                index.insert(pair_hash(left, right), rank as u32, same);
-            }
-        }
+        let lines = Strings::new(lines, |_| String::new())
+            .ok_or(too_long(usize::MAX, u32::MAX as usize))?;
+        let entries: Vec<(u64, u32)> = lines
+            .iter()
+            .zip(0..)
+            .filter_map(|(line, rank)| sides(line).map(|(l, r)| (pair_hash(l, r), rank)))
+            .collect();
+        let same = |a: u32, b: u32| lines.bytes(a) == lines.bytes(b);
+        let index = Index::new(&entries, same, |_, _| false);
         Ok(Merges { lines, index })
     }
 
@@ -44,7 +48,7 @@ impl Merges {
     #[inline]
     fn rank(&self, left: &str, right: &str) -> Option<u32> {
         self.index.find(pair_hash(left, right), |rank| {
-            let line = self.lines.get(rank as usize).unwrap_or_default().as_bytes();
+            let line = self.lines.bytes(rank);
             line.len() == left.len() + 1 + right.len()
                 && line[left.len()] == b' '
                 && line.starts_with(left.as_bytes())
@@ -55,15 +59,14 @@ impl Merges {
     fn seams(&self) -> Seams {
         Seams::new(self.lines.iter().filter_map(|line| {
             let (left, right) = sides(line)?;
-            left.chars().next_back().filter(|_| right.starts_with(SPACE))
+            left.chars().next_back().zip(right.chars().next())
         }))
     }
 }
 
 /// A line is cut at its first space but one in front.
 fn sides(line: &str) -> Option<(&str, &str)> {
-    let first = line.chars().next()?.len_utf8();
-    let space = first + line[first..].find(' ')?;
+    let space = line.bytes().skip(1).position(|b| b == b' ')? + 1;
     Some((&line[..space], &line[space + 1..])).filter(|(_, right)| !right.is_empty())
 }
 
@@ -108,8 +111,8 @@ impl Bpe {
         let mut run = Run {
             bpe: self,
             vocab,
-            cache: WordCache::for_text(text.len()),
-            merger: Merger::default(),
+            words: WordCache::for_text(text.len()),
+            work: Work { merger: Merger::default(), pairs: PairCache::for_text(text.len()) },
             spelled: String::new(),
         };
         if self.pre.escape_spaces {
@@ -124,9 +127,14 @@ impl Bpe {
 struct Run<'a> {
     bpe: &'a Bpe,
     vocab: &'a Vocab,
-    cache: WordCache,
-    merger: Merger,
+    words: WordCache,
+    work: Work,
     spelled: String,
+}
+
+struct Work {
+    merger: Merger,
+    pairs: PairCache,
 }
 
 impl Run<'_> {
@@ -157,18 +165,18 @@ impl Run<'_> {
     }
 
     fn piece(&mut self, piece: &str, out: &mut Vec<u32>) {
-        let Run { bpe, vocab, cache, merger, spelled } = self;
+        let Run { bpe, vocab, words, work, spelled } = self;
         if let Some(id) = bpe.lines(vocab, piece) {
             out.push(id);
             return;
         }
         let Some(seams) = &bpe.seams else {
-            return cache.get_or(piece, out, |out| {
-                bpe.word(vocab, merger, bpe.spell(piece, spelled), out);
+            return words.get_or(piece, out, |out| {
+                bpe.word(vocab, work, bpe.spell(piece, spelled), out);
             });
         };
         seams.cut(piece, |word| {
-            cache.get_or(word, out, |out| bpe.word(vocab, merger, word, out));
+            words.get_or(word, out, |out| bpe.word(vocab, work, word, out));
         });
     }
 }
@@ -190,15 +198,17 @@ impl Bpe {
     }
 
     /// Adds the tokens of a word in the spelling of the vocabulary.
-    fn word(&self, vocab: &Vocab, merger: &mut Merger, word: &str, out: &mut Vec<u32>) {
+    fn word(&self, vocab: &Vocab, work: &mut Work, word: &str, out: &mut Vec<u32>) {
         if self.pre.ignore_merges
             && let Some(id) = vocab.id(word)
         {
             out.push(id);
             return;
         }
+        let Work { merger, pairs } = work;
         let rank = |start: usize, middle: usize, end: usize| {
-            self.merges.rank(&word[start..middle], &word[middle..end])
+            let (left, right) = (&word[start..middle], &word[middle..end]);
+            pairs.get_or(left, right, || self.merges.rank(left, right))
         };
         merger.merge(word, rank, |symbol| match vocab.id(symbol) {
             Some(id) => out.push(id),

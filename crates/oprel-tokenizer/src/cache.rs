@@ -1,9 +1,12 @@
-//! What short words of one text have become, so that a common word is merged once.
+//! What one text has taught: which tokens a short word has become, how early a pair merges. A common
+//! word is merged once, and a common pair is looked up once.
+
+use crate::hash::up_to_eight;
 
 /// Words longer than this are not kept.
-const MAX_LEN: usize = 15;
+const MAX_LEN: usize = 23;
 /// Nor are words of more tokens than this.
-const MAX_IDS: usize = 7;
+const MAX_IDS: usize = 9;
 /// Entries of the table, a power of two.
 const SIZE: usize = 4096;
 /// Texts shorter than this repeat too little for the table to pay.
@@ -16,11 +19,15 @@ pub(crate) struct WordCache {
 }
 
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))] // one line of a core's cache
 struct Entry {
-    word: u128, // its bytes and, on top, its length
+    word: Key,
     ids: [u32; MAX_IDS],
     n: u32,
 }
+
+/// A word's bytes and, last, its length.
+type Key = [u64; 3];
 
 impl WordCache {
     /// A cache fit for a text of `len` bytes.
@@ -40,8 +47,7 @@ impl WordCache {
         let Some(key) = pack(word).filter(|_| !self.entries.is_empty()) else {
             return make(out);
         };
-        let mixed = (key as u64 ^ (key >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let entry = &mut self.entries[(mixed >> 52) as usize % SIZE];
+        let entry = &mut self.entries[place(key) % SIZE];
         if entry.word == key {
             out.extend_from_slice(&entry.ids[..entry.n as usize]);
             return;
@@ -57,16 +63,71 @@ impl WordCache {
     }
 }
 
+/// A direct-mapped table from pairs of short symbols to their rank, for the length of one call.
+#[derive(Default)]
+pub(crate) struct PairCache {
+    entries: Vec<Pair>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    left: u64,
+    right: u64,
+    lens: u32, // of both sides; 0 in a free entry
+    rank: u32,
+}
+
+/// Symbols longer than this are not kept.
+const MAX_SYMBOL: usize = 8;
+
+impl PairCache {
+    /// A cache fit for a text of `len` bytes.
+    pub(crate) fn for_text(len: usize) -> PairCache {
+        let size = if len < WORTHWHILE { 0 } else { 2 * SIZE };
+        PairCache { entries: vec![Pair::default(); size] }
+    }
+
+    /// The rank of a pair, as found before or as `find` finds it.
+    #[inline]
+    pub(crate) fn get_or(
+        &mut self,
+        left: &str,
+        right: &str,
+        find: impl FnOnce() -> Option<u32>,
+    ) -> Option<u32> {
+        let short = left.len() <= MAX_SYMBOL && right.len() <= MAX_SYMBOL;
+        if !short || self.entries.is_empty() {
+            return find();
+        }
+        let lens = (left.len() << 8 | right.len()) as u32;
+        let (left, right) = (up_to_eight(left.as_bytes()), up_to_eight(right.as_bytes()));
+        let mixed = (left.rotate_left(29) ^ right).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let entry = &mut self.entries[(mixed >> 48) as usize % (2 * SIZE)];
+        if entry.left != left || entry.right != right || entry.lens != lens {
+            *entry = Pair { left, right, lens, rank: find().unwrap_or(u32::MAX) };
+        }
+        Some(entry.rank).filter(|&rank| rank != u32::MAX)
+    }
+}
+
 #[inline]
-fn pack(word: &str) -> Option<u128> {
+fn pack(word: &str) -> Option<Key> {
     let len = word.len();
     if len == 0 || len > MAX_LEN {
         return None;
     }
-    let mut bytes = [0; 16];
+    let mut bytes = [0; 24];
     bytes[..len].copy_from_slice(word.as_bytes());
-    bytes[15] = len as u8;
-    Some(u128::from_le_bytes(bytes))
+    bytes[23] = len as u8;
+    let (parts, _) = bytes.as_chunks::<8>();
+    Some([0, 1, 2].map(|i| u64::from_le_bytes(parts[i])))
+}
+
+#[inline]
+fn place(key: Key) -> usize {
+    let mixed = (key[0] ^ key[1].rotate_left(21) ^ key[2].rotate_left(42))
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 48) as usize
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod rwkv;
 mod seam;
 mod special;
 mod spm;
+mod strings;
 mod trie;
 mod unicode;
 mod unigram;

@@ -44,12 +44,12 @@ impl Merger {
     pub(crate) fn merge<'w>(
         &mut self,
         word: &'w str,
-        rank: impl Fn(usize, usize, usize) -> Option<u32>,
+        mut rank: impl FnMut(usize, usize, usize) -> Option<u32>,
         mut out: impl FnMut(&'w str),
     ) {
         let symbols = word.chars().take(SHORT + 1).count();
         if symbols <= SHORT {
-            self.merge_short(word, rank);
+            self.merge_short(word, &mut rank);
             let ends = self.parts.iter().skip(1).map(|part| part.0 as usize);
             let mut start = 0;
             for end in ends {
@@ -57,19 +57,23 @@ impl Merger {
                 start = end;
             }
         } else {
-            self.merge_long(word, rank);
+            self.merge_long(word, &mut rank);
             for s in self.symbols.iter().filter(|s| s.len > 0) {
                 out(&word[s.start as usize..(s.start + s.len) as usize]);
             }
         }
     }
 
-    fn merge_short(&mut self, word: &str, rank: impl Fn(usize, usize, usize) -> Option<u32>) {
+    fn merge_short(
+        &mut self,
+        word: &str,
+        mut rank: impl FnMut(usize, usize, usize) -> Option<u32>,
+    ) {
         let parts = &mut self.parts;
         parts.clear();
         parts.extend(word.char_indices().map(|(i, _)| (i as u32, NONE)));
         parts.push((word.len() as u32, NONE));
-        let rank_at = |parts: &[(u32, u32)], i: usize| match parts.get(i..i + 3) {
+        let mut rank_at = |parts: &[(u32, u32)], i: usize| match parts.get(i..i + 3) {
             Some(p) => rank(p[0].0 as usize, p[1].0 as usize, p[2].0 as usize).unwrap_or(NONE),
             None => NONE,
         };
@@ -87,7 +91,7 @@ impl Merger {
         }
     }
 
-    fn merge_long(&mut self, word: &str, rank: impl Fn(usize, usize, usize) -> Option<u32>) {
+    fn merge_long(&mut self, word: &str, mut rank: impl FnMut(usize, usize, usize) -> Option<u32>) {
         self.symbols.clear();
         self.queue.clear();
         for (i, (start, c)) in word.char_indices().enumerate() {
@@ -98,7 +102,7 @@ impl Merger {
             last.next = NONE;
         }
         let mut seeds = std::mem::take(&mut self.queue).into_vec();
-        seeds.extend((0..self.symbols.len()).filter_map(|i| self.pair(i as u32, &rank)));
+        seeds.extend((0..self.symbols.len()).filter_map(|i| self.pair(i as u32, &mut rank)));
         self.queue = seeds.into();
         while let Some(Reverse(best)) = self.queue.pop() {
             let left = self.symbols[best.left as usize];
@@ -111,10 +115,10 @@ impl Merger {
             }
             self.join(best.left, left.next);
             if left.prev != NONE {
-                let pair = self.pair(left.prev, &rank);
+                let pair = self.pair(left.prev, &mut rank);
                 self.queue.extend(pair);
             }
-            let pair = self.pair(best.left, &rank);
+            let pair = self.pair(best.left, &mut rank);
             self.queue.extend(pair);
         }
     }
@@ -133,7 +137,7 @@ impl Merger {
     fn pair(
         &self,
         left: u32,
-        rank: &impl Fn(usize, usize, usize) -> Option<u32>,
+        rank: &mut impl FnMut(usize, usize, usize) -> Option<u32>,
     ) -> Option<Reverse<Pair>> {
         let a = self.symbols[left as usize];
         if a.next == NONE {

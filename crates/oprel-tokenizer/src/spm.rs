@@ -2,7 +2,7 @@
 
 use crate::cache::WordCache;
 use crate::merge::Merger;
-use crate::seam::{Seams, before_spaces};
+use crate::seam::{Seams, neighbours};
 use crate::vocab::Vocab;
 
 /// The part of the model that is not the vocabulary itself.
@@ -14,7 +14,7 @@ pub(crate) struct Spm {
 impl Spm {
     pub(crate) fn new(vocab: &Vocab) -> Spm {
         Spm {
-            seams: Seams::new(vocab.texts().flat_map(before_spaces)),
+            seams: Seams::new(vocab.texts().flat_map(neighbours)),
             bytes: (0..=255).map(|b| vocab.byte(b)).collect(),
         }
     }

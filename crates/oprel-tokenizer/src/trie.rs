@@ -22,18 +22,49 @@ pub(crate) struct At(u32);
 
 const NONE: u32 = u32::MAX;
 
+/// Nodes of one depth with the texts below each.
+type Level = Vec<(usize, std::ops::Range<usize>)>;
+
+struct Entry<T> {
+    head: u64,
+    text: T,
+    id: u32,
+}
+
+impl<T: AsRef<[u8]>> Entry<T> {
+    fn len(&self) -> usize {
+        self.text.as_ref().len()
+    }
+
+    /// The byte at `i`, which is within the text.
+    #[inline]
+    fn byte(&self, i: usize) -> u8 {
+        if i < 8 { (self.head >> (56 - 8 * i)) as u8 } else { self.text.as_ref()[i] }
+    }
+}
+
 impl Trie {
     /// Holds `entries`; of equal texts the last one's id. Empty texts are left out.
     pub(crate) fn new<T: AsRef<[u8]>>(entries: impl IntoIterator<Item = (T, u32)>) -> Trie {
-        let mut sorted: Vec<(u64, T, u32)> =
-            entries.into_iter().map(|(text, id)| (head(text.as_ref()), text, id)).collect();
-        sorted.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.as_ref().cmp(b.1.as_ref())));
+        let mut sorted: Vec<Entry<T>> = entries
+            .into_iter()
+            .map(|(text, id)| Entry { head: head(text.as_ref()), text, id })
+            .filter(|entry| entry.len() > 0)
+            .collect();
+        sorted
+            .sort_by(|a, b| a.head.cmp(&b.head).then_with(|| a.text.as_ref().cmp(b.text.as_ref())));
         let mut trie = Trie {
             nodes: vec![Node { first: 0, children: 0, id: NONE }],
             bytes: vec![0],
             root: Box::new([NONE; 256]),
         };
-        trie.grow(&sorted);
+        let mut level = vec![(0, 0..sorted.len())];
+        for depth in 0.. {
+            level = trie.grow(&sorted, depth, level);
+            if level.is_empty() {
+                break;
+            }
+        }
         let root = trie.nodes[0];
         for child in root.first..root.first + u32::from(root.children) {
             trie.root[usize::from(trie.bytes[child as usize])] = child;
@@ -41,29 +72,28 @@ impl Trie {
         trie
     }
 
-    /// Makes all nodes, breadth first: each task is a node, its depth and the texts below it.
-    fn grow<T: AsRef<[u8]>>(&mut self, sorted: &[(u64, T, u32)]) {
-        let empty = sorted.partition_point(|e| e.1.as_ref().is_empty());
-        let mut tasks = std::collections::VecDeque::from([(0, 0, empty..sorted.len())]);
-        while let Some((node, depth, mut range)) = tasks.pop_front() {
-            while let Some(entry) = sorted.get(range.start).filter(|_| !range.is_empty())
-                && entry.1.as_ref().len() == depth
-            {
-                self.nodes[node].id = entry.2;
+    /// Makes the children of the nodes in `level`, each given with the texts below it, which agree
+    /// in their first `depth` bytes. Gives the level of the children.
+    fn grow<T: AsRef<[u8]>>(&mut self, sorted: &[Entry<T>], depth: usize, level: Level) -> Level {
+        let mut children = Vec::with_capacity(level.len());
+        for (node, mut range) in level {
+            while !range.is_empty() && sorted[range.start].len() == depth {
+                self.nodes[node].id = sorted[range.start].id;
                 range.start += 1;
             }
             self.nodes[node].first = self.nodes.len() as u32;
             while !range.is_empty() {
-                let byte = sorted[range.start].1.as_ref()[depth];
-                let same = sorted[range.clone()].partition_point(|e| e.1.as_ref()[depth] <= byte);
-                let end = range.start + same;
-                tasks.push_back((self.nodes.len(), depth + 1, range.start..end));
+                let byte = sorted[range.start].byte(depth);
+                let same = sorted[range.clone()].iter().position(|e| e.byte(depth) != byte);
+                let end = same.map_or(range.end, |same| range.start + same);
+                children.push((self.nodes.len(), range.start..end));
                 self.nodes.push(Node { first: 0, children: 0, id: NONE });
                 self.bytes.push(byte);
                 self.nodes[node].children += 1;
                 range.start = end;
             }
         }
+        children
     }
 
     /// The node of the one-byte prefix `byte`.

@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 
-use oprel_gguf::{Array, Metadata, StrArray, Value};
+use oprel_gguf::{Array, Metadata, Value};
 
 use crate::error::{Error, Result, Warning};
 use crate::hash::{Index, hash};
+use crate::strings::Strings;
 
 /// The most tokens or merges that are read.
 pub(crate) const MAX_ENTRIES: usize = 1 << 24;
@@ -48,7 +49,7 @@ pub enum TokenKind {
 
 /// Tokens by id, and ids by text.
 pub(crate) struct Vocab {
-    pieces: StrArray,
+    pieces: Strings,
     scores: Vec<f32>,
     pub(crate) attrs: Vec<u8>,
     index: Index,
@@ -67,16 +68,27 @@ impl Vocab {
         }
         let attrs = read_attrs(m, n)?;
         let scores = read_scores(m, n)?;
-        let pieces = name_empty(pieces)?;
-        let mut vocab = Vocab { pieces, scores, attrs, index: Index::with_capacity(n), max_len: 0 };
-        vocab.index_pieces(warnings);
-        Ok(vocab)
+        // A token without text gets a name that no text has by chance.
+        let pieces = Strings::new(pieces, |i| format!("[EMPTY_{i}]")).ok_or(Error::TooLong {
+            key: TOKENS,
+            found: usize::MAX,
+            limit: u32::MAX as usize,
+        })?;
+        let entries: Vec<(u64, u32)> =
+            pieces.iter().zip(0..).map(|(piece, id)| (hash(piece.as_bytes()), id)).collect();
+        let same = |a: u32, b: u32| pieces.bytes(a) == pieces.bytes(b);
+        let index = Index::new(&entries, same, |first, second| {
+            warnings.push(Warning::Duplicate { first, second });
+            true
+        });
+        let max_len = pieces.iter().map(str::len).max().unwrap_or(0);
+        Ok(Vocab { pieces, scores, attrs, index, max_len })
     }
 
     /// A vocabulary of `n` nameless tokens.
     pub(crate) fn nameless(n: usize) -> Vocab {
         Vocab {
-            pieces: (0..n).map(|_| "").collect(),
+            pieces: Strings::empty(n),
             scores: vec![0.0; n],
             attrs: vec![0; n],
             index: Index::default(),
@@ -84,30 +96,13 @@ impl Vocab {
         }
     }
 
-    fn index_pieces(&mut self, warnings: &mut Vec<Warning>) {
-        let mut start = 0;
-        for (id, piece) in self.pieces.iter().enumerate() {
-            let id = id as u32;
-            self.max_len = self.max_len.max(piece.len());
-            let hash = hash(piece.as_bytes());
-            let same = |other: u32| self.pieces.get(other as usize) == Some(piece);
-            if let Some(first) = self.index.insert(hash, id, same) {
-                self.index.replace(hash, first, id);
-                warnings.push(Warning::Duplicate { first, second: id });
-            }
-            start += piece.len();
-        }
-        debug_assert!(start <= u32::MAX as usize);
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.attrs.len()
     }
 
     /// The token's text as the file has it; empty for an id outside the vocabulary.
-    #[inline]
     pub(crate) fn text(&self, id: u32) -> &str {
-        self.pieces.get(id as usize).unwrap_or_default()
+        self.pieces.get(id)
     }
 
     /// All texts in the order of their ids.
@@ -118,7 +113,7 @@ impl Vocab {
     /// The id of the token spelled `text`.
     #[inline]
     pub(crate) fn id(&self, text: &str) -> Option<u32> {
-        self.index.find(hash(text.as_bytes()), |id| self.text(id) == text)
+        self.index.find(hash(text.as_bytes()), |id| self.pieces.bytes(id) == text.as_bytes())
     }
 
     pub(crate) fn score(&self, id: u32) -> f32 {
@@ -154,22 +149,6 @@ impl Vocab {
             () => TokenKind::Undefined,
         }
     }
-}
-
-/// A token without text gets a name that no text has by chance.
-fn name_empty(pieces: &StrArray) -> Result<StrArray> {
-    if pieces.iter().all(|p| !p.is_empty()) {
-        return Ok(pieces.clone());
-    }
-    let named = pieces.iter().enumerate().map(|(i, piece)| match piece {
-        "" => Cow::Owned(format!("[EMPTY_{i}]")),
-        piece => Cow::Borrowed(piece),
-    });
-    StrArray::try_from_iter(named).ok_or(Error::TooLong {
-        key: "tokenizer.ggml.tokens",
-        found: u32::MAX as usize,
-        limit: u32::MAX as usize,
-    })
 }
 
 fn read_attrs(m: &Metadata, n: usize) -> Result<Vec<u8>> {
