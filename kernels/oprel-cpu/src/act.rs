@@ -258,7 +258,7 @@ tiers! {
 
 #[inline(always)]
 fn quantize_row_lanes<O: Ops>(
-    _: O,
+    ops: O,
     x: &[f32],
     codes: &mut [i8],
     scales: &mut [f32],
@@ -275,7 +275,7 @@ fn quantize_row_lanes<O: Ops>(
             None => &[0.0; SCALED],
         };
         let run_sums;
-        (*scale, run_sums) = quantize_block(block, codes);
+        (*scale, run_sums) = quantize_block(ops, block, codes);
         for (half, run_sum) in run_sums.iter().enumerate() {
             sums[b / 4 * 8 + lane(b % 4 * 2 + half)] = *scale * *run_sum as f32;
         }
@@ -284,18 +284,10 @@ fn quantize_row_lanes<O: Ops>(
 
 /// Quantizes 32 elements; gives the scale and the sums of both halves of the codes.
 #[inline(always)]
-fn quantize_block(x: &[f32; SCALED], codes: &mut [i8; SCALED]) -> (f32, [i32; 2]) {
-    // As integers, magnitudes of floats compare alike, and NaN is above all.
-    let magnitude = x.iter().fold(0, |max, v| (v.to_bits() & 0x7fff_ffff).max(max));
-    let magnitude = f32::from_bits(magnitude);
+fn quantize_block<O: Ops>(ops: O, x: &[f32; SCALED], codes: &mut [i8; SCALED]) -> (f32, [i32; 2]) {
+    let magnitude = ops.magnitude(x);
     let inverse = if magnitude > 0.0 { 127.0 / magnitude } else { 0.0 };
-    let mut sums = [0; 2];
-    for i in 0..SCALED {
-        let code = (x[i] * inverse).round_ties_even().clamp(-127.0, 127.0) as i32;
-        codes[i] = code as i8;
-        sums[i / SUMMED] += code;
-    }
-    (magnitude / 127.0, sums)
+    (magnitude / 127.0, ops.round_codes(x, inverse, codes))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! what it sees: not on the other queries, the threads or the tier.
 
 use crate::disjoint::Disjoint;
-use crate::lanes::{LANES, Number, Ops, dot, fma, halves, sum, tiers};
+use crate::lanes::{LANES, Number, Ops, dot, dots, tiers};
 use crate::math::{exp, tanh};
 use crate::softmax::exponentials_lanes;
 use crate::{Isa, Pool, Worker};
@@ -287,6 +287,11 @@ fn run_task_lanes<O: Ops>(
 #[inline(always)]
 fn attend<O: Ops, T: Number>(ops: O, block: &Block<'_>, k: &[T], v: &[T], scratch: &mut [f32]) {
     let (n, v_dim) = (block.n(), block.shared.layout.v_dim);
+    let mut queries: [&[f32]; QUERIES] = [&[]; QUERIES];
+    for (query, q) in queries[..n].iter_mut().enumerate() {
+        *q = block.q(query);
+    }
+    let queries = &queries[..n];
     let (scores, rest) = scratch.split_at_mut(QUERIES * CHUNK);
     let (total, rest) = rest.split_at_mut(n * v_dim);
     let part = &mut rest[..n * v_dim];
@@ -296,12 +301,11 @@ fn attend<O: Ops, T: Number>(ops: O, block: &Block<'_>, k: &[T], v: &[T], scratc
     for chunk in start / CHUNK..end.div_ceil(CHUNK) {
         let base = chunk * CHUNK;
         let (from, to) = (start.max(base), end.min(base + CHUNK));
-        score(ops, block, k, (base, from, to), scores);
+        score(ops, block, queries, k, (base, from, to), scores);
         let mut parts = [(0.0, 0.0); QUERIES];
         for query in 0..n {
             let scores = &mut scores[query * CHUNK..][..CHUNK];
-            weigh(block, query, (base, from, to), scores);
-            parts[query] = exponentials_lanes(ops, scores);
+            parts[query] = weigh(ops, block, query, (base, from, to), scores);
         }
         part.fill(0.0);
         add_values(ops, block, v, (base, from, to), scores, part);
@@ -320,87 +324,74 @@ fn attend<O: Ops, T: Number>(ops: O, block: &Block<'_>, k: &[T], v: &[T], scratc
 fn score<O: Ops, T: Number>(
     ops: O,
     block: &Block<'_>,
+    queries: &[&[f32]],
     k: &[T],
     (base, from, to): (usize, usize, usize),
     scores: &mut [f32],
 ) {
     let layout = block.shared.layout;
-    let n = block.n();
+    let (fours, rest) = queries.as_chunks::<TOGETHER>();
     for (page, in_page, len, at) in block.pieces(from, to) {
         let head = page * layout.k_page + block.kv_head * layout.page_len * layout.k_dim;
         let keys = &k[head + in_page * layout.k_dim..][..len * layout.k_dim];
         for (i, key) in keys.chunks_exact(layout.k_dim).enumerate() {
             let column = from - base + at + i;
-            let mut query = 0;
-            while query + TOGETHER <= n {
-                let q: [&[f32]; TOGETHER] = std::array::from_fn(|j| block.q(query + j));
-                let products = dots(ops, key, q);
+            for (i, four) in fours.iter().enumerate() {
+                let products = dots(ops, key, *four);
                 for j in 0..TOGETHER {
-                    scores[(query + j) * CHUNK + column] = products[j];
+                    scores[(i * TOGETHER + j) * CHUNK + column] = products[j];
                 }
-                query += TOGETHER;
             }
-            for query in query..n {
-                scores[query * CHUNK + column] = dot(ops, key, block.q(query));
+            for (j, q) in rest.iter().enumerate() {
+                scores[(fours.len() * TOGETHER + j) * CHUNK + column] = dot(ops, key, q);
             }
         }
     }
 }
 
-/// [`dot`] of one key with several queries, the key widened once.
+/// Makes weights of a chunk out of dot products, 0 for what is not seen; gives the largest score
+/// and the sum of weights.
 #[inline(always)]
-fn dots<O: Ops, T: Number, const N: usize>(ops: O, key: &[T], q: [&[f32]; N]) -> [f32; N] {
-    let mut acc = [[[0.0; LANES]; 2]; N];
-    let (chunks, tail) = key.as_chunks::<16>();
-    for (c, chunk) in chunks.iter().enumerate() {
-        let wide = halves(chunk).map(|half| T::widen(ops, half));
-        for j in 0..N {
-            let q = &q[j][c * 16..][..16];
-            for (half, q) in q.as_chunks::<LANES>().0.iter().enumerate() {
-                fma(&mut acc[j][half], wide[half], *q);
-            }
-        }
-    }
-    for (i, key) in tail.iter().enumerate() {
-        for j in 0..N {
-            let lane = &mut acc[j][i / LANES][i % LANES];
-            *lane = key.to_f32().mul_add(q[j][chunks.len() * 16 + i], *lane);
-        }
-    }
-    acc.map(|acc| sum(std::array::from_fn(|l| acc[0][l] + acc[1][l])))
-}
-
-/// Makes scores of a chunk out of dot products; what is not seen becomes minus infinity.
-#[inline(always)]
-fn weigh(
+fn weigh<O: Ops>(
+    ops: O,
     block: &Block<'_>,
     query: usize,
     (base, from, to): (usize, usize, usize),
     scores: &mut [f32],
-) {
-    let heads = block.shared.heads;
+) -> (f32, f32) {
     let seen = block.seen(query);
     let start = seen.start.clamp(from, to) - base;
-    let end = seen.end.clamp(from, to) - base;
-    let end = end.max(start);
-    scores[..start].fill(f32::NEG_INFINITY);
-    scores[end..].fill(f32::NEG_INFINITY);
-    let scores = &mut scores[start..end];
+    let end = (seen.end.clamp(from, to) - base).max(start);
+    // Whole vectors, so that a position's lane depends on the position alone.
+    let (first, last) = (start / LANES * LANES, end.next_multiple_of(LANES));
+    scores[..first].fill(0.0);
+    scores[first..start].fill(f32::NEG_INFINITY);
+    scores[end..last].fill(f32::NEG_INFINITY);
+    scores[last..].fill(0.0);
+    score_seen(block, query, base + start, &mut scores[start..end]);
+    exponentials_lanes(ops, &mut scores[first..last])
+}
+
+/// Makes scores of positions from `start` on out of dot products; what a mask hides becomes minus
+/// infinity.
+#[inline(always)]
+fn score_seen(block: &Block<'_>, query: usize, start: usize, scores: &mut [f32]) {
+    let heads = block.shared.heads;
     scores.iter_mut().for_each(|s| *s *= heads.scale);
     if let Some(cap) = heads.soft_cap {
         scores.iter_mut().for_each(|s| *s = cap * tanh(*s / cap));
     }
     if let Some(slopes) = heads.alibi {
-        let slope = slopes[block.head(query)];
+        let (slope, at) = (slopes[block.head(query)], block.seen(query).at);
         for (i, s) in scores.iter_mut().enumerate() {
-            *s -= slope * (base + start + i).abs_diff(seen.at) as f32;
+            *s -= slope * (start + i).abs_diff(at) as f32;
         }
     }
     if let Some(mask) = block.span.mask {
         let row = block.first_row + query / block.n_heads;
         let visible = &mask.visible[row * mask.width..][..mask.width];
         for (i, s) in scores.iter_mut().enumerate() {
-            let at = (base + start + i).checked_sub(mask.first);
+            let at = (start + i).checked_sub(mask.first);
             if at.and_then(|at| visible.get(at)) == Some(&false) {
                 *s = f32::NEG_INFINITY;
             }
@@ -452,22 +443,24 @@ fn add_rows<O: Ops, T: Number, const N: usize>(
     let v_dim = layout.v_dim;
     let whole = v_dim / 16 * 16;
     for d in (0..whole).step_by(16) {
-        let mut acc: [[[f32; LANES]; 2]; N] = std::array::from_fn(|j| {
+        let mut acc = [[ops.splat(0.0); 2]; N];
+        for j in 0..N {
             let (chunks, _) = part[j * v_dim + d..][..16].as_chunks::<LANES>();
-            [chunks[0], chunks[1]]
-        });
+            acc[j] = [ops.load(&chunks[0]), ops.load(&chunks[1])];
+        }
         for i in 0..len {
-            let value = &values[i * layout.v_row + d..][..16];
-            let (value, _) = value.as_chunks::<LANES>();
-            let wide = [T::widen(ops, &value[0]), T::widen(ops, &value[1])];
+            let (value, _) = values[i * layout.v_row + d..][..16].as_chunks::<LANES>();
+            let (first, second) = (T::load(ops, &value[0]), T::load(ops, &value[1]));
             for j in 0..N {
-                let weight = [weights[j * CHUNK + i]; LANES];
-                fma(&mut acc[j][0], wide[0], weight);
-                fma(&mut acc[j][1], wide[1], weight);
+                let weight = ops.splat(weights[j * CHUNK + i]);
+                acc[j][0] = ops.fma(first, weight, acc[j][0]);
+                acc[j][1] = ops.fma(second, weight, acc[j][1]);
             }
         }
         for j in 0..N {
-            part[j * v_dim + d..][..16].copy_from_slice(acc[j].as_flattened());
+            let (chunks, _) = part[j * v_dim + d..][..16].as_chunks_mut::<LANES>();
+            ops.store(acc[j][0], &mut chunks[0]);
+            ops.store(acc[j][1], &mut chunks[1]);
         }
     }
     for d in whole..v_dim {

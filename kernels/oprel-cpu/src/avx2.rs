@@ -16,7 +16,7 @@ use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::Isa;
 use crate::lanes::{LANES, Ops};
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
-use half::f16;
+use half::{bf16, f16};
 use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -34,17 +34,154 @@ impl Avx2Ops {
     }
 }
 
+// In every function: SAFETY: `self` proves the features, and what is read or written are arrays of
+// that size.
 impl Ops for Avx2Ops {
+    type V = __m256;
+
     #[inline(always)]
-    fn widen_f16(self, x: &[f16; LANES]) -> [f32; LANES] {
-        // SAFETY: `self` proves the features; 16 bytes are read and 32 written in arrays.
+    fn load(self, x: &[f32; LANES]) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, x: &[f16; LANES]) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, x: &[bf16; LANES]) -> __m256 {
+        // SAFETY: as above.
         unsafe {
-            let wide = _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast()));
-            let mut y = [0.0; LANES];
-            _mm256_storeu_ps(y.as_mut_ptr(), wide);
-            y
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         }
     }
+
+    #[inline(always)]
+    fn store(self, x: __m256, to: &mut [f32; LANES]) {
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above. Where one is NaN, the instruction gives its second operand.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn exp(self, x: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { exp(x) }
+    }
+
+    #[inline(always)]
+    fn round_codes(self, x: &[f32; 32], inverse: f32, codes: &mut [i8; 32]) -> [i32; 2] {
+        // SAFETY: as above.
+        unsafe { round_codes(x, inverse, codes) }
+    }
+
+    #[inline(always)]
+    fn magnitude(self, x: &[f32; 32]) -> f32 {
+        // SAFETY: as above.
+        unsafe { magnitude(x) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn round_codes(x: &[f32; 32], inverse: f32, codes: &mut [i8; 32]) -> [i32; 2] {
+    let mut rounded = [_mm256_setzero_si256(); 4];
+    let (parts, _) = x.as_chunks::<8>();
+    for i in 0..4 {
+        // SAFETY: reads an array of eight.
+        let v = unsafe { _mm256_loadu_ps(parts[i].as_ptr()) };
+        let v = _mm256_mul_ps(v, _mm256_set1_ps(inverse));
+        let number = _mm256_cmp_ps::<_CMP_ORD_Q>(v, v);
+        let v = _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(127.0)), _mm256_set1_ps(-127.0));
+        let v = _mm256_and_ps(v, number);
+        rounded[i] = _mm256_cvtps_epi32(v);
+    }
+    let [a, b, c, d] = rounded;
+    let sums = [add_lanes(_mm256_add_epi32(a, b)), add_lanes(_mm256_add_epi32(c, d))];
+    let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    // Packing works in halves: this brings runs of four back into order.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+    // SAFETY: writes an array of 32.
+    unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes) };
+    sums
+}
+
+/// The sum of eight integers.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn add_lanes(x: __m256i) -> i32 {
+    let x = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+    let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn magnitude(x: &[f32; 32]) -> f32 {
+    let mut top = _mm256_setzero_si256();
+    for part in x.as_chunks::<8>().0 {
+        // SAFETY: reads an array of eight.
+        let v = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
+        top = _mm256_max_epu32(top, _mm256_and_si256(v, _mm256_set1_epi32(0x7fff_ffff)));
+    }
+    let x = _mm_max_epu32(_mm256_castsi256_si128(top), _mm256_extracti128_si256::<1>(top));
+    let x = _mm_max_epu32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+    let x = _mm_max_epu32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x));
+    f32::from_bits(_mm_cvtsi128_si32(x) as u32)
+}
+
+/// The steps of [`math::exp`](crate::math::exp) on eight numbers.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn exp(x: __m256) -> __m256 {
+    use crate::math::{EXP_COEFFICIENTS, EXP_HIGHEST, EXP_LOWEST, LN2_HIGH, LN2_LOW, ROUND};
+    let all = |x: f32| _mm256_set1_ps(x);
+    // Where x is NaN, both instructions give their second operand: x.
+    let t = _mm256_min_ps(all(EXP_HIGHEST), _mm256_max_ps(all(EXP_LOWEST), x));
+    let shifted = _mm256_fmadd_ps(t, all(std::f32::consts::LOG2_E), all(ROUND));
+    let n = _mm256_sub_ps(shifted, all(ROUND));
+    let r = _mm256_fmadd_ps(n, all(-LN2_LOW), _mm256_fmadd_ps(n, all(-LN2_HIGH), t));
+    let mut p = all(EXP_COEFFICIENTS[0]);
+    for c in &EXP_COEFFICIENTS[1..] {
+        p = _mm256_fmadd_ps(p, r, all(*c));
+    }
+    let y = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), all(1.0));
+    let n = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(all(ROUND)));
+    let half = _mm256_srai_epi32::<1>(n);
+    let power = |n: __m256i| {
+        let biased = _mm256_add_epi32(n, _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    };
+    let y = _mm256_mul_ps(y, power(half));
+    _mm256_mul_ps(y, power(_mm256_sub_epi32(n, half)))
 }
 
 /// The kernels of this tier.

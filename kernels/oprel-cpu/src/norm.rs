@@ -1,6 +1,6 @@
 //! Norms of a row, or of equal groups of it.
 
-use crate::lanes::{LANES, Ops, dot, fma, sum, tiers};
+use crate::lanes::{LANES, Ops, dot, sum, tiers};
 
 /// What is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn of_group(weight: &[f32], g: usize, len: usize, groups: usize) -> &[f32] {
 fn divide<O: Ops>(ops: O, norm: &Norm<'_>, x: &mut [f32]) {
     let n = x.len() as f32;
     if norm.kind == NormKind::Layer {
-        let mean = total(x) / n;
+        let mean = total(ops, x) / n;
         x.iter_mut().for_each(|v| *v -= mean);
     }
     let squares = dot(ops, x, x);
@@ -101,14 +101,18 @@ fn divide<O: Ops>(ops: O, norm: &Norm<'_>, x: &mut [f32]) {
 
 /// The sum of `x` in eight lanes.
 #[inline(always)]
-fn total(x: &[f32]) -> f32 {
-    let mut acc = [0.0; LANES];
+fn total<O: Ops>(ops: O, x: &[f32]) -> f32 {
+    let mut acc = ops.splat(0.0);
     let (chunks, tail) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        fma(&mut acc, *chunk, [1.0; LANES]);
+        acc = ops.add(acc, ops.load(chunk));
     }
-    acc.iter_mut().zip(tail).for_each(|(a, v)| *a += v);
-    sum(acc)
+    let mut lanes = [0.0; LANES];
+    ops.store(acc, &mut lanes);
+    for i in 0..tail.len() {
+        lanes[i] += tail[i];
+    }
+    sum(lanes)
 }
 
 #[cfg(test)]

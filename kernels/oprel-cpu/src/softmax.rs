@@ -23,38 +23,40 @@ fn softmax_lanes<O: Ops>(ops: O, x: &mut [f32]) {
 
 /// Element `i` is summed in lane `i % 8`.
 #[inline(always)]
-pub(crate) fn exponentials_lanes<O: Ops>(_: O, x: &mut [f32]) -> (f32, f32) {
-    let top = largest(x);
+pub(crate) fn exponentials_lanes<O: Ops>(ops: O, x: &mut [f32]) -> (f32, f32) {
+    let top = largest(ops, x);
     if top == f32::NEG_INFINITY && !x.iter().any(|v| v.is_nan()) {
         x.fill(0.0);
         return (top, 0.0);
     }
-    let mut acc = [0.0; LANES];
+    let minus_top = ops.splat(-top);
+    let mut acc = ops.splat(0.0);
     let (chunks, tail) = x.as_chunks_mut::<LANES>();
     for chunk in chunks {
-        for l in 0..LANES {
-            chunk[l] = exp(chunk[l] - top);
-            acc[l] += chunk[l];
-        }
+        let y = ops.exp(ops.add(ops.load(chunk), minus_top));
+        ops.store(y, chunk);
+        acc = ops.add(acc, y);
     }
-    for (a, v) in acc.iter_mut().zip(tail) {
-        *v = exp(*v - top);
-        *a += *v;
+    let mut lanes = [0.0; LANES];
+    ops.store(acc, &mut lanes);
+    for i in 0..tail.len() {
+        tail[i] = exp(tail[i] - top);
+        lanes[i] += tail[i];
     }
-    (top, sum(acc))
+    (top, sum(lanes))
 }
 
+/// The largest element that is a number.
 #[inline(always)]
-fn largest(x: &[f32]) -> f32 {
-    let mut acc = [f32::NEG_INFINITY; LANES];
+fn largest<O: Ops>(ops: O, x: &[f32]) -> f32 {
+    let mut acc = ops.splat(f32::NEG_INFINITY);
     let (chunks, tail) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for l in 0..LANES {
-            acc[l] = acc[l].max(chunk[l]);
-        }
+        acc = ops.max(ops.load(chunk), acc);
     }
-    acc.iter_mut().zip(tail).for_each(|(a, v)| *a = a.max(*v));
-    max(acc)
+    let mut lanes = [0.0; LANES];
+    ops.store(acc, &mut lanes);
+    tail.iter().fold(max(lanes), |top, v| top.max(*v))
 }
 
 #[cfg(test)]
