@@ -3,6 +3,7 @@
 mod batch;
 mod fixtures;
 mod placement;
+mod prepare;
 mod recurrent;
 mod tidy;
 mod zoo;

@@ -165,3 +165,6 @@ fn component_of(sections: Option<Sections>, pair: usize) -> u8 {
     }
     3
 }
+
+#[cfg(test)]
+mod tests;

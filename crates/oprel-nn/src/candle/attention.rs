@@ -21,10 +21,6 @@ impl Pass<'_> {
     /// Attention on `x` (n, width): projections run on the layer's mixer device, scores where its keys are.
     pub(super) fn attention(&mut self, a: &Attn, x: &Tensor) -> Result<Tensor> {
         let (mixer, keys) = (self.place.mixer, self.place.state);
-        if a.n_kv_heads == 0 || !a.n_heads.is_multiple_of(a.n_kv_heads) {
-            let (h, kv) = (a.n_heads, a.n_kv_heads);
-            return Err(Error::Description(format!("{h} heads over {kv} key heads")));
-        }
         let p = self.projections(a, x, mixer)?;
         let q = self.to(&p.q, mixer, keys)?;
         let k = p.k.map(|k| self.to(&k, mixer, keys)).transpose()?;

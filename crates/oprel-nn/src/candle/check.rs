@@ -73,6 +73,12 @@ fn op(op: &Op, d: &Decoder) -> Result<()> {
     if slot_of(op).is_some_and(|s| s.0 as usize >= d.slots.len()) {
         return Err(Error::Description("a layer names a slot that is not there".into()));
     }
+    if let Op::Attn(a) = op
+        && (a.n_kv_heads == 0 || !a.n_heads.is_multiple_of(a.n_kv_heads))
+    {
+        let (h, kv) = (a.n_heads, a.n_kv_heads);
+        return Err(Error::Description(format!("{h} heads over {kv} key heads")));
+    }
     let rope = match op {
         Op::Attn(attn) => attn.rope,
         Op::Mla(mla) => mla.rope,

@@ -40,10 +40,16 @@ impl<'a> Sight<'a> {
         self.place[t] as i64 - key as i64
     }
 
-    /// The first position that any token sees under this mask.
+    /// The first position that any token sees under this mask: what the first token of the span sees.
     pub(super) fn first(&self, mask: Mask) -> usize {
-        let sees = |&key: &usize| (0..self.n()).any(|t| self.sees(t, key, mask));
-        (0..self.end()).find(sees).unwrap_or(self.cached)
+        let at = self.cached;
+        let first = match mask {
+            Mask::Full => 0,
+            Mask::Window(n) => (at + 1).saturating_sub(n as usize),
+            Mask::Chunk(n) => at - at % n.max(1) as usize,
+            Mask::Symmetric(n) => at.saturating_sub(n as usize / 2),
+        };
+        first.min(at)
     }
 
     /// Whether token `t` sees the cached position `key`.
