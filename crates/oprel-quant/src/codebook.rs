@@ -14,12 +14,30 @@ const IQ3_S_VALUES: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 /// Values of a digit in the book of IQ1.
 const IQ1_VALUES: [i8; 3] = [-1, 0, 1];
 
-pub(crate) static IQ2_XXS: [[i8; 8]; 256] = expand(&members::IQ2_XXS, &IQ2_VALUES);
-pub(crate) static IQ2_XS: [[i8; 8]; 512] = expand(&members::IQ2_XS, &IQ2_VALUES);
-pub(crate) static IQ2_S: [[i8; 8]; 1024] = expand(&members::IQ2_S, &IQ2_VALUES);
-pub(crate) static IQ3_XXS: [[i8; 4]; 256] = expand(&members::IQ3_XXS, &IQ3_XXS_VALUES);
-pub(crate) static IQ3_S: [[i8; 4]; 512] = expand(&members::IQ3_S, &IQ3_S_VALUES);
-pub(crate) static IQ1: [[i8; 8]; 2048] = expand(&members::IQ1_S, &IQ1_VALUES);
+/// Words of IQ2_XXS.
+pub static IQ2_XXS: [[i8; 8]; 256] = expand(&members::IQ2_XXS, &IQ2_VALUES);
+/// Words of IQ2_XS.
+pub static IQ2_XS: [[i8; 8]; 512] = expand(&members::IQ2_XS, &IQ2_VALUES);
+/// Words of IQ2_S.
+pub static IQ2_S: [[i8; 8]; 1024] = expand(&members::IQ2_S, &IQ2_VALUES);
+/// Words of IQ3_XXS.
+pub static IQ3_XXS: [[i8; 4]; 256] = expand(&members::IQ3_XXS, &IQ3_XXS_VALUES);
+/// Words of IQ3_S.
+pub static IQ3_S: [[i8; 4]; 512] = expand(&members::IQ3_S, &IQ3_S_VALUES);
+/// Words of IQ1_S and IQ1_M.
+pub static IQ1: [[i8; 8]; 2048] = expand(&members::IQ1_S, &IQ1_VALUES);
+
+/// Eight sign bits for each seven that IQ2 and IQ3 store: the eighth makes the number of minus
+/// signs even.
+pub static EIGHT_SIGNS: [u8; 128] = {
+    let mut signs = [0; 128];
+    let mut seven = 0;
+    while seven < 128 {
+        signs[seven] = seven as u8 | ((seven.count_ones() & 1) << 7) as u8;
+        seven += 1;
+    }
+    signs
+};
 
 /// The `N` words whose bits are set, digit by digit as `values`.
 const fn expand<const LEN: usize, const N: usize>(bits: &[u64], values: &[i8]) -> [[i8; LEN]; N] {

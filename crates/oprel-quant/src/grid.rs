@@ -18,10 +18,9 @@ use crate::bytes::{f16_at, u16_at, u32_at};
 use crate::codebook;
 use half::f16;
 
-/// Seven sign bits and the eighth that makes their number even.
+/// The eight sign bits that the lowest seven bits stand for.
 fn eight_signs(seven: u32) -> u8 {
-    let seven = (seven & 127) as u8;
-    seven | ((seven.count_ones() & 1) << 7) as u8
+    codebook::EIGHT_SIGNS[(seven & 127) as usize]
 }
 
 /// Writes `word` with a minus where the bit of `signs` is set.

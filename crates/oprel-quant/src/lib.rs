@@ -9,7 +9,7 @@
 //! minima, in ggml's order, so that results equal ggml's bit for bit.
 
 mod bytes;
-mod codebook;
+pub mod codebook;
 mod dequantize;
 mod error;
 mod fp4;

@@ -1,6 +1,5 @@
 //! Groups of 128 weights in registers, and how types give them.
 
-use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// 128 weights: codes in order; scales and minima in the order of [`lane`](crate::act::lane).
@@ -14,8 +13,6 @@ pub(super) struct Group {
 
 /// A type stored in blocks, as this tier unpacks it.
 pub(super) trait Block: 'static {
-    /// The type.
-    const TY: QuantType;
     /// Bytes of a span: as many whole blocks as fill whole groups.
     const SPAN_BYTES: usize;
     /// Groups of a span.
@@ -68,8 +65,14 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn f16_all(bytes: &[u8], at: usize) -> __m256 {
-    let bits = u16_at(bytes, at) as i16;
-    _mm256_cvtph_ps(_mm_set1_epi16(bits))
+    f16_bits_all(u16_at(bytes, at))
+}
+
+/// The half-precision number of these bits, in all lanes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn f16_bits_all(bits: u16) -> __m256 {
+    _mm256_cvtph_ps(_mm_set1_epi16(bits as i16))
 }
 
 /// Half-precision numbers at `at`, `at + step`, ...: one for each of four blocks, in both halves.

@@ -3,7 +3,6 @@
 use super::blocks::{
     Block, Group, bytes_of_blocks, bytes_of_runs, f16_all, load32, no_mins, u32_at,
 };
-use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// `(bytes >> SHIFT) & mask` for each byte; `mask` must drop what comes from the byte above.
@@ -69,7 +68,6 @@ fn scales_and_mins(block: &[u8], g: usize) -> (__m256, __m256) {
 pub(super) struct Q4K;
 
 impl Block for Q4K {
-    const TY: QuantType = QuantType::Q4_K;
     const SPAN_BYTES: usize = 144;
     const GROUPS: usize = 2;
     const MINS: bool = true;
@@ -88,7 +86,6 @@ impl Block for Q4K {
 pub(super) struct Q5K;
 
 impl Block for Q5K {
-    const TY: QuantType = QuantType::Q5_K;
     const SPAN_BYTES: usize = 176;
     const GROUPS: usize = 2;
     const MINS: bool = true;
@@ -115,7 +112,6 @@ impl Block for Q5K {
 pub(super) struct Q6K;
 
 impl Block for Q6K {
-    const TY: QuantType = QuantType::Q6_K;
     const SPAN_BYTES: usize = 210;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
@@ -145,7 +141,6 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 pub(super) struct Q2K;
 
 impl Block for Q2K {
-    const TY: QuantType = QuantType::Q2_K;
     const SPAN_BYTES: usize = 84;
     const GROUPS: usize = 2;
     const MINS: bool = true;
@@ -166,7 +161,6 @@ impl Block for Q2K {
 pub(super) struct Q3K;
 
 impl Block for Q3K {
-    const TY: QuantType = QuantType::Q3_K;
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
@@ -201,7 +195,6 @@ fn scales_q3(block: &[u8], g: usize) -> u64 {
 pub(super) struct Tq2;
 
 impl Block for Tq2 {
-    const TY: QuantType = QuantType::TQ2_0;
     const SPAN_BYTES: usize = 66;
     const GROUPS: usize = 2;
     const SMALL: bool = true;

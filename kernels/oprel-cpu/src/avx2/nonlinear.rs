@@ -30,7 +30,6 @@ fn four(table: &[i8; 16], span: &[u8], at: usize, step: usize) -> [__m256i; 4] {
 pub(super) struct Iq4Nl;
 
 impl Block for Iq4Nl {
-    const TY: QuantType = QuantType::IQ4_NL;
     const SPAN_BYTES: usize = 4 * 18;
     const GROUPS: usize = 1;
     const SMALL: bool = false;
@@ -46,7 +45,6 @@ impl Block for Iq4Nl {
 pub(super) struct Iq4Xs;
 
 impl Block for Iq4Xs {
-    const TY: QuantType = QuantType::IQ4_XS;
     const SPAN_BYTES: usize = 136;
     const GROUPS: usize = 2;
     const SMALL: bool = false;
@@ -79,7 +77,6 @@ fn shifts(step: i32) -> __m256i {
 pub(super) struct Mxfp4;
 
 impl Block for Mxfp4 {
-    const TY: QuantType = QuantType::MXFP4;
     const SPAN_BYTES: usize = 4 * 17;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
@@ -123,7 +120,6 @@ static E4M3_HALF: [f32; 256] = {
 pub(super) struct Nvfp4;
 
 impl Block for Nvfp4 {
-    const TY: QuantType = QuantType::NVFP4;
     const SPAN_BYTES: usize = 2 * 36;
     const GROUPS: usize = 1;
     const SMALL: bool = true;

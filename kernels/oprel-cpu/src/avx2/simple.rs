@@ -3,7 +3,6 @@
 use super::blocks::{
     Block, Group, f16_all, f16_of_blocks, load16, load32, nibbles, no_mins, spread_bits, u32_at,
 };
-use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// Codes of four blocks.
@@ -31,7 +30,6 @@ fn less(codes: __m256i, offset: i8) -> __m256i {
 pub(super) struct Q4_0;
 
 impl Block for Q4_0 {
-    const TY: QuantType = QuantType::Q4_0;
     const SPAN_BYTES: usize = 4 * 18;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
@@ -47,7 +45,6 @@ impl Block for Q4_0 {
 pub(super) struct Q4_1;
 
 impl Block for Q4_1 {
-    const TY: QuantType = QuantType::Q4_1;
     const SPAN_BYTES: usize = 4 * 20;
     const GROUPS: usize = 1;
     const MINS: bool = true;
@@ -65,7 +62,6 @@ impl Block for Q4_1 {
 pub(super) struct Q5_0;
 
 impl Block for Q5_0 {
-    const TY: QuantType = QuantType::Q5_0;
     const SPAN_BYTES: usize = 4 * 22;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
@@ -84,7 +80,6 @@ impl Block for Q5_0 {
 pub(super) struct Q5_1;
 
 impl Block for Q5_1 {
-    const TY: QuantType = QuantType::Q5_1;
     const SPAN_BYTES: usize = 4 * 24;
     const GROUPS: usize = 1;
     const MINS: bool = true;
@@ -105,7 +100,6 @@ impl Block for Q5_1 {
 pub(super) struct Q8_0;
 
 impl Block for Q8_0 {
-    const TY: QuantType = QuantType::Q8_0;
     const SPAN_BYTES: usize = 4 * 34;
     const GROUPS: usize = 1;
     const SMALL: bool = false;
@@ -121,7 +115,6 @@ impl Block for Q8_0 {
 pub(super) struct Q1_0;
 
 impl Block for Q1_0 {
-    const TY: QuantType = QuantType::Q1_0;
     const SPAN_BYTES: usize = 18;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
