@@ -57,6 +57,9 @@ pub(crate) fn attention(
     mask: Mask,
 ) -> Result<Attn> {
     let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
+    if kv == 0 {
+        return Err(s.wrong("attention.head_count_kv", kv, "must be positive"));
+    }
     let qkv = qkv(s, i, h.width, (heads * h.k_dim, kv * h.k_dim, kv * h.v_dim))?;
     attention_of(s, h, i, qkv, rope, mask)
 }
@@ -175,6 +178,7 @@ pub(crate) fn ffn(
     (width, ff): (u32, u32),
     act: Activation,
 ) -> Result<Ffn> {
+    check_ff(s, ff)?;
     let name = |part: &str| format!("{prefix}_{part}{suffix}");
     let down = s.linear(&name("down"), ff, width)?;
     let doubled = s
@@ -189,8 +193,27 @@ pub(crate) fn ffn(
     Ok(Ffn { gate, up, down, act, norm: None })
 }
 
+/// Elements of a routed expert in each layer: the file's, or the dense layer's spread over the experts
+/// of a token.
+pub(crate) fn expert_ff(s: &Source<'_>, h: &Hyper) -> Result<Vec<u32>> {
+    let own = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?.unwrap_or_default();
+    let of_layer = |(i, &ff): (usize, &u32)| match own.get(i) {
+        Some(&own) if own > 0 => own,
+        _ => ff / h.n_experts_used.max(1),
+    };
+    Ok(h.ff.iter().enumerate().map(of_layer).collect())
+}
+
+fn check_ff(s: &Source<'_>, ff: u32) -> Result<()> {
+    if ff == 0 || ff > 1 << 24 {
+        return Err(s.wrong("feed_forward_length", ff, "must be positive and of a sane size"));
+    }
+    Ok(())
+}
+
 /// Routed experts of layer `i` with `ff` elements each; families change gating and scales.
 pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activation) -> Result<Moe> {
+    check_ff(s, ff)?;
     let name = |part: &str| format!("blk.{i}.ffn_{part}");
     let n = h.n_experts;
     let missing =

@@ -2,6 +2,7 @@
 
 mod batch;
 mod fixtures;
+mod hostile;
 mod placement;
 mod prepare;
 mod recurrent;
