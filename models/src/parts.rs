@@ -73,15 +73,28 @@ pub(crate) fn attention_of(
     rope: Option<RopeId>,
     mask: Mask,
 ) -> Result<Attn> {
-    let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
+    let slot = Some(kv_slot(s, h, i, mask));
+    Ok(Attn { k: Some(k), v: Some(v), slot, ..queries(s, h, i, q, rope, mask)? })
+}
+
+/// [`attention`] that has queries and an output, but no keys, values or slot yet.
+pub(crate) fn queries(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    q: Linear,
+    rope: Option<RopeId>,
+    mask: Mask,
+) -> Result<Attn> {
+    let heads = h.n_heads[i as usize];
     Ok(Attn {
         n_heads: heads,
-        n_kv_heads: kv,
+        n_kv_heads: h.n_kv_heads[i as usize],
         k_dim: h.k_dim,
         v_dim: h.v_dim,
         q,
-        k: Some(k),
-        v: Some(v),
+        k: None,
+        v: None,
         o: s.linear(&format!("blk.{i}.attn_output"), heads * h.v_dim, h.width)?,
         q_norm: None,
         k_norm: None,
@@ -97,7 +110,7 @@ pub(crate) fn attention_of(
         temperature: None,
         gate: None,
         o_norm: None,
-        slot: Some(kv_slot(s, h, i, mask)),
+        slot: None,
     })
 }
 
@@ -213,6 +226,19 @@ fn check_ff(s: &Source<'_>, ff: u32) -> Result<()> {
 
 /// Routed experts of layer `i` with `ff` elements each; families change gating and scales.
 pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activation) -> Result<Moe> {
+    let router = router(s, h, i)?;
+    moe_of(s, h, i, ff, act, router)
+}
+
+/// [`moe`] under a router that the family has made.
+pub(crate) fn moe_of(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    ff: u32,
+    act: Activation,
+    router: Router,
+) -> Result<Moe> {
     check_ff(s, ff)?;
     let name = |part: &str| format!("blk.{i}.ffn_{part}");
     let n = h.n_experts;
@@ -228,7 +254,7 @@ pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activatio
     };
     let down = s.experts(&name("down_exps"), (ff, h.width, n))?;
     Ok(Moe {
-        router: router(s, h, i)?,
+        router,
         gate,
         up,
         down: down.ok_or_else(|| missing("down_exps"))?,
@@ -239,9 +265,16 @@ pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activatio
     })
 }
 
-fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+/// The router of layer `i`; families change gating and scales.
+pub(crate) fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+    let w = s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?;
+    router_over(s, h, i, w)
+}
+
+/// [`router`] over a projection that the family has made.
+pub(crate) fn router_over(s: &mut Source<'_>, h: &Hyper, i: u32, w: Linear) -> Result<Router> {
     Ok(Router {
-        w: s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?,
+        w,
         input: RouterInput::Same,
         gating: Gating::Softmax,
         n_used: h.n_experts_used,

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod batch;
+mod descriptions;
 mod fixtures;
 mod hostile;
 mod placement;
