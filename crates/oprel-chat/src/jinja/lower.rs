@@ -77,7 +77,12 @@ impl Lower<'_> {
             ast::Stmt::Block(s) => {
                 (s.span(), StmtKind::With { assign: vec![], body: self.block(&s.body)? })
             }
-            ast::Stmt::AutoEscape(s) => return unsupported(s.span(), "autoescape"),
+            ast::Stmt::AutoEscape(s) => match &s.enabled {
+                ast::Expr::Const(off) if !off.value.is_true() => {
+                    (s.span(), StmtKind::With { assign: vec![], body: self.block(&s.body)? })
+                }
+                _ => return unsupported(s.span(), "autoescape"),
+            },
             ast::Stmt::Import(s) => return unsupported(s.span(), "import"),
             ast::Stmt::FromImport(s) => return unsupported(s.span(), "import"),
             ast::Stmt::Extends(s) => return unsupported(s.span(), "extends"),
