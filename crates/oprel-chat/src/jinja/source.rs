@@ -11,10 +11,11 @@ use std::ops::Range;
 
 /// Longest template. Real ones have up to some 40 KB.
 const MOST_BYTES: usize = 1 << 20;
-/// Most tokens of one tag or expression; the parser recurses over some of them.
-const MOST_TOKENS: usize = 2_000;
+/// Most tokens of one tag or expression; the parser recurses over some of them. Real ones have
+/// fewer than a hundred.
+const MOST_TOKENS: usize = 1_000;
 /// Most `elif` of one `if`; the parser recurses over them.
-const MOST_ELIFS: usize = 200;
+const MOST_ELIFS: usize = 100;
 
 /// How Jinja2 is set up for chat templates.
 pub(super) const WHITESPACE: WhitespaceConfig =
