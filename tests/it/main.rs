@@ -1,9 +1,8 @@
 //! All integration tests, in one binary.
 
 mod batch;
-mod descriptions;
+mod company;
 mod fixtures;
-mod hostile;
 mod placement;
 mod prepare;
 mod recurrent;

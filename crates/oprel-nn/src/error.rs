@@ -40,6 +40,9 @@ pub enum Error {
     /// A weight could not be dequantized.
     #[error(transparent)]
     Quant(#[from] oprel_quant::Error),
+    /// The CPU kernels refused a matrix or a thread.
+    #[error(transparent)]
+    Kernel(#[from] oprel_cpu::Error),
     /// candle refused an operation.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),

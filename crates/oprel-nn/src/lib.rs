@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod candle;
+pub mod cpu;
 pub mod describe;
 mod error;
 pub mod exec;

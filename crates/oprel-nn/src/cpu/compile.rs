@@ -1,0 +1,333 @@
+//! From a description to a plan: buffers are resolved, small vectors decoded, sizes checked.
+//!
+//! What [`CpuExec`](super::CpuExec) cannot run is refused here, by name, before any step.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::arena::{Buf, Layout};
+use super::attention::Attn;
+use super::conv::ShortConv;
+use super::delta::Delta;
+use super::ffn::{Ffn, LowRank};
+use super::input::{Inputs, constant_row};
+use super::linear::Linear;
+use super::mamba::Mamba;
+use super::mamba2::Mamba2;
+use super::mla::Mla;
+use super::moe::Moe;
+use super::norm::Norm;
+use super::output::Head;
+use super::plan::{Block, Branch, Layer, Node, Op, Plan};
+use crate::describe::{
+    self, Decoder, Read, Reg, RopeId, SlotId, StateSpec, Step, Term, VDim, Write,
+};
+use crate::exec::Limits;
+use crate::rope::{Angles, FreqFactors};
+use crate::state::groups;
+use crate::weights::{WeightId, Weights};
+use crate::{Error, Result};
+
+/// What an operation reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// What the branch reads (n, width).
+    pub(super) input: Buf,
+    /// The residual before the block (n, width).
+    pub(super) residual: Buf,
+    /// What the branch gives (n, width).
+    pub(super) out: Buf,
+}
+
+/// A rope of the description, ready to fill its table once a step.
+#[derive(Debug)]
+pub(super) struct Rope {
+    pub(super) angles: Angles,
+    pub(super) dims: usize,
+    pub(super) pairing: crate::rope::Pairing,
+    /// (n, dims / 2) each.
+    pub(super) cos: Buf,
+    pub(super) sin: Buf,
+}
+
+/// The compiler's tables while it walks a description.
+pub(super) struct Compiler<'a> {
+    pub(super) decoder: &'a Decoder,
+    pub(super) weights: &'a Weights,
+    pub(super) limits: &'a Limits,
+    pub(super) layout: Layout,
+    /// Page tables of a span.
+    pub(super) n_groups: usize,
+    pub(super) width: usize,
+    ropes: Vec<Option<Rope>>,
+    vectors: HashMap<WeightId, Arc<[f32]>>,
+    mapped: HashSet<WeightId>,
+    /// Bytes of weights that were converted or copied.
+    pub(super) converted: u64,
+    /// Most f32 words that quantized activations take.
+    pub(super) act_words: usize,
+    /// Shapes of attention that keeps nothing: heads, elements of a key and of a value.
+    pub(super) uncached: Vec<(usize, usize, usize)>,
+    /// Most experts of a router, and most that a token uses.
+    pub(super) experts: (usize, usize),
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(decoder: &'a Decoder, weights: &'a Weights, limits: &'a Limits) -> Self {
+        Compiler {
+            decoder,
+            weights,
+            limits,
+            layout: Layout::new(limits.tokens as usize),
+            n_groups: groups(&decoder.slots).len(),
+            width: decoder.width as usize,
+            ropes: decoder.ropes.iter().map(|_| None).collect(),
+            vectors: HashMap::new(),
+            mapped: HashSet::new(),
+            converted: 0,
+            act_words: 0,
+            uncached: Vec::new(),
+            experts: (0, 0),
+        }
+    }
+
+    /// Compiles everything.
+    pub(super) fn plan(&mut self) -> Result<Plan> {
+        if self.decoder.lanes != 1 {
+            return Err(unsupported("several residual lanes"));
+        }
+        let residual = self.layout.buf(self.width)?;
+        let registers = self.registers()?;
+        for i in 0..self.ropes.len() {
+            self.ropes[i] = Some(self.rope(i)?);
+        }
+        let inputs = Inputs::compile(self)?;
+        let mut nodes = Vec::with_capacity(self.decoder.steps.len());
+        for step in &self.decoder.steps {
+            let mark = self.layout.mark();
+            nodes.push(self.node(step, residual, &registers)?);
+            self.layout.release(mark);
+        }
+        let head = Head::compile(self)?;
+        let ropes = std::mem::take(&mut self.ropes).into_iter().flatten().collect();
+        Ok(Plan { residual, inputs, nodes, head, ropes })
+    }
+
+    fn registers(&mut self) -> Result<HashMap<Reg, Buf>> {
+        let mut registers = HashMap::new();
+        for step in &self.decoder.steps {
+            if let Step::Save(reg) = step
+                && !registers.contains_key(reg)
+            {
+                registers.insert(*reg, self.layout.buf(self.width)?);
+            }
+        }
+        Ok(registers)
+    }
+
+    fn node(&mut self, step: &Step, residual: Buf, registers: &HashMap<Reg, Buf>) -> Result<Node> {
+        let register = |reg: &Reg| {
+            let never = || Error::Description(format!("register {} is never saved", reg.0));
+            registers.get(reg).copied().ok_or_else(never)
+        };
+        Ok(match step {
+            Step::Layer(layer) => Node::Layer(self.layer(layer, residual)?),
+            Step::Save(reg) => Node::Copy { from: residual, to: register(reg)? },
+            Step::Load(reg) => Node::Copy { from: register(reg)?, to: residual },
+            Step::Add(reg) => Node::Add { from: register(reg)? },
+            Step::AddRow { table, row } => {
+                Node::AddRow(constant_row(self.weights.matrix(*table), *row, self.width)?)
+            }
+            Step::Norm(norm) => Node::Norm(self.norm(norm, self.width)?),
+            Step::Mix(_) => return Err(unsupported("mixes of earlier residuals")),
+            Step::AltUp(_) => return Err(unsupported("alternating updates of lanes")),
+        })
+    }
+
+    fn layer(&mut self, layer: &describe::Layer, residual: Buf) -> Result<Layer> {
+        let blocks: Result<_> = layer.blocks.iter().map(|b| self.block(b, residual)).collect();
+        let out_scale = layer.out_scale.map(|id| self.any_vector(id)).transpose()?;
+        if let Some(scale) = &out_scale
+            && scale.len() != 1
+            && scale.len() != self.width
+        {
+            let n = scale.len();
+            return Err(Error::Description(format!("a layer's output scale of {n} elements")));
+        }
+        Ok(Layer { blocks: blocks?, out_scale })
+    }
+
+    fn block(&mut self, block: &describe::Block, residual: Buf) -> Result<Block> {
+        let norm = match &block.read {
+            Read::Plain(norm) => norm,
+            Read::HyperConnection(_) => return Err(unsupported("hyper-connections")),
+            Read::DepthAttention(_) => return Err(unsupported("attention over depth")),
+        };
+        let (scale, write_norm) = match &block.write {
+            Write::Add { scale, norm } => (Some(*scale), norm.as_ref()),
+            Write::Replace => (None, None),
+            Write::HyperConnection => return Err(unsupported("hyper-connections")),
+        };
+        let mark = self.layout.mark();
+        let read = norm.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
+        let input = if read.is_some() { self.layout.buf(self.width)? } else { residual };
+        let sum = self.layout.buf(self.width)?;
+        let mut branches = Vec::with_capacity(block.branches.len());
+        for (i, branch) in block.branches.iter().enumerate() {
+            let mark = self.layout.mark();
+            let out = if i == 0 { sum } else { self.layout.buf(self.width)? };
+            branches.push(self.branch(branch, Site { input, residual, out })?);
+            self.layout.release(mark);
+        }
+        if branches.is_empty() {
+            return Err(Error::Description("a block without branches".into()));
+        }
+        let post = block.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
+        let write_norm = write_norm.map(|n| self.norm(n, self.width)).transpose()?;
+        self.layout.release(mark);
+        Ok(Block { residual, read, input, sum, branches, post, scale, write_norm })
+    }
+
+    fn branch(&mut self, branch: &describe::Branch, site: Site) -> Result<Branch> {
+        let norm = branch.norm.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
+        let input = if norm.is_some() { self.layout.buf(self.width)? } else { site.input };
+        let op = self.op(&branch.op, Site { input, ..site })?;
+        let post = branch.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
+        let norm = norm.map(|norm| (norm, site.input, input));
+        Ok(Branch { norm, op, post, scale: branch.scale, out: site.out })
+    }
+
+    fn op(&mut self, op: &describe::Op, site: Site) -> Result<Op> {
+        Ok(match op {
+            describe::Op::Attn(attn) => Op::Attn(Box::new(Attn::compile(self, attn, site)?)),
+            describe::Op::Mla(mla) => Op::Mla(Box::new(Mla::compile(self, mla, site)?)),
+            describe::Op::Mamba(m) => Op::Mamba(Box::new(Mamba::compile(self, m, site)?)),
+            describe::Op::Mamba2(m) => Op::Mamba2(Box::new(Mamba2::compile(self, m, site)?)),
+            describe::Op::Delta(delta) => Op::Delta(Box::new(Delta::compile(self, delta, site)?)),
+            describe::Op::Conv(conv) => Op::Conv(Box::new(ShortConv::compile(self, conv, site)?)),
+            describe::Op::Ffn(ffn) => Op::Ffn(Box::new(Ffn::compile(self, ffn, site)?)),
+            describe::Op::Moe(moe) => Op::Moe(Box::new(Moe::compile(self, moe, site)?)),
+            describe::Op::LowRank(l) => Op::LowRank(Box::new(LowRank::compile(self, l, site)?)),
+            describe::Op::Term(Term::Input) => Op::Copy { from: site.input, to: site.out },
+            describe::Op::Term(Term::Residual) => Op::Copy { from: site.residual, to: site.out },
+            describe::Op::Compressed(_) => {
+                return Err(unsupported("attention over compressed blocks"));
+            }
+            describe::Op::Cross(_) => return Err(unsupported("attention over an encoder")),
+            describe::Op::Rwkv(_) => return Err(unsupported("RWKV")),
+            describe::Op::TokenEmbed(_) => return Err(unsupported("per-layer token embeddings")),
+        })
+    }
+
+    fn rope(&mut self, index: usize) -> Result<Rope> {
+        let rope = &self.decoder.ropes[index];
+        let pairs = rope.dims as usize / 2;
+        let factors = match rope.factors {
+            None => None,
+            Some(FreqFactors::Fixed(id)) => Some(id),
+            Some(FreqFactors::ByContext { short, long, original }) => {
+                Some(if self.limits.context > original { long } else { short })
+            }
+        };
+        let factors = factors.map(|id| self.vector(id, pairs)).transpose()?;
+        let angles = Angles::new(rope, factors.as_deref());
+        let (cos, sin) = (self.layout.buf(pairs)?, self.layout.buf(pairs)?);
+        Ok(Rope { angles, dims: rope.dims as usize, pairing: rope.pairing, cos, sin })
+    }
+
+    /// The dims of a rope, checked to fit a head of `dim` elements.
+    pub(super) fn rope_within(&self, id: RopeId, dim: usize) -> Result<usize> {
+        let rope = self.ropes.get(id.0 as usize).and_then(Option::as_ref);
+        match rope {
+            Some(rope) if rope.dims <= dim && rope.dims.is_multiple_of(2) => Ok(id.0 as usize),
+            Some(rope) => Err(Error::Description(format!(
+                "a rope of {} elements on a head of {dim}",
+                rope.dims
+            ))),
+            None => Err(Error::Description(format!("no rope {}", id.0))),
+        }
+    }
+
+    /// The index of a slot of keys and values of this shape.
+    pub(super) fn kv_slot(
+        &self,
+        id: SlotId,
+        (n_heads, k_dim, v_dim): (usize, usize, usize),
+    ) -> Result<usize> {
+        let index = id.0 as usize;
+        let fits = match self.decoder.slots.get(index) {
+            Some(StateSpec::Kv { heads, k, v, .. }) => {
+                let (VDim::Own(v) | VDim::AliasK(v)) = *v;
+                (*heads as usize, *k as usize, v as usize) == (n_heads, k_dim, v_dim)
+            }
+            _ => false,
+        };
+        let wrong = || Error::Description(format!("slot {index} does not fit its attention"));
+        if fits { Ok(index) } else { Err(wrong()) }
+    }
+
+    /// The index of a recurrent slot of this size.
+    pub(super) fn recurrent_slot(&self, id: SlotId, state: usize, conv: usize) -> Result<usize> {
+        let index = id.0 as usize;
+        match self.decoder.slots.get(index) {
+            Some(StateSpec::Recurrent { state: s, conv: c }) if (*s, *c) == (state, conv) => {
+                Ok(index)
+            }
+            _ => Err(Error::Description(format!("slot {index} does not fit its recurrence"))),
+        }
+    }
+
+    /// All elements of a vector, decoded once however many name it.
+    pub(super) fn any_vector(&mut self, id: WeightId) -> Result<Arc<[f32]>> {
+        if let Some(vector) = self.vectors.get(&id) {
+            return Ok(Arc::clone(vector));
+        }
+        let vector: Arc<[f32]> = self.weights.vector(id)?.into();
+        self.converted += vector.len() as u64 * 4;
+        self.vectors.insert(id, Arc::clone(&vector));
+        Ok(vector)
+    }
+
+    /// A vector of `len` elements.
+    pub(super) fn vector(&mut self, id: WeightId, len: usize) -> Result<Arc<[f32]>> {
+        let vector = self.any_vector(id)?;
+        if vector.len() == len {
+            return Ok(vector);
+        }
+        let name = &self.weights.matrix(id).name;
+        Err(Error::Description(format!("'{name}' has {} elements, not {len}", vector.len())))
+    }
+
+    /// Counts a matrix that is read where it is.
+    pub(super) fn reads(&mut self, id: WeightId) {
+        self.mapped.insert(id);
+    }
+
+    /// Bytes of the matrices that are read where they are.
+    pub(super) fn mapped_bytes(&self) -> u64 {
+        self.mapped.iter().map(|&id| self.weights.matrix(id).bytes().len() as u64).sum()
+    }
+
+    /// A linear layer from rows of `cols` elements.
+    pub(super) fn linear(&mut self, linear: &describe::Linear, cols: usize) -> Result<Linear> {
+        Linear::compile(self, linear, cols)
+    }
+
+    /// A norm over rows of `len` elements.
+    pub(super) fn norm(&mut self, norm: &describe::Norm, len: usize) -> Result<Norm> {
+        Norm::compile(self, norm, len)
+    }
+
+    /// Checks that rows of a buffer fit what writes them.
+    pub(super) fn expect(&self, what: &str, found: usize, expected: usize) -> Result<()> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Description(format!("{what} gives {found} elements, not {expected}")))
+    }
+}
+
+/// An error that names what is not supported.
+pub(super) fn unsupported(what: impl Into<String>) -> Error {
+    Error::Unsupported { executor: "CpuExec", what: what.into() }
+}

@@ -1,0 +1,89 @@
+//! Dense feed-forward: gate and up in one region, activation, down.
+
+use super::activation::Act;
+use super::arena::Buf;
+use super::compile::{Compiler, Site};
+use super::linear::Linear;
+use super::norm::Norm;
+use super::run::Run;
+use crate::Result;
+use crate::describe;
+
+/// A dense feed-forward with its buffers.
+#[derive(Debug)]
+pub(super) struct Ffn {
+    gate: Option<Linear>,
+    up: Linear,
+    down: Linear,
+    act: Act,
+    norm: Option<Norm>,
+    /// (n, ff); the same as `up_out` without a gate.
+    gate_out: Buf,
+    up_out: Buf,
+    site: Site,
+}
+
+impl Ffn {
+    pub(super) fn compile(c: &mut Compiler<'_>, ffn: &describe::Ffn, site: Site) -> Result<Ffn> {
+        let up = c.linear(&ffn.up, c.width)?;
+        let ff = up.rows();
+        let gate = ffn.gate.as_ref().map(|g| c.linear(g, c.width)).transpose()?;
+        if let Some(gate) = &gate {
+            c.expect("the gate of a feed-forward", gate.rows(), ff)?;
+        }
+        let down = c.linear(&ffn.down, ff)?;
+        c.expect("the down projection", down.rows(), c.width)?;
+        let norm = ffn.norm.as_ref().map(|n| c.norm(n, ff)).transpose()?;
+        let up_out = c.layout.buf(ff)?;
+        let gate_out = if gate.is_some() { c.layout.buf(ff)? } else { up_out };
+        Ok(Ffn { gate, up, down, act: Act::new(ffn.act), norm, gate_out, up_out, site })
+    }
+
+    pub(super) fn run(&self, run: &mut Run<'_>) -> Result<()> {
+        let up = (&self.up, self.up_out);
+        match &self.gate {
+            Some(gate) => {
+                run.project(self.site.input, &[(gate, self.gate_out), up]);
+                self.act.gated(run, self.gate_out, self.up_out);
+            }
+            None => {
+                run.project(self.site.input, &[up]);
+                self.act.alone(run, self.up_out);
+            }
+        }
+        if let Some(norm) = &self.norm {
+            norm.in_place(run, self.gate_out);
+        }
+        run.project(self.gate_out, &[(&self.down, self.site.out)]);
+        Ok(())
+    }
+}
+
+/// Two linear layers through few elements.
+#[derive(Debug)]
+pub(super) struct LowRank {
+    down: Linear,
+    up: Linear,
+    /// (n, rank).
+    low: Buf,
+    site: Site,
+}
+
+impl LowRank {
+    pub(super) fn compile(
+        c: &mut Compiler<'_>,
+        l: &describe::LowRank,
+        site: Site,
+    ) -> Result<LowRank> {
+        let down = c.linear(&l.down, c.width)?;
+        let up = c.linear(&l.up, down.rows())?;
+        c.expect("the second of two linear layers", up.rows(), c.width)?;
+        Ok(LowRank { low: c.layout.buf(down.rows())?, down, up, site })
+    }
+
+    pub(super) fn run(&self, run: &mut Run<'_>) -> Result<()> {
+        run.project(self.site.input, &[(&self.down, self.low)]);
+        run.project(self.low, &[(&self.up, self.site.out)]);
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! `CpuExec`: runs a description over slices of an arena, with our kernels and threads.
+//!
+//! [`prepare`](Exec::prepare) compiles the description into a plan: typed operations on resolved
+//! buffers of one arena, small vectors decoded, matrices read where the file has them. A step
+//! walks the plan; it takes no memory, and a row's result does not depend on what else is in the
+//! batch, how a text was split, or how many threads run.
+
+mod activation;
+mod arena;
+mod attend;
+mod attention;
+mod compile;
+mod conv;
+mod delta;
+mod ffn;
+mod gate;
+mod input;
+mod kv;
+mod linear;
+mod mamba;
+mod mamba2;
+mod mla;
+mod moe;
+mod norm;
+mod output;
+mod per_head;
+
+mod plan;
+mod prepare;
+mod recurrent;
+mod router;
+mod run;
+mod spans;
+
+use oprel_cpu::{Isa, Kernels, Pool};
+
+use self::plan::Plan;
+use self::run::{Memories, Run};
+use crate::batch::Batch;
+use crate::describe::Decoder;
+use crate::exec::{Exec, Limits, Memory, Observer, Placement, StepOut};
+use crate::state::{PageId, StateView};
+use crate::weights::Weights;
+use crate::{Error, Result};
+
+/// How an executor uses the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads, the caller's among them; `None` for as many as the machine has.
+    pub threads: Option<usize>,
+    /// Instructions; `None` for the best the CPU has.
+    pub isa: Option<Isa>,
+}
+
+/// The executor for CPUs.
+pub struct CpuExec {
+    pool: Pool,
+    kernels: &'static Kernels,
+    model: Option<Prepared>,
+}
+
+/// A model, ready to run.
+struct Prepared {
+    plan: Plan,
+    mem: Memories,
+    weights: Weights,
+    limits: Limits,
+    width: u32,
+}
+
+impl CpuExec {
+    /// An executor with threads of its own, and no model yet.
+    ///
+    /// # Errors
+    /// If the system refuses threads.
+    pub fn new(options: CpuOptions) -> Result<CpuExec> {
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let pool = Pool::new(options.threads.unwrap_or_else(available).max(1))?;
+        let kernels = Kernels::new(options.isa.unwrap_or_else(Isa::detect));
+        Ok(CpuExec { pool, kernels, model: None })
+    }
+
+    /// Threads that work in a step.
+    pub fn n_threads(&self) -> usize {
+        self.pool.n_threads()
+    }
+
+    /// Instructions that kernels use.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+}
+
+impl std::fmt::Debug for CpuExec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuExec")
+            .field("threads", &self.n_threads())
+            .field("isa", &self.isa())
+            .field("prepared", &self.model.is_some())
+            .finish()
+    }
+}
+
+impl Exec for CpuExec {
+    fn prepare(
+        &mut self,
+        decoder: &Decoder,
+        weights: &Weights,
+        placement: &Placement,
+        limits: &Limits,
+    ) -> Result<Memory> {
+        self.model = None;
+        let (prepared, memory) = prepare::prepare(decoder, weights, placement, limits)?;
+        self.model = Some(prepared);
+        Ok(memory)
+    }
+
+    fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        state: &StateView<'_>,
+        out: &mut StepOut,
+        watch: Option<&mut dyn Observer>,
+    ) -> Result<()> {
+        let model = self.model.as_mut().ok_or_else(unprepared)?;
+        model.weights.check()?;
+        batch.check(model.width)?;
+        out.reset(batch.want.len());
+        let mut run = Run {
+            n: batch.tokens.len(),
+            batch,
+            state,
+            mem: &mut model.mem,
+            pool: &mut self.pool,
+            kernels: self.kernels,
+            ropes: &model.plan.ropes,
+            out,
+            watch: match watch {
+                Some(watch) => Some(watch),
+                None => None,
+            },
+        };
+        run.check(&model.limits)?;
+        model.plan.head.check(&mut run)?;
+        model.plan.run(&mut run)?;
+        // A file that shrank while it was read gave zeros instead of weights.
+        model.weights.check()
+    }
+
+    fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
+        let model = self.model.as_mut().ok_or_else(unprepared)?;
+        let beyond = |page: &PageId| page.0 >= model.limits.pages;
+        if pages.iter().any(|(from, to)| beyond(from) || beyond(to)) {
+            return Err(Error::Batch("a page beyond the prepared ones".into()));
+        }
+        for slot in model.mem.kv.iter_mut().flatten().filter(|slot| slot.group == group) {
+            for (from, to) in pages {
+                slot.copy_page(from.0 as usize, to.0 as usize);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unprepared() -> Error {
+    Error::Batch("no model is prepared".into())
+}

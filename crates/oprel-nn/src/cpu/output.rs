@@ -1,0 +1,283 @@
+//! What a step gives back: logits, chosen logits, hidden states, pooled vectors.
+
+use std::cmp::Ordering;
+
+use super::arena::{Buf, zeroed};
+use super::compile::{Compiler, unsupported};
+use super::linear::Linear;
+use super::norm::Norm;
+use super::run::Run;
+use crate::batch::{Pooling, Tap, Want, What};
+use crate::describe::HeadKind;
+use crate::exec::{Got, Limits};
+use crate::{Error, Result};
+
+/// Rows whose logits are computed at once where not all of them are given back.
+const ROWS: usize = 4;
+
+/// The language-model head and the norm before it.
+#[derive(Debug)]
+pub(super) struct Head {
+    norm: Option<Norm>,
+    out: Option<Linear>,
+    scale: f32,
+    soft_cap: Option<f32>,
+    /// Wanted rows of the residual, side by side.
+    picked: Buf,
+    n_layers: usize,
+    logit_rows: usize,
+}
+
+/// Memory of the head.
+#[derive(Debug)]
+pub(super) struct HeadScratch {
+    /// Indices of wanted rows.
+    rows: Vec<u32>,
+    /// Logits of a few rows; empty without an output matrix.
+    logits: Vec<f32>,
+    /// Token ids, being sorted.
+    order: Vec<u32>,
+}
+
+impl HeadScratch {
+    pub(super) fn new(head: &Head, limits: &Limits) -> Result<HeadScratch> {
+        let n_vocab = head.out.as_ref().map_or(0, Linear::rows);
+        let logits = zeroed(ROWS.min(head.logit_rows) * n_vocab, "logits")?.into_vec();
+        let rows = Vec::with_capacity(limits.tokens as usize);
+        Ok(HeadScratch { rows, logits, order: Vec::with_capacity(n_vocab) })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        (self.rows.capacity() + self.logits.capacity() + self.order.capacity()) as u64 * 4
+    }
+}
+
+impl Head {
+    pub(super) fn compile(c: &mut Compiler<'_>) -> Result<Head> {
+        let [head] = c.decoder.heads.as_slice() else {
+            return Err(unsupported(format!("{} heads", c.decoder.heads.len())));
+        };
+        if head.kind != HeadKind::LanguageModel {
+            return Err(unsupported(format!("a head of kind {:?}", head.kind)));
+        }
+        let mark = c.layout.mark();
+        let picked = c.layout.buf(c.width)?;
+        c.layout.release(mark);
+        Ok(Head {
+            norm: head.norm.as_ref().map(|n| c.norm(n, c.width)).transpose()?,
+            out: head.out.as_ref().map(|out| c.linear(out, c.width)).transpose()?,
+            scale: head.scale,
+            soft_cap: head.soft_cap,
+            picked,
+            n_layers: c.decoder.layers().count(),
+            logit_rows: c.limits.logit_rows as usize,
+        })
+    }
+
+    /// Refuses wants that this model or the limits cannot serve; before anything is computed.
+    pub(super) fn check(&self, run: &mut Run<'_>) -> Result<()> {
+        let mut logit_rows = 0;
+        for want in run.batch.want {
+            want.of.resolve(run.batch, &mut run.mem.head.rows)?;
+            let rows = run.mem.head.rows.len();
+            match &want.what {
+                What::Logits | What::LogitsOf(_) | What::TopK(_) => {
+                    let n_vocab = self.out.as_ref().map(Linear::rows);
+                    let n_vocab = n_vocab.ok_or_else(|| unsupported("logits of an embedder"))?;
+                    logit_rows += rows;
+                    self.check_ids(&want.what, n_vocab)?;
+                }
+                What::Hidden(Tap::Layer(i)) if *i as usize >= self.n_layers => {
+                    return Err(Error::Batch(format!("no layer {i}")));
+                }
+                What::Pool(_) if rows == 0 => {
+                    return Err(Error::Batch("a pool of no rows".into()));
+                }
+                What::Hidden(_) | What::Pool(_) => {}
+            }
+            if rows > run.n {
+                return Err(Error::Batch(format!("{rows} rows are wanted of {}", run.n)));
+            }
+        }
+        if logit_rows > self.logit_rows {
+            let most = self.logit_rows;
+            return Err(Error::Batch(format!("logits of {logit_rows} rows, at most {most}")));
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, what: &What, n_vocab: usize) -> Result<()> {
+        let beyond = match what {
+            What::LogitsOf(ids) => ids.iter().copied().find(|&id| id as usize >= n_vocab),
+            What::TopK(k) => (*k as usize > n_vocab).then_some(*k),
+            _ => None,
+        };
+        match beyond {
+            Some(x) => Err(Error::Batch(format!("{x} is beyond a vocabulary of {n_vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the hidden states that are wanted before a layer.
+    pub(super) fn tap_layer(&self, run: &mut Run<'_>, x: Buf, layer_idx: u32) -> Result<()> {
+        self.give_hidden(run, x, Tap::Layer(layer_idx))
+    }
+
+    fn give_hidden(&self, run: &mut Run<'_>, x: Buf, tap: Tap) -> Result<()> {
+        let batch = run.batch;
+        for (i, want) in batch.want.iter().enumerate() {
+            if want.what == What::Hidden(tap) {
+                want.of.resolve(batch, &mut run.mem.head.rows)?;
+                let rows = run.mem.arena.row(run.n, x);
+                gather(rows, x.cols, &run.mem.head.rows, &mut run.out.got[i].values);
+                run.out.got[i].rows = run.mem.head.rows.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives everything that is wanted after the last layer.
+    pub(super) fn run(&self, run: &mut Run<'_>, residual: Buf) -> Result<()> {
+        self.give_hidden(run, residual, Tap::Last)?;
+        let batch = run.batch;
+        for (i, want) in batch.want.iter().enumerate() {
+            if matches!(want.what, What::Hidden(Tap::Layer(_) | Tap::Last)) {
+                continue;
+            }
+            let rows = self.pick(run, want, residual)?;
+            let mut got = std::mem::take(&mut run.out.got[i]);
+            self.give(run, &want.what, rows, &mut got);
+            run.out.got[i] = got;
+        }
+        Ok(())
+    }
+
+    /// Copies the wanted rows of the residual side by side, normalized.
+    fn pick(&self, run: &mut Run<'_>, want: &Want, residual: Buf) -> Result<usize> {
+        want.of.resolve(run.batch, &mut run.mem.head.rows)?;
+        let width = residual.cols;
+        let [from, to] = run.mem.arena.rows(run.n, [residual, self.picked]);
+        for (to, &row) in to.chunks_exact_mut(width).zip(&run.mem.head.rows) {
+            to.copy_from_slice(&from[row as usize * width..][..width]);
+        }
+        let rows = run.mem.head.rows.len();
+        if let Some(norm) = &self.norm {
+            norm.in_place_rows(run, self.picked, rows);
+        }
+        Ok(rows)
+    }
+
+    fn give(&self, run: &mut Run<'_>, what: &What, rows: usize, got: &mut Got) {
+        got.rows = rows;
+        match what {
+            What::Logits => self.logits(run, 0..rows, &mut got.values),
+            What::LogitsOf(ids) => self.few(run, rows, |logits, _| {
+                got.values.extend(ids.iter().map(|&id| logits[id as usize]));
+            }),
+            What::TopK(k) => self.few(run, rows, |logits, order| {
+                largest(logits, *k as usize, order);
+                got.ids.extend_from_slice(order);
+                got.values.extend(order.iter().map(|&id| logits[id as usize]));
+            }),
+            What::Hidden(_) => {
+                got.values.extend_from_slice(run.mem.arena.row(rows, self.picked));
+            }
+            What::Pool(pooling) => {
+                got.rows = 1;
+                let values = run.mem.arena.row(rows, self.picked);
+                pool(values, self.picked.cols, *pooling, &mut got.values);
+            }
+        }
+    }
+
+    /// Logits of some picked rows, into memory of the caller's that keeps its size from step to step.
+    fn logits(&self, run: &mut Run<'_>, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        let Some(linear) = &self.out else { return };
+        out.resize(rows.len() * linear.rows(), 0.0);
+        run.project_rows(linear, self.picked, rows, out);
+        if self.scale != 1.0 {
+            out.iter_mut().for_each(|x| *x *= self.scale);
+        }
+        if let Some(cap) = self.soft_cap {
+            out.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        }
+    }
+
+    /// Logits of picked rows, a few rows at a time; `each` is given one row and memory for ids.
+    fn few(&self, run: &mut Run<'_>, rows: usize, mut each: impl FnMut(&[f32], &mut Vec<u32>)) {
+        let mut logits = std::mem::take(&mut run.mem.head.logits);
+        let n_vocab = self.out.as_ref().map_or(1, Linear::rows);
+        let most = (logits.capacity() / n_vocab).max(1);
+        for start in (0..rows).step_by(most) {
+            self.logits(run, start..rows.min(start + most), &mut logits);
+            for row in logits.chunks_exact(n_vocab) {
+                each(row, &mut run.mem.head.order);
+            }
+        }
+        run.mem.head.logits = logits;
+    }
+}
+
+fn gather(rows: &[f32], width: usize, which: &[u32], out: &mut Vec<f32>) {
+    for &row in which {
+        out.extend_from_slice(&rows[row as usize * width..][..width]);
+    }
+}
+
+/// Ids of the `k` largest logits, the largest first; of equal ones the lower id first.
+fn largest(logits: &[f32], k: usize, order: &mut Vec<u32>) {
+    let by_logit = |a: &u32, b: &u32| -> Ordering {
+        logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
+    };
+    order.clear();
+    order.extend(0..logits.len() as u32);
+    if k > 0 && k < order.len() {
+        order.select_nth_unstable_by(k - 1, by_logit);
+    }
+    order.truncate(k);
+    order.sort_unstable_by(by_logit);
+}
+
+fn pool(rows: &[f32], width: usize, pooling: Pooling, out: &mut Vec<f32>) {
+    let n = rows.len() / width;
+    match pooling {
+        Pooling::Cls => out.extend_from_slice(&rows[..width]),
+        Pooling::Last => out.extend_from_slice(&rows[(n - 1) * width..]),
+        Pooling::Mean => {
+            out.resize(width, 0.0);
+            for row in rows.chunks_exact(width) {
+                out.iter_mut().zip(row).for_each(|(y, x)| *y += x);
+            }
+            out.iter_mut().for_each(|y| *y /= n as f32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first_and_equals_by_id() {
+        let mut order = Vec::new();
+        largest(&[1.0, 3.0, 2.0, 3.0, -1.0], 3, &mut order);
+        assert_eq!(order, [1, 3, 2]);
+        largest(&[1.0, 2.0], 2, &mut order);
+        assert_eq!(order, [1, 0]);
+        largest(&[1.0, 2.0], 0, &mut order);
+        assert!(order.is_empty());
+    }
+
+    #[test]
+    fn pooling_takes_the_mean_the_first_or_the_last_row() {
+        let rows = [1.0, 2.0, 3.0, 4.0];
+        let of = |pooling| {
+            let mut out = Vec::new();
+            pool(&rows, 2, pooling, &mut out);
+            out
+        };
+        assert_eq!(of(Pooling::Mean), [2.0, 3.0]);
+        assert_eq!(of(Pooling::Cls), [1.0, 2.0]);
+        assert_eq!(of(Pooling::Last), [3.0, 4.0]);
+    }
+}
