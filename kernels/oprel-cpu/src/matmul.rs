@@ -105,7 +105,7 @@ impl<'a> MatMul<'a> {
     /// Rows of a chunk that costs about `chunk_cost`.
     fn chunk_rows(&self, chunk_cost: usize) -> usize {
         let rows = chunk_cost / self.row_cost().max(1);
-        rows.next_multiple_of(ROW_MULTIPLE)
+        rows.max(1).next_multiple_of(ROW_MULTIPLE)
     }
 
     /// Chunks of about `chunk_cost`.

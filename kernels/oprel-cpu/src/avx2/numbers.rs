@@ -1,6 +1,7 @@
 //! Weights stored as numbers times f32 activations, in the order that [`table`](crate::table)
 //! defines: element `i` in lane `i % 16`.
 
+use super::blocks::load16;
 use super::products::{prefetch, sum};
 use crate::act::F32Acts;
 use crate::table::Rows;
@@ -15,11 +16,11 @@ const STEP: usize = 16;
 trait Stored: 'static {
     /// Bytes of one.
     const SIZE: usize;
-    /// Sixteen of them.
+    /// Eight of them.
     ///
     /// # Safety
     /// The CPU has AVX2, FMA and F16C.
-    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2];
+    unsafe fn eight(bytes: &[u8]) -> __m256;
     /// One of them.
     fn one(bytes: &[u8]) -> f32;
 }
@@ -29,13 +30,10 @@ impl Stored for f32 {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
-        let bytes = &bytes[..64];
-        // SAFETY: 64 bytes are there.
-        unsafe {
-            let at: *const f32 = bytes.as_ptr().cast();
-            [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))]
-        }
+    unsafe fn eight(bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..32];
+        // SAFETY: 32 bytes are there.
+        unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
     }
 
     fn one(bytes: &[u8]) -> f32 {
@@ -48,13 +46,8 @@ impl Stored for f16 {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
-        let bytes = &bytes[..32];
-        // SAFETY: 32 bytes are there.
-        unsafe {
-            let at: *const __m128i = bytes.as_ptr().cast();
-            [_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at.add(1)))]
-        }
+    unsafe fn eight(bytes: &[u8]) -> __m256 {
+        _mm256_cvtph_ps(load16(bytes, 0))
     }
 
     fn one(bytes: &[u8]) -> f32 {
@@ -67,14 +60,9 @@ impl Stored for bf16 {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn sixteen(bytes: &[u8]) -> [__m256; 2] {
-        let bytes = &bytes[..32];
-        // SAFETY: 32 bytes are there.
-        unsafe {
-            let at: *const __m128i = bytes.as_ptr().cast();
-            let wide = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(x)));
-            [wide(_mm_loadu_si128(at)), wide(_mm_loadu_si128(at.add(1)))]
-        }
+    unsafe fn eight(bytes: &[u8]) -> __m256 {
+        let wide = _mm256_cvtepu16_epi32(load16(bytes, 0));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
     }
 
     fn one(bytes: &[u8]) -> f32 {
@@ -94,18 +82,24 @@ fn tile<T: Stored, const R: usize, const N: usize>(
     assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
     let mut acc = { [[[_mm256_setzero_ps(); 2]; N]; R] };
     for i in (0..k / STEP * STEP).step_by(STEP) {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let x = acts.map(|x| unsafe { f32::sixteen(bytemuck::cast_slice(&x[i..i + STEP])) });
-        for r in 0..R {
-            let row = &rows[r][i * T::SIZE..(i + STEP) * T::SIZE];
-            if N == 1 {
-                prefetch(row);
+        for half in 0..2 {
+            let from = i + 8 * half;
+            let mut w = [_mm256_setzero_ps(); R];
+            for r in 0..R {
+                let bytes = &rows[r][from * T::SIZE..(from + 8) * T::SIZE];
+                if N == 1 {
+                    prefetch(bytes);
+                }
+                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+                w[r] = unsafe { T::eight(bytes) };
             }
-            // SAFETY: as above.
-            let w = unsafe { T::sixteen(row) };
             for n in 0..N {
-                acc[r][n][0] = _mm256_fmadd_ps(w[0], x[n][0], acc[r][n][0]);
-                acc[r][n][1] = _mm256_fmadd_ps(w[1], x[n][1], acc[r][n][1]);
+                let x = &acts[n][from..from + 8];
+                // SAFETY: reads a slice of eight.
+                let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
+                for r in 0..R {
+                    acc[r][n][half] = _mm256_fmadd_ps(w[r], x, acc[r][n][half]);
+                }
             }
         }
     }
@@ -178,12 +172,10 @@ fn widen_all<T: Stored>(bytes: &[u8], out: &mut [f32]) {
     let whole = out.len() / STEP * STEP;
     let (sixteens, tail) = out.as_chunks_mut::<STEP>();
     for (y, bytes) in sixteens.iter_mut().zip(bytes.chunks_exact(STEP * T::SIZE)) {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for; 32 bytes
-        // each are written to halves of an array.
-        unsafe {
-            let wide = T::sixteen(bytes);
-            _mm256_storeu_ps(y[..8].as_mut_ptr(), wide[0]);
-            _mm256_storeu_ps(y[8..].as_mut_ptr(), wide[1]);
+        for (half, y) in y.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // SAFETY: this function is compiled for, and so runs on, what the trait asks for; an
+            // array of eight is written.
+            unsafe { _mm256_storeu_ps(y.as_mut_ptr(), T::eight(&bytes[8 * half * T::SIZE..])) }
         }
     }
     for (y, bytes) in tail.iter_mut().zip(bytes[whole * T::SIZE..].chunks_exact(T::SIZE)) {

@@ -160,6 +160,49 @@ fn tokens_threads_and_tiers_do_not_change_a_bit() {
 }
 
 #[test]
+fn numbers_beyond_whole_vectors_count_too() {
+    for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
+        for k in 1..=50 {
+            let (rows, n) = (3, 4);
+            let stored = weights(ty, rows, k, k as u64);
+            let mut w = vec![0.0; rows * k];
+            dequantize(ty, &stored, &mut w).unwrap();
+            let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+            let x = numbers(2, n * k);
+            let scalar = product(1, Isa::SCALAR, matrix, &x, None);
+            for (i, y) in scalar.iter().enumerate() {
+                let (w, x) = (&w[i % rows * k..][..k], &x[i / rows * k..][..k]);
+                let sum: f64 = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                assert!((f64::from(*y) - sum).abs() < 1e-5, "{ty} k {k}");
+            }
+            for isa in Isa::supported() {
+                assert_eq!(product(1, isa, matrix, &x, None), scalar, "{isa} {ty} k {k}");
+                let alone = product(1, isa, matrix, &x[..k], None);
+                assert_eq!(alone, scalar[..rows], "{isa} {ty} k {k} alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
+    let isa = Isa::detect();
+    let short = [(QuantType::Q8_0, 64, 70), (QuantType::F32, 33, 70), (QuantType::Q5_K, 256, 131)];
+    let long = [(QuantType::Q8_0, 800_000, 6), (QuantType::F16, 300_001, 3)];
+    for (ty, k, n) in short.into_iter().chain(long) {
+        let rows = 5;
+        let stored = weights(ty, rows, k, 5);
+        let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+        let x = numbers(6, n * k);
+        let together = product(2, isa, matrix, &x, None);
+        for t in [0, n / 2, n - 1] {
+            let alone = product(1, isa, matrix, &x[t * k..][..k], None);
+            assert_eq!(together[t * rows..][..rows], alone, "{ty} k {k} token {t}");
+        }
+    }
+}
+
+#[test]
 fn any_bytes_multiply_alike_in_all_tiers() {
     for ty in types() {
         let (rows, k) = (40, 4 * ty.block_len().max(8));
