@@ -12,6 +12,19 @@ pub enum Error {
         /// What could be run instead.
         supported: Vec<&'static str>,
     },
+    /// This architecture is described, but no executor runs it yet.
+    #[error(
+        "architecture '{name}' is not supported yet: it needs {needs}; supported are: {}",
+        supported.join(", ")
+    )]
+    Pending {
+        /// What the file says.
+        name: String,
+        /// What cannot be run.
+        needs: &'static str,
+        /// What could be run instead.
+        supported: Vec<&'static str>,
+    },
     /// A metadata key that this architecture needs is missing.
     #[error("the file has no metadata key '{key}', which this architecture needs")]
     MissingKey {

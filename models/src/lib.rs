@@ -37,12 +37,42 @@ pub struct Model {
 /// If the architecture is not described here (the error names it and lists what is), or its metadata
 /// or tensors are missing or wrong.
 pub fn describe(file: &Gguf) -> Result<Model> {
-    let architecture = file
-        .metadata()
-        .str("general.architecture")?
-        .ok_or_else(|| Error::MissingKey { key: "general.architecture".into() })?;
-    let family = families::find(architecture)
-        .ok_or_else(|| Error::Architecture { name: architecture.into(), supported: supported() })?;
+    let name = architecture(file)?;
+    match families::find(name) {
+        Some(family) => describe_as(file, family),
+        None => Err(unsupported(name)),
+    }
+}
+
+/// Describes a model even if no executor runs its architecture yet: preparing it will fail. For
+/// tools that look at models, and for tests of what a description can say.
+///
+/// # Errors
+/// Like [`describe`], but for architectures that wait for an executor.
+pub fn describe_pending(file: &Gguf) -> Result<Model> {
+    let name = architecture(file)?;
+    match (families::find(name), families::find_pending(name)) {
+        (Some(family), _) => describe_as(file, family),
+        (None, Some(pending)) => describe_as(file, &pending.family),
+        (None, None) => Err(unsupported(name)),
+    }
+}
+
+fn architecture(file: &Gguf) -> Result<&str> {
+    let name = file.metadata().str("general.architecture")?;
+    name.ok_or_else(|| Error::MissingKey { key: "general.architecture".into() })
+}
+
+fn unsupported(name: &str) -> Error {
+    let supported = supported();
+    match families::find_pending(name) {
+        Some(pending) => Error::Pending { name: name.into(), needs: pending.needs, supported },
+        None => Error::Architecture { name: name.into(), supported },
+    }
+}
+
+fn describe_as(file: &Gguf, family: &families::Family) -> Result<Model> {
+    let architecture = family.architecture;
     let mut source = source::Source::new(file, architecture);
     let described = (family.describe)(&mut source)?;
     Ok(Model {
@@ -54,7 +84,7 @@ pub fn describe(file: &Gguf) -> Result<Model> {
     })
 }
 
-/// Names of the described architectures, sorted.
+/// Names of the architectures that can be run, sorted.
 pub fn supported() -> Vec<&'static str> {
     let mut names: Vec<_> = families::ALL.iter().map(|f| f.architecture).collect();
     names.sort_unstable();

@@ -57,6 +57,9 @@ pub(crate) fn attention(
     mask: Mask,
 ) -> Result<Attn> {
     let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
+    if kv == 0 {
+        return Err(s.wrong("attention.head_count_kv", kv, "must be positive"));
+    }
     let qkv = qkv(s, i, h.width, (heads * h.k_dim, kv * h.k_dim, kv * h.v_dim))?;
     attention_of(s, h, i, qkv, rope, mask)
 }
@@ -70,15 +73,28 @@ pub(crate) fn attention_of(
     rope: Option<RopeId>,
     mask: Mask,
 ) -> Result<Attn> {
-    let (heads, kv) = (h.n_heads[i as usize], h.n_kv_heads[i as usize]);
+    let slot = Some(kv_slot(s, h, i, mask));
+    Ok(Attn { k: Some(k), v: Some(v), slot, ..queries(s, h, i, q, rope, mask)? })
+}
+
+/// [`attention`] that has queries and an output, but no keys, values or slot yet.
+pub(crate) fn queries(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    q: Linear,
+    rope: Option<RopeId>,
+    mask: Mask,
+) -> Result<Attn> {
+    let heads = h.n_heads[i as usize];
     Ok(Attn {
         n_heads: heads,
-        n_kv_heads: kv,
+        n_kv_heads: h.n_kv_heads[i as usize],
         k_dim: h.k_dim,
         v_dim: h.v_dim,
         q,
-        k: Some(k),
-        v: Some(v),
+        k: None,
+        v: None,
         o: s.linear(&format!("blk.{i}.attn_output"), heads * h.v_dim, h.width)?,
         q_norm: None,
         k_norm: None,
@@ -94,7 +110,7 @@ pub(crate) fn attention_of(
         temperature: None,
         gate: None,
         o_norm: None,
-        slot: Some(kv_slot(s, h, i, mask)),
+        slot: None,
     })
 }
 
@@ -175,6 +191,7 @@ pub(crate) fn ffn(
     (width, ff): (u32, u32),
     act: Activation,
 ) -> Result<Ffn> {
+    check_ff(s, ff)?;
     let name = |part: &str| format!("{prefix}_{part}{suffix}");
     let down = s.linear(&name("down"), ff, width)?;
     let doubled = s
@@ -189,8 +206,40 @@ pub(crate) fn ffn(
     Ok(Ffn { gate, up, down, act, norm: None })
 }
 
+/// Elements of a routed expert in each layer: the file's, or the dense layer's spread over the experts
+/// of a token.
+pub(crate) fn expert_ff(s: &Source<'_>, h: &Hyper) -> Result<Vec<u32>> {
+    let own = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?.unwrap_or_default();
+    let of_layer = |(i, &ff): (usize, &u32)| match own.get(i) {
+        Some(&own) if own > 0 => own,
+        _ => ff / h.n_experts_used.max(1),
+    };
+    Ok(h.ff.iter().enumerate().map(of_layer).collect())
+}
+
+fn check_ff(s: &Source<'_>, ff: u32) -> Result<()> {
+    if ff == 0 || ff > 1 << 24 {
+        return Err(s.wrong("feed_forward_length", ff, "must be positive and of a sane size"));
+    }
+    Ok(())
+}
+
 /// Routed experts of layer `i` with `ff` elements each; families change gating and scales.
 pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activation) -> Result<Moe> {
+    let router = router(s, h, i)?;
+    moe_of(s, h, i, ff, act, router)
+}
+
+/// [`moe`] under a router that the family has made.
+pub(crate) fn moe_of(
+    s: &mut Source<'_>,
+    h: &Hyper,
+    i: u32,
+    ff: u32,
+    act: Activation,
+    router: Router,
+) -> Result<Moe> {
+    check_ff(s, ff)?;
     let name = |part: &str| format!("blk.{i}.ffn_{part}");
     let n = h.n_experts;
     let missing =
@@ -205,7 +254,7 @@ pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activatio
     };
     let down = s.experts(&name("down_exps"), (ff, h.width, n))?;
     Ok(Moe {
-        router: router(s, h, i)?,
+        router,
         gate,
         up,
         down: down.ok_or_else(|| missing("down_exps"))?,
@@ -216,9 +265,16 @@ pub(crate) fn moe(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32, act: Activatio
     })
 }
 
-fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+/// The router of layer `i`; families change gating and scales.
+pub(crate) fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+    let w = s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?;
+    router_over(s, h, i, w)
+}
+
+/// [`router`] over a projection that the family has made.
+pub(crate) fn router_over(s: &mut Source<'_>, h: &Hyper, i: u32, w: Linear) -> Result<Router> {
     Ok(Router {
-        w: s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?,
+        w,
         input: RouterInput::Same,
         gating: Gating::Softmax,
         n_used: h.n_experts_used,

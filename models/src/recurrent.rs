@@ -183,6 +183,78 @@ pub(crate) fn delta(s: &mut Source<'_>, h: &Hyper, ssm: &Ssm, i: u32) -> Result<
     })
 }
 
+/// Sizes of a delta rule with a decay a channel, as `kda.*` gives them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kda {
+    n_heads: u32,
+    dim: u32,
+    kernel: u32,
+    form: DecayForm,
+}
+
+impl Kda {
+    /// Reads and checks them.
+    pub(crate) fn read(s: &Source<'_>, n_heads: u32) -> Result<Kda> {
+        let lowest = s.metadata().f32(&s.key("kda.gate_lower_bound"))?;
+        let form = match lowest {
+            Some(lowest) if lowest.is_finite() => DecayForm::Sigmoid { lowest },
+            _ => DecayForm::Softplus,
+        };
+        let (dim, kernel) = (bounded(s, "kda.head_dim", 1 << 14)?, kernel(s, "ssm.conv_kernel")?);
+        Ok(Kda { n_heads, dim, kernel, form })
+    }
+}
+
+/// Gated delta rule of layer `i` with one decay a channel, over split projections (Kimi-K3).
+pub(crate) fn channel_delta(s: &mut Source<'_>, h: &Hyper, kda: &Kda, i: u32) -> Result<Delta> {
+    let blk = |part: &str| format!("blk.{i}.{part}");
+    let &Kda { n_heads, dim, kernel, form } = kda;
+    let inner = n_heads * dim;
+    let conv = split_conv(s, i, kernel, inner)?;
+    // The reference leaves out the biases that files may have.
+    let mut projected = |part: &str| s.linear(&blk(part), h.width, inner).map(without_bias);
+    let qkv = [projected("attn_q")?, projected("attn_k")?, projected("attn_v")?];
+    let norm = s.norm(&blk("ssm_norm"), dim, NormKind::Rms, h.eps)?;
+    Ok(Delta {
+        n_k_heads: n_heads,
+        n_v_heads: n_heads,
+        k_dim: dim,
+        v_dim: dim,
+        head_map: HeadMap::Tiled,
+        qkv,
+        conv,
+        l2_eps: h.eps,
+        decay: Decay {
+            form,
+            f: s.linear(&blk("ssm_f_a"), h.width, dim)?,
+            f_up: Some(s.linear(&blk("ssm_f_b"), dim, inner)?),
+            bias: s.tensor(&blk("ssm_dt.bias"), &[inner])?,
+            a: s.tensor(&blk("ssm_a"), &[n_heads])?,
+            per_channel: true,
+        },
+        beta: s.linear(&blk("ssm_beta"), h.width, n_heads)?,
+        gate: s.linear(&blk("ssm_g"), h.width, inner)?,
+        gate_up: None,
+        gate_sigmoid: true,
+        norm: Norm { groups: n_heads, ..norm },
+        out: s.linear(&blk("attn_output"), inner, h.width)?,
+        slot: slot(s, inner as usize * dim as usize, &conv),
+    })
+}
+
+/// The convolution over queries, keys and values side by side, which the file holds apart.
+fn split_conv(s: &mut Source<'_>, i: u32, kernel: u32, inner: u32) -> Result<Conv1d> {
+    let mut taps = Vec::new();
+    for part in ["q", "k", "v"] {
+        let name = format!("blk.{i}.ssm_conv1d_{part}.weight");
+        let id = s.tensor(&name, &[kernel, 1, inner])?;
+        taps.extend_from_slice(&s.weights().vector(id)?);
+    }
+    let (rows, name) = (3 * inner, format!("blk.{i}.ssm_conv1d"));
+    let weight = s.in_memory(&name, (rows, kernel), &taps)?;
+    Ok(Conv1d { weight, bias: None, kernel, channels: rows })
+}
+
 /// Gated short convolution of layer `i` (LFM2).
 pub(crate) fn short_conv(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<ShortConv> {
     let name = |part: &str| format!("blk.{i}.shortconv.{part}");

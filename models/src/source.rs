@@ -3,7 +3,8 @@
 use oprel_gguf::{Gguf, Metadata};
 use oprel_nn::describe::{Linear, Norm, NormKind, RopeId, SiteId, SlotId, StateSpec};
 use oprel_nn::rope::Rope;
-use oprel_nn::{WeightId, Weights};
+use oprel_nn::{QMatrix, WeightId, Weights};
+use oprel_quant::QuantType;
 
 use crate::{Error, Result};
 
@@ -30,6 +31,10 @@ impl<'a> Source<'a> {
 
     pub(crate) fn into_weights(self) -> Weights {
         self.weights
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     pub(crate) fn architecture(&self) -> &'a str {
@@ -181,6 +186,23 @@ impl<'a> Source<'a> {
         let bias = self.maybe_tensor(&format!("{name}.bias"), &[rows, experts])?;
         let scale = self.maybe_tensor(&format!("{name}.scale"), &[experts])?;
         Ok(Some(Linear { w, rows: 0..rows, bias, scale, site: self.site() }))
+    }
+
+    /// A matrix in memory, of (rows, cols): what the file holds in another shape, or not at all.
+    pub(crate) fn in_memory(
+        &mut self,
+        name: &str,
+        (rows, cols): (u32, u32),
+        values: &[f32],
+    ) -> Result<WeightId> {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let matrix = QMatrix::in_memory(name, QuantType::F32, (1, rows, cols), bytes.into())?;
+        Ok(self.weights.add(matrix))
+    }
+
+    /// A linear layer over a matrix of (rows, cols) that is taken already, without bias or scale.
+    pub(crate) fn over(&mut self, w: WeightId, rows: u32) -> Linear {
+        Linear { w, rows: 0..rows, bias: None, scale: None, site: self.site() }
     }
 
     /// Some rows of a linear layer, as a layer of its own: parts of fused tensors.

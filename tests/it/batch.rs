@@ -3,9 +3,9 @@
 
 use oprel_models::{Model, describe};
 use oprel_nn::batch::{AdapterUse, SeqId};
-use oprel_nn::describe::SiteId;
+use oprel_nn::describe::{Reach, SiteId};
 use oprel_nn::exec::Got;
-use oprel_nn::state::PageId;
+use oprel_nn::state::{PageId, groups};
 use oprel_nn::{
     Batch, Dev, EmbedRows, Error, Exec, KvType, Limits, Observer, PageTable, Placement, Pooling,
     Pos, Result, RowSet, See, Span, StateView, StepOut, Tap, Want, What,
@@ -343,5 +343,41 @@ fn an_observer_sees_the_input_of_every_linear_layer() {
         assert_eq!(seen.rows.len(), layers * 8 + 1);
         assert_eq!(seen.of_experts, layers * 3 * 2 * n);
         assert_eq!(seen.rows.values().sum::<usize>(), layers * (5 * n + 3 * 2 * n) + 1);
+    }
+}
+
+#[test]
+fn pages_behind_a_window_may_be_gone() {
+    let model = model("gemma2-dense");
+    let groups = groups(&model.decoder.slots);
+    let windowed = groups.iter().position(|g| matches!(g.reach, Reach::Window(32)));
+    let windowed = windowed.expect("gemma2 has windows of 32");
+    let limits = Limits { tokens: 128, ..limits() };
+    for (_, mut exec) in executors() {
+        let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
+        exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("prepares");
+        let mut run = |n: u32, start: u32, first_page: PageId| {
+            let tokens: Vec<u32> = (start..start + n).map(|t| t * 7 % 128).collect();
+            let pos: Vec<i32> = (start..start + n).map(|p| p as i32).collect();
+            let (whole, cut) = ([PageId(0), PageId(1)], [first_page, PageId(1)]);
+            let table = |g| if g == windowed { PageTable(&cut) } else { PageTable(&whole) };
+            let tables: Vec<PageTable<'_>> = (0..groups.len()).map(table).collect();
+            let batch = Batch {
+                spans: &[Span::causal(SeqId(0), n, start)],
+                tokens: &tokens,
+                pos: Pos::Text(&pos),
+                embeds: &[],
+                want: &logits(RowSet::Last),
+            };
+            let mut out = StepOut::default();
+            exec.step(&batch, &StateView { pages: &tables, recurrent: &[] }, &mut out, None)?;
+            Ok::<_, Error>(out.got.swap_remove(0).values)
+        };
+        run(100, 0, PageId(0)).unwrap();
+        let want = run(1, 100, PageId(0)).unwrap();
+        assert_same(&want, &run(1, 100, PageId::NONE).unwrap());
+        // At 95 the window ends at 64; at 94 it needs the page before.
+        run(1, 95, PageId::NONE).unwrap();
+        assert!(matches!(run(1, 94, PageId::NONE), Err(Error::Batch(_))));
     }
 }

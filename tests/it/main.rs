@@ -2,7 +2,9 @@
 
 mod batch;
 mod company;
+mod descriptions;
 mod fixtures;
+mod hostile;
 mod placement;
 mod prepare;
 mod recurrent;

@@ -25,13 +25,29 @@ pub struct Skeleton {
     json: Json,
 }
 
+/// Names of the committed skeletons of a set, sorted.
+pub fn names(set: Set) -> Vec<String> {
+    let files = std::fs::read_dir(root().join("tests/zoo").join(set.folder()));
+    let files = files.expect("skeletons are committed").map(|f| f.expect("readable").path());
+    let name = |f: std::path::PathBuf| Some(f.file_stem()?.to_str()?.to_string());
+    let mut names: Vec<String> = files.filter_map(name).collect();
+    names.sort();
+    names
+}
+
+impl Set {
+    fn folder(self) -> &'static str {
+        match self {
+            Set::Plain => "skeletons",
+            Set::Hard => "skeletons-hard",
+        }
+    }
+}
+
 impl Skeleton {
     /// Reads a committed skeleton; `None` if the set has none of this name.
     pub fn load(set: Set, name: &str) -> Option<Skeleton> {
-        let folder = match set {
-            Set::Plain => "skeletons",
-            Set::Hard => "skeletons-hard",
-        };
+        let folder = set.folder();
         let text = std::fs::read_to_string(root().join(format!("tests/zoo/{folder}/{name}.json")));
         Some(Skeleton { json: serde_json::from_str(&text.ok()?).expect("skeletons are JSON") })
     }
@@ -53,6 +69,11 @@ impl Skeleton {
 
     /// The same with metadata or tensors added by the caller.
     pub fn changed_gguf(&self, seed: u64, change: impl FnOnce(&mut Writer<'_>)) -> Gguf {
+        Gguf::from_bytes(self.file(seed, change)).expect("zoo models are valid")
+    }
+
+    /// The bytes of that file.
+    pub fn file(&self, seed: u64, change: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
         let tensors: Vec<(String, Vec<u64>, Vec<u8>)> =
             self.list("tensors").iter().map(|t| tensor(t, seed)).collect();
         let mut writer = Writer::new();
@@ -68,7 +89,13 @@ impl Skeleton {
         change(&mut writer);
         let mut file = Vec::new();
         writer.write(&mut file).expect("memory takes it");
-        Gguf::from_bytes(file).expect("zoo models are valid")
+        file
+    }
+
+    /// Keys of single numbers, with the type's name as in the skeleton.
+    pub fn numbers(&self) -> Vec<(&str, &str)> {
+        let all = self.list("kv").iter().map(|entry| (text(&entry[0]), text(&entry[1])));
+        all.filter(|(_, ty)| ["UINT32", "INT32", "FLOAT32"].contains(ty)).collect()
     }
 
     fn list(&self, key: &str) -> &[Json] {

@@ -34,9 +34,8 @@ pub struct ChatTemplate {
 /// What is rendered.
 #[derive(Clone, Debug)]
 pub struct RenderInput<'a> {
-    /// The messages as JSON objects, oldest first. Keys that the template does not know do no
-    /// harm. They are
-    /// in the shape that templates expect.
+    /// The messages as JSON objects, oldest first, as [`crate::message_json`] writes them. Keys
+    /// that the template does not know do no harm.
     pub messages: &'a [Json],
     /// The tools as JSON objects, `None` if there are none to speak of.
     pub tools: Option<&'a [Json]>,

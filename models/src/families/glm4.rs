@@ -9,9 +9,7 @@ use crate::source::Source;
 use crate::{Hyper, Result};
 
 pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
-    let mut h = Hyper::read(s)?;
-    // The last layers draft tokens and take no part in the answer.
-    h.n_layers = h.n_layers.saturating_sub(s.u32_or_zero("nextn_predict_layers")?);
+    let h = Hyper::read(s)?;
     let rope = rope(s, &h)?;
     let rope = s.rope(rope);
     let mut steps = Vec::new();

@@ -5,7 +5,7 @@ use oprel_nn::describe::{Activation, Gating, NormKind, Op};
 use oprel_nn::rope::{Pairing, Rope};
 
 use super::{Described, block, generator, layer};
-use crate::parts::{Windows, attention, head, layer_norm, moe, token_input};
+use crate::parts::{Windows, attention, expert_ff, head, layer_norm, moe, token_input};
 use crate::source::Source;
 use crate::{Hyper, Result};
 
@@ -18,8 +18,7 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
     let window_base = s.nonzero_f32("rope.freq_base_swa")?.unwrap_or(rope.base);
     let in_window = s.rope(Rope { base: window_base, ..rope.clone() });
     let everywhere = s.rope(rope);
-    let ff = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?;
-    let ff = ff.ok_or_else(|| s.missing("expert_feed_forward_length"))?;
+    let ff = expert_ff(s, &h)?;
     let mut steps = Vec::new();
     for i in 0..h.n_layers {
         let rope = if windows.has(i) { in_window } else { everywhere };

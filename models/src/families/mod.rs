@@ -2,11 +2,15 @@
 
 mod bert;
 mod deepseek2;
+mod deepseek4;
 mod falcon_h1;
 mod gemma;
+mod gemma4;
 mod glm4;
 mod gpt_oss;
 mod granite;
+mod hrm_text;
+mod kimi_k3;
 mod lfm2;
 mod llama;
 mod mamba;
@@ -61,12 +65,45 @@ pub(crate) const ALL: &[Family] = &[
     Family { architecture: "qwen2moe", describe: qwen::describe },
     Family { architecture: "qwen3", describe: qwen::describe },
     Family { architecture: "qwen35", describe: qwen35::describe },
+    Family { architecture: "qwen35moe", describe: qwen35::describe },
     Family { architecture: "qwen3moe", describe: qwen::describe },
 ];
 
-/// The family of an architecture.
+/// An architecture that is described, but that the executors do not run yet.
+pub(crate) struct Pending {
+    pub(crate) family: Family,
+    /// What the executors lack.
+    pub(crate) needs: &'static str,
+}
+
+/// Architectures whose descriptions wait for an executor. Users are told that they are not supported.
+pub(crate) const PENDING: &[Pending] = &[
+    Pending {
+        family: Family { architecture: "deepseek4", describe: deepseek4::describe },
+        needs: "several residual lanes and attention over compressed blocks",
+    },
+    Pending {
+        family: Family { architecture: "gemma4", describe: gemma4::describe },
+        needs: "token rows for every layer in both executors",
+    },
+    Pending {
+        family: Family { architecture: "hrm_text", describe: hrm_text::describe },
+        needs: "layers that run in turns in both executors",
+    },
+    Pending {
+        family: Family { architecture: "kimi-k3", describe: kimi_k3::describe },
+        needs: "attention over depth in both executors",
+    },
+];
+
+/// The family of an architecture that can be run.
 pub(crate) fn find(architecture: &str) -> Option<&'static Family> {
     ALL.iter().find(|f| f.architecture == architecture)
+}
+
+/// An architecture that is described but not run.
+pub(crate) fn find_pending(architecture: &str) -> Option<&'static Pending> {
+    PENDING.iter().find(|p| p.family.architecture == architecture)
 }
 
 /// A causal generator: one input, one step after another, one head.

@@ -2,11 +2,11 @@
 //! a squared-ReLU feed-forward, dense or with routed experts.
 
 use oprel_nn::describe::{
-    Activation, Ffn, Gating, Latent, Mask, Moe, NormKind, Op, Router, RouterInput, SharedExpert,
+    Activation, Ffn, Gating, Latent, Mask, Moe, NormKind, Op, Router, SharedExpert,
 };
 
 use super::{Described, block, generator, layer};
-use crate::parts::{attention, expert_groups, ffn, head, token_input};
+use crate::parts::{attention, ffn, head, router, token_input};
 use crate::recurrent::{Ssm, mamba2};
 use crate::source::Source;
 use crate::{Hyper, Result};
@@ -60,7 +60,7 @@ fn experts(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32) -> Result<Moe> {
     let up = s.experts(&name("up_exps"), (inner, ff, h.n_experts))?;
     let down = s.experts(&name("down_exps"), (ff, inner, h.n_experts))?;
     Ok(Moe {
-        router: router(s, h, i)?,
+        router: sigmoid_router(s, h, i)?,
         gate: None,
         up: up.ok_or_else(|| missing("up_exps"))?,
         down: down.ok_or_else(|| missing("down_exps"))?,
@@ -71,18 +71,10 @@ fn experts(s: &mut Source<'_>, h: &Hyper, i: u32, ff: u32) -> Result<Moe> {
     })
 }
 
-fn router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
-    Ok(Router {
-        w: s.linear(&format!("blk.{i}.ffn_gate_inp"), h.width, h.n_experts)?,
-        input: RouterInput::Same,
-        gating: Gating::Sigmoid,
-        n_used: h.n_experts_used,
-        choice_bias: s.maybe_tensor(&format!("blk.{i}.exp_probs_b.bias"), &[h.n_experts])?,
-        groups: expert_groups(s, h.n_experts)?,
-        normalize: s.bool_or("expert_weights_norm", false)?,
-        scale: s.nonzero_f32("expert_weights_scale")?.unwrap_or(1.0),
-        by_token: None,
-    })
+/// Experts by the sigmoid of their score, whatever the file says.
+fn sigmoid_router(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Router> {
+    let normalize = s.bool_or("expert_weights_norm", false)?;
+    Ok(Router { gating: Gating::Sigmoid, normalize, ..router(s, h, i)? })
 }
 
 fn shared(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Ffn> {

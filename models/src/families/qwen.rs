@@ -5,7 +5,9 @@ use oprel_nn::describe::{Activation, Mask, Moe, NormKind, Op};
 use oprel_nn::rope::Pairing;
 
 use super::{Described, block, generator, layer};
-use crate::parts::{attention, ffn, head, head_norm, layer_norm, moe, shared_expert, token_input};
+use crate::parts::{
+    attention, expert_ff, ffn, head, head_norm, layer_norm, moe, shared_expert, token_input,
+};
 use crate::source::Source;
 use crate::{Hyper, Result};
 
@@ -36,11 +38,7 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
 /// Qwen 2 weighs its experts as they are and has a gated shared one; Qwen 3 makes weights sum to one.
 fn experts(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Moe> {
     let ff = h.ff[i as usize];
-    let own = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?.unwrap_or_default();
-    let of_expert = match own.get(i as usize) {
-        Some(&own) if own > 0 => own,
-        _ => ff / h.n_experts_used,
-    };
+    let of_expert = expert_ff(s, h)?[i as usize];
     let shared = match s.u32_or_zero("expert_shared_feed_forward_length")? {
         0 => ff,
         shared => shared,

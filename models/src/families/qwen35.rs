@@ -1,10 +1,11 @@
-//! Qwen3.5: gated delta rule in most layers, gated attention with M-RoPE in every fourth; SwiGLU.
+//! Qwen3.5: gated delta rule in most layers, gated attention with M-RoPE in every fourth; SwiGLU, dense
+//! or with routed experts.
 
-use oprel_nn::describe::{Activation, Attn, AttnGate, GateSource, Mask, NormKind, Op, RopeId};
+use oprel_nn::describe::{Activation, Attn, AttnGate, GateSource, Mask, Moe, NormKind, Op, RopeId};
 use oprel_nn::rope::{Pairing, Sections};
 
 use super::{Described, block, generator, layer};
-use crate::parts::{Qkv, attention_of, ffn, head, head_norm, qkv, token_input};
+use crate::parts::{Qkv, attention_of, ffn, head, head_norm, moe, qkv, shared_expert, token_input};
 use crate::recurrent::{Ssm, delta};
 use crate::source::Source;
 use crate::{Hyper, Result};
@@ -30,8 +31,11 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
         let norm = s.norm(&format!("blk.{i}.attn_norm"), width, NormKind::Rms, h.eps)?;
         let name = format!("blk.{i}.post_attention_norm");
         let ffn_norm = s.norm(&name, width, NormKind::Rms, h.eps)?;
-        let ffn = ffn(s, &format!("blk.{i}.ffn"), "", (width, ff), Activation::Silu)?;
-        steps.push(layer(vec![block(norm, mixer), block(ffn_norm, Op::Ffn(ffn))]));
+        let feed_forward = match h.n_experts {
+            0 => Op::Ffn(ffn(s, &format!("blk.{i}.ffn"), "", (width, ff), Activation::Silu)?),
+            _ => Op::Moe(Box::new(experts(s, &h, i)?)),
+        };
+        steps.push(layer(vec![block(norm, mixer), block(ffn_norm, feed_forward)]));
     }
     let input = token_input(s, &h, 1.0)?;
     let head = head(s, &h, NormKind::Rms)?;
@@ -50,6 +54,30 @@ fn gated_attention(s: &mut Source<'_>, h: &Hyper, i: u32, rope: RopeId) -> Resul
     Ok(attn)
 }
 
+/// Experts beside a gated shared one.
+fn experts(s: &mut Source<'_>, h: &Hyper, i: u32) -> Result<Moe> {
+    let ff = h.ff[i as usize];
+    let own = s.per_layer_u32("expert_feed_forward_length", h.n_layers)?.unwrap_or_default();
+    let own = match own.get(i as usize) {
+        Some(&own) if own > 0 => own,
+        _ => ff / h.n_experts_used,
+    };
+    let shared = match s.u32_or_zero("expert_shared_feed_forward_length")? {
+        0 => ff,
+        shared => shared,
+    };
+    if own == 0 || own > 1 << 20 || shared > 1 << 24 {
+        return Err(s.wrong(
+            "expert_feed_forward_length",
+            own,
+            "must be positive and of a sane size",
+        ));
+    }
+    let mut moe = moe(s, h, i, own, Activation::Silu)?;
+    moe.shared = shared_expert(s, h, i, shared, Activation::Silu)?;
+    Ok(moe)
+}
+
 /// Pairs that each position component turns.
 fn sections(s: &Source<'_>) -> Result<[u32; 4]> {
     let key = "rope.dimension_sections";
@@ -66,7 +94,14 @@ fn sections(s: &Source<'_>) -> Result<[u32; 4]> {
 
 /// Which layers are recurrent: the file's list, or all but every fourth.
 fn recurrent_layers(s: &Source<'_>, h: &Hyper) -> Result<Vec<bool>> {
-    if let Some(listed) = s.per_layer_u32("attention.recurrent_layers", h.n_layers)? {
+    let key = "attention.recurrent_layers";
+    if let Ok(Some(listed)) = s.metadata().bools(&s.key(key)) {
+        if listed.len() < h.n_layers as usize {
+            return Err(s.wrong(key, listed.len(), "needs one value for each layer"));
+        }
+        return Ok(listed.to_vec());
+    }
+    if let Some(listed) = s.per_layer_u32(key, h.n_layers)? {
         return Ok(listed.iter().map(|&r| r != 0).collect());
     }
     let interval = s.maybe_u32("full_attention_interval")?.unwrap_or(4);

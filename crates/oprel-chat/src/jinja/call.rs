@@ -212,6 +212,9 @@ fn take(named: &mut Vec<(Name, Value)>, name: &str) -> Option<Value> {
 
 fn range(args: Args) -> Result<Value> {
     let [a, b, c] = args.bind("range", ["start", "stop", "step"])?;
+    if a.is_none() && b.is_none() {
+        return Err(Error::failed("range expected at least 1 argument, got 0"));
+    }
     let int = |value: &Option<Value>, default: i128| match value {
         None => Ok(default),
         Some(value) => value.defined()?.as_int().ok_or_else(|| {

@@ -230,12 +230,12 @@ fn file_size(input: &Value, args: Args) -> Result<String> {
         return Ok(format!("{} Bytes", bytes.trunc()));
     }
     let units = ["k", "M", "G", "T", "P", "E", "Z", "Y"];
-    let power = (2..=units.len() as i32).find(|&i| bytes < base.powi(i)).unwrap_or(8);
+    let power = (1..units.len() as i32).find(|&i| bytes < base.powi(i + 1)).unwrap_or(8);
     let unit = units[power as usize - 1];
     let suffix = match (binary, unit) {
         (true, "k") => "KiB".into(),
         (true, unit) => format!("{unit}iB"),
         (false, unit) => format!("{unit}B"),
     };
-    Ok(format!("{:.1} {suffix}", bytes / base.powi(power - 1)))
+    Ok(format!("{:.1} {suffix}", bytes / base.powi(power)))
 }

@@ -1,7 +1,7 @@
 //! `a.b`, `a[b]` and `a[b:c:d]`.
 
 use super::methods;
-use super::value::{Missing, Value, char_value};
+use super::value::{Missing, Range, Value, char_value};
 use crate::{Error, Result};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +29,10 @@ pub(super) fn own_attr(of: &Value, name: &Arc<str>) -> Option<Value> {
         Value::Namespace(names) => names.borrow().get_str(name).cloned(),
         Value::Loop(state) => state.attr(name, of),
         Value::Macro(m) if &**name == "name" => Some(Value::Str(m.name.clone())),
+        // What `groupby` gives; no other pair is asked for these.
+        Value::Tuple(pair) if pair.len() == 2 && matches!(&**name, "grouper" | "list") => {
+            Some(pair[usize::from(&**name == "list")].clone())
+        }
         Value::Tuple(_)
         | Value::Dict(_)
         | Value::List(_)
@@ -113,9 +117,13 @@ pub(super) fn slice(of: &Value, bounds: [&Value; 3]) -> Result<Value> {
         Value::Tuple(items) => {
             Value::tuple(pick(items.len())?.into_iter().map(|at| items[at].clone()).collect())
         }
-        Value::Range(_) => {
-            let items = of.items()?;
-            Value::list(pick(items.len())?.into_iter().map(|at| items[at].clone()).collect())
+        Value::Range(range) => {
+            let places = pick(usize::try_from(range.len()).unwrap_or(0))?;
+            let first = places.first().map_or(0, |&at| range.at(at as i128));
+            let second = places.get(1).map(|&at| range.at(at as i128));
+            let step = second.map_or(range.step, |second| second - first);
+            let stop = first + step * places.len() as i128;
+            Value::Range(Rc::new(Range { start: first, stop, step }))
         }
         other => {
             let words = format!("{} cannot be sliced", other.owner_name());

@@ -23,7 +23,7 @@ pub(crate) fn compile(template: &str) -> Result<Tree> {
         return Err(Error::Syntax { line: 0, message: "not a template".into() });
     };
     let mut lower =
-        Lower { source: &source, loops: vec![], macros: vec![], reads: BTreeSet::new() };
+        Lower { source: &source, loops: vec![], macros: vec![], reads: BTreeSet::new(), depth: 0 };
     let body = lower.block(&root.children)?;
     let Lower { loops, macros, reads, .. } = lower;
     let loops = loops.into_iter().flatten().collect();
@@ -37,9 +37,20 @@ struct Lower<'s> {
     loops: Vec<Option<Loop>>,
     macros: Vec<Option<MacroDef>>,
     reads: BTreeSet<Name>,
+    /// How deep the node is that is being lowered.
+    depth: u32,
 }
 
+/// Deepest nesting of blocks and expressions together; it bounds what every later walk needs of
+/// the stack.
+const MOST_DEPTH: u32 = 200;
+
 impl Lower<'_> {
+    fn deeper(&mut self) -> Result<()> {
+        self.depth += 1;
+        if self.depth > MOST_DEPTH { Err(Error::TooDeep { most: MOST_DEPTH }) } else { Ok(()) }
+    }
+
     fn name(&mut self, text: &str) -> Name {
         match self.reads.get(text) {
             Some(name) => name.clone(),
@@ -48,7 +59,10 @@ impl Lower<'_> {
     }
 
     fn block(&mut self, stmts: &[ast::Stmt<'_>]) -> Result<Vec<Stmt>> {
-        stmts.iter().map(|stmt| self.stmt(stmt)).collect()
+        self.deeper()?;
+        let block = stmts.iter().map(|stmt| self.stmt(stmt)).collect();
+        self.depth -= 1;
+        block
     }
 
     fn stmt(&mut self, stmt: &ast::Stmt<'_>) -> Result<Stmt> {
@@ -77,7 +91,12 @@ impl Lower<'_> {
             ast::Stmt::Block(s) => {
                 (s.span(), StmtKind::With { assign: vec![], body: self.block(&s.body)? })
             }
-            ast::Stmt::AutoEscape(s) => return unsupported(s.span(), "autoescape"),
+            ast::Stmt::AutoEscape(s) => match &s.enabled {
+                ast::Expr::Const(off) if !off.value.is_true() => {
+                    (s.span(), StmtKind::With { assign: vec![], body: self.block(&s.body)? })
+                }
+                _ => return unsupported(s.span(), "autoescape"),
+            },
             ast::Stmt::Import(s) => return unsupported(s.span(), "import"),
             ast::Stmt::FromImport(s) => return unsupported(s.span(), "import"),
             ast::Stmt::Extends(s) => return unsupported(s.span(), "extends"),
@@ -193,6 +212,13 @@ impl Lower<'_> {
     }
 
     fn expr(&mut self, expr: &ast::Expr<'_>) -> Result<Expr> {
+        self.deeper()?;
+        let lowered = self.nested(expr);
+        self.depth -= 1;
+        lowered
+    }
+
+    fn nested(&mut self, expr: &ast::Expr<'_>) -> Result<Expr> {
         Ok(match expr {
             ast::Expr::Const(e) => Expr::Const(constant(&e.value)),
             ast::Expr::Var(e) => {

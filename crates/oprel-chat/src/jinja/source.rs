@@ -1,8 +1,9 @@
 //! A template's text, made ready for the parser.
 //!
-//! Normalizes line ends, refuses what would exhaust a recursive parser, and rewrites the two
+//! Normalizes line ends, refuses what would exhaust a recursive parser, and rewrites the few
 //! things that the parser reads otherwise than Jinja2 does: `{% generation %}` blocks, which it
-//! does not know, and string escapes.
+//! does not know, string escapes, tuples without parentheses, a plus before a number, and the
+//! line end after `{% raw %}`.
 
 use crate::{Error, Result};
 use minijinja::machinery::{Span, Token, Tokenizer, WhitespaceConfig};
@@ -10,10 +11,11 @@ use std::ops::Range;
 
 /// Longest template. Real ones have up to some 40 KB.
 const MOST_BYTES: usize = 1 << 20;
-/// Most tokens of one tag or expression; the parser recurses over some of them.
-const MOST_TOKENS: usize = 2_000;
+/// Most tokens of one tag or expression; the parser recurses over some of them. Real ones have
+/// fewer than a hundred.
+const MOST_TOKENS: usize = 1_000;
 /// Most `elif` of one `if`; the parser recurses over them.
-const MOST_ELIFS: usize = 200;
+const MOST_ELIFS: usize = 100;
 
 /// How Jinja2 is set up for chat templates.
 pub(super) const WHITESPACE: WhitespaceConfig =
@@ -27,13 +29,14 @@ pub(super) fn prepare(template: &str) -> Result<String> {
     if template.len() > MOST_BYTES {
         return Err(Error::TemplateTooLarge { bytes: template.len(), most: MOST_BYTES });
     }
-    let source = template.replace("\r\n", "\n").replace('\r', "\n");
+    let source = keep_after_raw(&template.replace("\r\n", "\n").replace('\r', "\n"));
     let mut scan = Scan::default();
     let mut tokens = Tokenizer::new(&source, "", false, Default::default(), WHITESPACE);
     while let Some((token, span)) = tokens.next_token().map_err(syntax)? {
         scan.take(&token, span, &source)?;
     }
     scan.finish()?;
+    scan.edits.sort_by_key(|(range, _)| range.start);
     Ok(rewrite(&source, &scan.edits))
 }
 
@@ -58,13 +61,22 @@ struct Scan {
     /// Tokens since the tag began; 0 outside of tags.
     tokens: usize,
     tag: Option<Tag>,
+    /// Whether an operand may begin at the next token.
+    operand: bool,
 }
 
-/// The tag being read.
+/// The tag or expression being read.
+#[derive(Default)]
 struct Tag {
+    /// Empty for an expression.
     name: String,
     line: usize,
     assigns: bool,
+    /// Brackets that are open.
+    level: usize,
+    /// Where the expression begins that may be a tuple.
+    begin: Option<usize>,
+    is_tuple: bool,
 }
 
 impl Scan {
@@ -74,30 +86,64 @@ impl Scan {
             let message = format!("a tag has more than {MOST_TOKENS} tokens");
             return Err(Error::Syntax { line: span.start_line.into(), message });
         }
+        let (start, end) = (span.start_offset as usize, span.end_offset as usize);
         match token {
-            Token::TemplateData(_) | Token::VariableEnd => self.tokens = 0,
+            Token::TemplateData(_) => self.tokens = 0,
             Token::BlockStart => self.tokens = 1,
+            Token::VariableStart => {
+                self.tokens = 1;
+                self.tag = Some(Tag { begin: Some(end), ..Tag::default() });
+            }
             Token::Ident(name) if self.tokens == 2 && self.tag.is_none() => {
                 self.begin_tag(name, span)?;
             }
-            Token::Assign => {
-                if let Some(tag) = &mut self.tag {
-                    tag.assigns = true;
-                }
-            }
+            Token::Ident(word) => self.word(word, start, end),
             Token::String(read) => self.check_escapes(read, span, source),
-            Token::VariableStart => {
-                self.tokens = 1;
-                // An expression's first identifier is no tag.
-                self.tag = Some(Tag { name: String::new(), line: 0, assigns: false });
+            Token::Plus if self.operand => self.edits.push((start..end, String::new())),
+            Token::VariableEnd | Token::BlockEnd => self.end_tag(start)?,
+            _ => self.bracket_or_mark(token),
+        }
+        self.operand = expects_operand(token);
+        Ok(())
+    }
+
+    /// Where a loop's items begin and end.
+    fn word(&mut self, word: &str, start: usize, end: usize) {
+        let Some(tag) = &mut self.tag else { return };
+        if tag.name != "for" || tag.level > 0 {
+            return;
+        }
+        match word {
+            "in" if tag.begin.is_none() => {
+                tag.begin = Some(end);
+                tag.is_tuple = false;
             }
-            Token::BlockEnd => self.end_tag()?,
+            "if" | "recursive" => self.end_tuple(start),
             _ => {}
         }
-        if matches!(token, Token::VariableEnd) {
-            self.tag = None;
+    }
+
+    fn bracket_or_mark(&mut self, token: &Token<'_>) {
+        let Some(tag) = &mut self.tag else { return };
+        match token {
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => tag.level += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => {
+                tag.level = tag.level.saturating_sub(1);
+            }
+            Token::Comma if tag.level == 0 => tag.is_tuple = true,
+            Token::Assign => tag.assigns = true,
+            _ => {}
         }
-        Ok(())
+    }
+
+    /// Puts parentheses around a tuple that has none.
+    fn end_tuple(&mut self, at: usize) {
+        let Some(tag) = &mut self.tag else { return };
+        if let Some(begin) = tag.begin.take().filter(|_| tag.is_tuple) {
+            self.edits.push((begin..begin, "(".into()));
+            self.edits.push((at..at, ")".into()));
+        }
+        tag.is_tuple = false;
     }
 
     fn begin_tag(&mut self, name: &str, span: Span) -> Result<()> {
@@ -112,7 +158,7 @@ impl Scan {
             }
             _ => {}
         }
-        self.tag = Some(Tag { name: name.to_owned(), line, assigns: false });
+        self.tag = Some(Tag { name: name.to_owned(), line, ..Tag::default() });
         Ok(())
     }
 
@@ -127,7 +173,8 @@ impl Scan {
         Ok(())
     }
 
-    fn end_tag(&mut self) -> Result<()> {
+    fn end_tag(&mut self, at: usize) -> Result<()> {
+        self.end_tuple(at);
         self.tokens = 0;
         let Some(tag) = self.tag.take() else { return Ok(()) };
         let opens = match tag.name.as_str() {
@@ -168,6 +215,42 @@ impl Scan {
             }
         }
     }
+}
+
+/// Whether what comes after a token is an operand, so that a plus is a sign.
+fn expects_operand(token: &Token<'_>) -> bool {
+    match token {
+        Token::Ident(word) => matches!(*word, "if" | "elif" | "else" | "in" | "and" | "or" | "not"),
+        Token::Str(_)
+        | Token::String(_)
+        | Token::Int(_)
+        | Token::Int128(_)
+        | Token::Float(_)
+        | Token::BracketClose
+        | Token::ParenClose
+        | Token::BraceClose => false,
+        _ => true,
+    }
+}
+
+/// Jinja2 keeps the line end after `{% raw %}`; the parser does so where it ends with `+%}`.
+fn keep_after_raw(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at + 2);
+        out.push_str(before);
+        let inner = tag.trim_start_matches(['-', '+']).trim_start();
+        let after = inner.strip_prefix("raw").map(str::trim_start);
+        rest = tag;
+        if let Some(after) = after.filter(|after| after.starts_with("%}")) {
+            let end = tag.len() - after.len();
+            out.push_str(&tag[..end]);
+            out.push('+');
+            rest = after;
+        }
+    }
+    out + rest
 }
 
 fn rewrite(source: &str, edits: &[(Range<usize>, String)]) -> String {
@@ -282,6 +365,15 @@ mod tests {
         assert_eq!(unescape(r"\ud83d\ude00"), "😀");
         assert_eq!(prepare(r#"{{ "\/" }}"#).unwrap(), r#"{{ "\\/" }}"#);
         assert_eq!(prepare(r#"{{ "\n" }}"#).unwrap(), r#"{{ "\n" }}"#);
+    }
+
+    #[test]
+    fn tuples_get_parentheses_and_signs_go() {
+        assert_eq!(prepare("{{ a, f(b, c) }}").unwrap(), "{{( a, f(b, c) )}}");
+        assert_eq!(prepare("{{ f(a, b) }}").unwrap(), "{{ f(a, b) }}");
+        let source = "{% for a, b in c, d if e %}{% endfor %}";
+        assert_eq!(prepare(source).unwrap(), "{% for a, b in( c, d )if e %}{% endfor %}");
+        assert_eq!(prepare("{{ +1 + 2 }}").unwrap(), "{{ 1 + 2 }}");
     }
 
     #[test]

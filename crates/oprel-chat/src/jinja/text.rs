@@ -14,10 +14,7 @@ use std::sync::Arc;
 pub(super) fn str_of(value: &Value) -> Result<Arc<str>> {
     match value {
         Value::Str(text) | Value::Markup(text) => Ok(text.clone()),
-        Value::Undefined(_) => match value {
-            Value::Undefined(super::value::Missing::Unsafe(..)) => Err(value.undefined_error()),
-            _ => Ok("".into()),
-        },
+        Value::Undefined(_) => Ok("".into()),
         other => repr_of(other).map(Into::into),
     }
 }

@@ -302,7 +302,6 @@ impl Value {
     pub(super) fn items(&self) -> Result<Rc<Seq>> {
         let items: Vec<Value> = match self {
             Value::List(items) | Value::Tuple(items) => return Ok(items.clone()),
-            Value::Undefined(Missing::Unsafe(..)) => return Err(self.undefined_error()),
             Value::Undefined(_) => Vec::new(),
             Value::Str(text) => text.chars().map(char_value).collect(),
             Value::Markup(text) => {
@@ -344,14 +343,6 @@ impl Value {
             return Err(Error::TooDeep { most: MOST_DEPTH });
         }
         if weight > MOST_WEIGHT { Err(Error::OutputTooLong { most: MOST_LEN }) } else { Ok(self) }
-    }
-
-    /// The error of using an undefined value; of any other, that it cannot be used so.
-    pub(super) fn undefined_error(&self) -> Error {
-        match self {
-            Value::Undefined(missing) => missing.error(),
-            other => Error::failed(format!("'{}' object cannot be used here", other.type_name())),
-        }
     }
 
     /// Refuses an undefined value.

@@ -282,3 +282,43 @@ fn softmax(scores: &Tensor, sinks: Option<&Tensor>) -> Result<Tensor> {
     let all = Tensor::cat(&[scores, &sinks.contiguous()?], 2)?;
     Ok(candle_nn::ops::softmax(&all, D::Minus1)?.narrow(2, 0, m)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Span;
+    use crate::batch::SeqId;
+
+    /// The slopes that ggml gives `heads` heads: bias of a token over its predecessor, negated.
+    fn slopes(heads: u32, max_bias: f32) -> Vec<f32> {
+        let sight = Sight::new(&Span::causal(SeqId(0), 1, 1));
+        let bias = alibi(&sight, 2, heads, max_bias, &Device::Cpu).expect("a bias");
+        let bias = bias.to_vec3::<f32>().expect("three dimensions");
+        assert!(bias.iter().all(|head| head[0][1] == 0.0), "a token is at no distance of itself");
+        bias.iter().map(|head| -head[0][0]).collect()
+    }
+
+    #[test]
+    fn alibi_slopes_halve_from_head_to_head() {
+        assert_eq!(
+            slopes(8, 8.0),
+            [0.5, 0.25, 0.125, 0.0625, 0.03125, 1.0 / 64.0, 1.0 / 128.0, 1.0 / 256.0]
+        );
+    }
+
+    #[test]
+    fn alibi_fills_up_heads_beyond_a_power_of_two_with_slopes_between() {
+        let got = slopes(6, 8.0);
+        let want = [-2.0, -4.0, -6.0, -8.0, -1.0, -3.0].map(f32::exp2);
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
+    }
+
+    #[test]
+    fn a_sink_takes_weight_and_gives_nothing() {
+        let scores = Tensor::new(&[[[0.0_f32, 0.0]]], &Device::Cpu).expect("scores");
+        let sinks = Tensor::new(&[2.0_f32.ln()], &Device::Cpu).expect("a sink");
+        let weights = softmax(&scores, Some(&sinks)).and_then(|w| Ok(w.to_vec3::<f32>()?));
+        let weights = weights.expect("weights");
+        assert!(weights[0][0].iter().all(|w| (w - 0.25).abs() < 1e-6), "{weights:?}");
+    }
+}

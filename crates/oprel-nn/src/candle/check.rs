@@ -79,13 +79,18 @@ fn op(op: &Op, d: &Decoder) -> Result<()> {
         let (h, kv) = (a.n_heads, a.n_kv_heads);
         return Err(Error::Description(format!("{h} heads over {kv} key heads")));
     }
-    let rope = match op {
-        Op::Attn(attn) => attn.rope,
-        Op::Mla(mla) => mla.rope,
-        _ => None,
+    let (rope, dim) = match op {
+        Op::Attn(attn) => (attn.rope, attn.k_dim),
+        Op::Mla(mla) => (mla.rope, mla.rope_dim),
+        _ => (None, 0),
     };
-    if rope.is_some_and(|r| r.0 as usize >= d.ropes.len()) {
-        return Err(Error::Description("a layer names a rope that is not there".into()));
+    let Some(rope) = rope else { return Ok(()) };
+    let rope = d.ropes.get(rope.0 as usize);
+    let dims = rope
+        .map(|r| r.dims)
+        .ok_or_else(|| Error::Description("a layer names a rope that is not there".into()))?;
+    if dims > dim || dims % 2 != 0 {
+        return Err(Error::Description(format!("a rope of {dims} in heads of {dim}")));
     }
     Ok(())
 }

@@ -226,3 +226,77 @@ fn xielu(x: &Tensor, alpha_p: f64, alpha_n: f64, beta: f64, eps: f64) -> Result<
     let below = ((((capped.exp()? - 1.0)? - x)? * alpha_n)? + linear)?;
     Ok(x.gt(0.0)?.where_cond(&above, &below)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    const GATE: [f32; 7] = [-9.0, -2.5, -0.5, 0.0, 0.75, 3.0, 12.0];
+    const UP: [f32; 7] = [1.5, -8.5, 2.0, 1.0, -0.5, 9.0, 0.25];
+
+    fn sigmoid(x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    /// Checks an activation against its formula, element by element.
+    fn assert_activation(act: Activation, gated: bool, want: impl Fn(f64, f64) -> f64) {
+        let row = |x: &[f32]| Tensor::new(x, &Device::Cpu).expect("a row");
+        let (gate, up) = (row(&GATE), row(&UP));
+        let got = match gated {
+            true => activate(act, Some(&gate), &up),
+            false => activate(act, None, &gate),
+        };
+        let got: Vec<f32> = got.and_then(|y| Ok(y.to_vec1()?)).expect("it is computed");
+        for (i, got) in got.into_iter().enumerate() {
+            let want = want(f64::from(GATE[i]), f64::from(UP[i]));
+            assert!((f64::from(got) - want).abs() < 1e-4, "{act:?} {i}: {got} instead of {want}");
+        }
+    }
+
+    #[test]
+    fn activations_of_one_argument_follow_their_formulas() {
+        let tanh_gelu =
+            |x: f64| 0.5 * x * (1.0 + (0.797_884_560_8 * x * (1.0 + 0.044_715 * x * x)).tanh());
+        assert_activation(Activation::Silu, false, |x, _| x * sigmoid(x));
+        assert_activation(Activation::GeluTanh, false, |x, _| tanh_gelu(x));
+        // The two forms of GELU differ by less than 5e-4.
+        assert_activation(Activation::GeluErf, false, |x, _| match x {
+            -2.5 => -2.5 * 0.006_209_665,
+            -0.5 => -0.5 * 0.308_537_539,
+            0.75 => 0.75 * 0.773_372_648,
+            3.0 => 3.0 * 0.998_650_102,
+            x => x.max(0.0),
+        });
+        assert_activation(Activation::GeluQuick, false, |x, _| x * sigmoid(1.702 * x));
+        assert_activation(Activation::Relu, false, |x, _| x.max(0.0));
+        assert_activation(Activation::ReluSquared, false, |x, _| x.max(0.0).powi(2));
+        let act = Activation::Xielu { alpha_p: 0.8, alpha_n: 0.9, beta: 0.5, eps: -1e-6 };
+        assert_activation(act, false, |x, _| match x > 0.0 {
+            true => 0.8 * x * x + 0.5 * x,
+            false => 0.9 * (x.min(-1e-6).exp_m1() - x) + 0.5 * x,
+        });
+    }
+
+    #[test]
+    fn gated_activations_follow_their_formulas() {
+        assert_activation(Activation::Silu, true, |g, u| g * sigmoid(g) * u);
+        let oai = Activation::SwigluOai { alpha: 1.702, limit: 7.0 };
+        assert_activation(oai, true, |g, u| {
+            let g = g.min(7.0);
+            g * sigmoid(1.702 * g) * (u.clamp(-7.0, 7.0) + 1.0)
+        });
+        let after = Activation::SiluClamped { limit: 2.0, cap_before: false };
+        assert_activation(after, true, |g, u| (g * sigmoid(g)).min(2.0) * u.clamp(-2.0, 2.0));
+        let before = Activation::SiluClamped { limit: 2.0, cap_before: true };
+        assert_activation(before, true, |g, u| {
+            g.min(2.0) * sigmoid(g.min(2.0)) * u.clamp(-2.0, 2.0)
+        });
+        let situ = Activation::Situ { beta: 4.0, linear_beta: 3.0 };
+        assert_activation(situ, true, |g, u| {
+            4.0 * (g / 4.0).tanh() * sigmoid(g) * 3.0 * (u / 3.0).tanh()
+        });
+        let unbounded = Activation::Situ { beta: 4.0, linear_beta: 0.0 };
+        assert_activation(unbounded, true, |g, u| 4.0 * (g / 4.0).tanh() * sigmoid(g) * u);
+    }
+}

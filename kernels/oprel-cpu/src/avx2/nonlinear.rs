@@ -1,7 +1,6 @@
 //! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
 
 use super::blocks::{Block, Group, f16_all, f16_of_blocks, load16, nibbles, no_mins, u16_at};
-use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// The values of IQ4.
@@ -157,6 +156,7 @@ impl Block for Nvfp4 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oprel_quant::QuantType;
 
     #[test]
     fn scales_of_nvfp4_are_those_of_the_definition() {
