@@ -1,7 +1,7 @@
 //! The codebooks of IQ1, IQ2 and IQ3: words of eight or four values, expanded when compiling.
 //!
 //! A codebook lists, in ascending order, some of the words over a small alphabet; so one bit a
-//! word says it all ([`members`]).
+//! word says it all (`codebook/members.rs`).
 
 mod members;
 

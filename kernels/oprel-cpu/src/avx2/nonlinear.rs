@@ -164,7 +164,7 @@ mod tests {
             let mut block = [0x11; 36];
             block[..4].fill(x);
             let mut weights = [0.0; 64];
-            oprel_quant::dequantize(QuantType::NVFP4, &block, &mut weights).unwrap();
+            oprel_quant::dequantize(oprel_quant::QuantType::NVFP4, &block, &mut weights).unwrap();
             assert_eq!(E4M3_HALF[usize::from(x)], weights[0], "{x}");
         }
     }
