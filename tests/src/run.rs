@@ -3,6 +3,7 @@
 use oprel_models::Model;
 use oprel_nn::batch::SeqId;
 use oprel_nn::candle::CandleExec;
+use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
     Batch, Dev, Exec, KvType, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, See, Span,
@@ -11,7 +12,9 @@ use oprel_nn::{
 
 /// Every executor, on the CPU alone; each is the other's test.
 pub fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
-    vec![("candle", Box::new(CandleExec::cpu()))]
+    let one_thread = CpuOptions { threads: Some(1), isa: None };
+    let cpu = CpuExec::new(one_thread).expect("no thread is started");
+    vec![("candle", Box::new(CandleExec::cpu())), ("cpu", Box::new(cpu))]
 }
 
 /// Limits for one sequence of `context` tokens, all fed and all wanted at once.

@@ -64,8 +64,12 @@ pub(super) struct Compiler<'a> {
     mapped: HashSet<WeightId>,
     /// Bytes of weights that were converted or copied.
     pub(super) converted: u64,
+    /// By number of heads: which rows of activations (n, heads) each head reads, (heads, most tokens).
+    head_reads: HashMap<usize, Arc<[u32]>>,
     /// Most f32 words that quantized activations take.
     pub(super) act_words: usize,
+    /// Most elements that go into a quantized matrix, and that come out.
+    pub(super) widest: (usize, usize),
     /// Shapes of attention that keeps nothing: heads, elements of a key and of a value.
     pub(super) uncached: Vec<(usize, usize, usize)>,
     /// Most experts of a router, and most that a token uses.
@@ -85,7 +89,9 @@ impl<'a> Compiler<'a> {
             vectors: HashMap::new(),
             mapped: HashSet::new(),
             converted: 0,
+            head_reads: HashMap::new(),
             act_words: 0,
+            widest: (0, 0),
             uncached: Vec::new(),
             experts: (0, 0),
         }
@@ -296,6 +302,16 @@ impl<'a> Compiler<'a> {
         }
         let name = &self.weights.matrix(id).name;
         Err(Error::Description(format!("'{name}' has {} elements, not {len}", vector.len())))
+    }
+
+    /// The rows that each of `heads` heads reads of activations (n, heads): (heads, most tokens).
+    pub(super) fn reads_of_heads(&mut self, heads: usize) -> Arc<[u32]> {
+        let most = self.layout.rows();
+        let rows = || {
+            let of_head = |h| (0..most).map(move |t| (t * heads + h) as u32);
+            (0..heads).flat_map(of_head).collect()
+        };
+        Arc::clone(self.head_reads.entry(heads).or_insert_with(rows))
     }
 
     /// Counts a matrix that is read where it is.

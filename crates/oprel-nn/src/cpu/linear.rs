@@ -69,6 +69,7 @@ impl Linear {
         )?;
         if all.act_format() == ActFormat::Q8 {
             c.act_words = c.act_words.max(q8_words(1, self.cols));
+            c.widest = (c.widest.0.max(self.cols), c.widest.1.max(self.rows()));
         }
         Ok(self)
     }
@@ -163,6 +164,7 @@ impl Run<'_> {
         });
         matmul_all(self.pool, self.kernels, &mut muls[..jobs.len()]);
         drop(outs);
+        self.project_rest(x, jobs);
         for (linear, out) in jobs {
             linear.finish(0, self.mem.arena.row(n, *out));
         }

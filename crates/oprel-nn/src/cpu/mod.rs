@@ -13,6 +13,7 @@ mod compile;
 mod conv;
 mod delta;
 mod ffn;
+mod fine;
 mod gate;
 mod input;
 mod kv;

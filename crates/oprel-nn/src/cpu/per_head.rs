@@ -98,8 +98,7 @@ impl PerHead {
             c.act_words = c.act_words.max(heads * q8_words(1, cols));
         }
         let most = c.layout.rows();
-        let reads = (0..heads).flat_map(|h| (0..most).map(move |t| (t * heads + h) as u32));
-        let reads = reads.collect();
+        let reads = c.reads_of_heads(heads);
         let by_head = c.layout.buf(heads * rows)?;
         let per_head = PerHead { matrix, heads, first, stride, rows, cols, reads, most, by_head };
         per_head.all()?;

@@ -3,6 +3,7 @@
 use super::Prepared;
 use super::arena::zeroed;
 use super::compile::{Compiler, unsupported};
+use super::fine::Fine;
 use super::kv::KvStore;
 use super::output::HeadScratch;
 use super::recurrent::RecurrentStore;
@@ -37,6 +38,7 @@ pub(super) fn prepare(
     let mem = Memories {
         arena: c.layout.build()?,
         acts: zeroed(acts, "activations")?,
+        fine: Fine::of(&c)?,
         kv,
         uncached,
         recurrent,
@@ -67,7 +69,7 @@ fn check_placement(placement: &Placement) -> Result<()> {
     }
 }
 
-/// How many positions before a span's first token its layers look at.
+/// How many positions its layers look at, the token itself included.
 fn window(reach: Reach) -> usize {
     match reach {
         Reach::Full => usize::MAX,
@@ -115,6 +117,8 @@ fn state_bytes(mem: &Memories) -> u64 {
 
 fn scratch_bytes(mem: &Memories) -> u64 {
     let uncached: u64 = mem.uncached.iter().map(KvStore::bytes).sum();
-    let acts = mem.acts.len() as u64 * 4;
+    let acts = mem.trees.len() as u64
+        + mem.acts.len() as u64 * 4
+        + mem.fine.as_ref().map_or(0, Fine::bytes);
     mem.arena.bytes() + acts + uncached + mem.tables.bytes() + mem.routes.bytes() + mem.head.bytes()
 }

@@ -6,6 +6,7 @@ use oprel_cpu::{Kernels, Parts, Pool, rope as kernel};
 
 use super::arena::{Arena, Buf, zeroed};
 use super::compile::Rope;
+use super::fine::Fine;
 use super::kv::KvStore;
 use super::output::HeadScratch;
 use super::recurrent::RecurrentStore;
@@ -28,6 +29,8 @@ pub(super) struct Memories {
     pub(super) arena: Arena,
     /// Quantized activations.
     pub(super) acts: Box<[f32]>,
+    /// For encoders.
+    pub(super) fine: Option<Fine>,
     /// By slot; `None` for slots of another kind.
     pub(super) kv: Vec<Option<KvStore>>,
     /// Keys and values of attention that keeps none, as pages of one step; by shape.
@@ -42,7 +45,7 @@ pub(super) struct Memories {
     pub(super) seen: Vec<Seen>,
     /// For each span that is a tree, which of its tokens (n, n) each of them sees.
     pub(super) trees: Box<[bool]>,
-    /// By group: how many positions before a span its layers look at.
+    /// By group: how many positions its layers look at, the token itself included.
     pub(super) windows: Vec<usize>,
     pub(super) routes: Routes,
     pub(super) head: HeadScratch,

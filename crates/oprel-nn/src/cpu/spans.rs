@@ -84,9 +84,9 @@ impl Run<'_> {
             let n_pages = (span.start + span.n).div_ceil(PAGE_LEN);
             for group in 0..n_groups {
                 let pages = self.state.pages[i * n_groups + group].0;
-                let needed = span.start.saturating_sub(self.mem.windows[group]) / PAGE_LEN;
+                let seen_from = (span.start + 1).saturating_sub(self.mem.windows[group]);
                 let table = &mut self.mem.tables.fill(i, group)[..n_pages];
-                fill_table(table, pages, needed, limits.pages)?;
+                fill_table(table, pages, seen_from / PAGE_LEN, limits.pages)?;
             }
             for page in &mut self.mem.tables.fill(i, n_groups)[..span.n.div_ceil(PAGE_LEN)] {
                 *page = uncached;
