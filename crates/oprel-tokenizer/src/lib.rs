@@ -229,6 +229,11 @@ impl Tokenizer {
         &self.0.special.ends
     }
 
+    /// Tokens that the file wants never to be generated.
+    pub fn suppressed(&self) -> &[u32] {
+        &self.0.special.suppressed
+    }
+
     /// Begins a sequence; BERT's `[CLS]`.
     pub fn bos(&self) -> Option<u32> {
         self.0.special.bos

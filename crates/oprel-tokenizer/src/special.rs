@@ -23,6 +23,8 @@ pub(crate) struct Special {
     pub(crate) fim: Fim,
     /// Ids that end a generation, ascending.
     pub(crate) ends: Vec<u32>,
+    /// Ids that are never to be generated.
+    pub(crate) suppressed: Vec<u32>,
 }
 
 /// Tokens of fill-in-the-middle prompts.
@@ -167,6 +169,9 @@ impl Special {
                 None => {}
             }
         }
+        let suppressed = m.i32s("tokenizer.ggml.suppress_tokens")?.unwrap_or_default();
+        let known = suppressed.iter().filter_map(|&id| u32::try_from(id).ok());
+        self.suppressed = known.filter(|&id| (id as usize) < vocab.len()).collect();
         Ok(())
     }
 
