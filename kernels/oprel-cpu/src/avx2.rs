@@ -1,7 +1,8 @@
 //! Kernels for x86-64 with AVX2, FMA and F16C.
 //!
-//! [`Avx2Ops`] is made only inside functions compiled with those features; whoever is handed one
-//! may use them, and inlined code in the files below is handed one.
+//! Functions are compiled with those features, so intrinsics on values are safe in them; what is
+//! unsafe is reading and writing memory, and entering from code without the features: at [`entry!`]
+//! and in [`Avx2Ops`].
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
 mod blocks;

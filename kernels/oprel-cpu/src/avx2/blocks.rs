@@ -48,14 +48,12 @@ pub(super) fn load32(bytes: &[u8], at: usize) -> __m256i {
 }
 
 /// The u16 at `at`.
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// The u32 at `at`.
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16

@@ -28,13 +28,6 @@ fn where_set(bytes: __m256i, bit: usize, value: i8) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(value))
 }
 
-/// The product of two vectors.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn mul(a: __m256, b: __m256) -> __m256 {
-    _mm256_mul_ps(a, b)
-}
-
 /// `-x`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
@@ -43,7 +36,6 @@ fn negative(x: __m256) -> __m256 {
 }
 
 /// Four scales and four minima of six bits, of group `g`, from the 12 bytes at 4.
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn six_bit_pairs(block: &[u8], g: usize) -> (u32, u32) {
     let (a, b, c) = (u32_at(block, 4), u32_at(block, 8), u32_at(block, 12));
@@ -60,8 +52,8 @@ fn six_bit_pairs(block: &[u8], g: usize) -> (u32, u32) {
 #[inline]
 fn scales_and_mins(block: &[u8], g: usize) -> (__m256, __m256) {
     let (scales, mins) = six_bit_pairs(block, g);
-    let scales = mul(f16_all(block, 0), bytes_of_blocks(scales));
-    let mins = mul(f16_all(block, 2), bytes_of_blocks(mins));
+    let scales = _mm256_mul_ps(f16_all(block, 0), bytes_of_blocks(scales));
+    let mins = _mm256_mul_ps(f16_all(block, 2), bytes_of_blocks(mins));
     (scales, negative(mins))
 }
 
@@ -127,12 +119,11 @@ impl Block for Q6K {
             _mm256_sub_epi8(both, _mm256_set1_epi8(32))
         };
         let scales = bytes_of_runs(u64_at(span, 192 + 8 * g));
-        let scales = mul(f16_all(span, 208), scales);
+        let scales = _mm256_mul_ps(f16_all(span, 208), scales);
         Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins() }
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
@@ -151,8 +142,8 @@ impl Block for Q2K {
     unsafe fn group(span: &[u8], g: usize) -> Group {
         let both = u64_at(span, 8 * g);
         let low = 0x0f0f_0f0f_0f0f_0f0f;
-        let scales = mul(f16_all(span, 80), bytes_of_runs(both & low));
-        let mins = mul(f16_all(span, 82), bytes_of_runs(both >> 4 & low));
+        let scales = _mm256_mul_ps(f16_all(span, 80), bytes_of_runs(both & low));
+        let mins = _mm256_mul_ps(f16_all(span, 82), bytes_of_runs(both >> 4 & low));
         let codes = two_bits(load32(span, 16 + 32 * g));
         Group { codes, scales, mins: negative(mins) }
     }
@@ -174,13 +165,12 @@ impl Block for Q3K {
             let plus = where_set(third, 4 * g + i, 4);
             _mm256_sub_epi8(_mm256_add_epi8(low[i], plus), _mm256_set1_epi8(4))
         };
-        let scales = mul(f16_all(span, 108), bytes_of_runs(scales_q3(span, g)));
+        let scales = _mm256_mul_ps(f16_all(span, 108), bytes_of_runs(scales_q3(span, g)));
         Group { codes: [code(0), code(1), code(2), code(3)], scales, mins: no_mins() }
     }
 }
 
 /// Eight scales of six bits, less 32, of group `g`, from the 12 bytes at 96.
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn scales_q3(block: &[u8], g: usize) -> u64 {
     let low = u64_at(block, 96) >> (4 * g) & 0x0f0f_0f0f_0f0f_0f0f;

@@ -156,7 +156,6 @@ impl Block for Nvfp4 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oprel_quant::QuantType;
 
     #[test]
     fn scales_of_nvfp4_are_those_of_the_definition() {

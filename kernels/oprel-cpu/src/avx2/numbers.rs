@@ -80,14 +80,14 @@ fn tile<T: Stored, const R: usize, const N: usize>(
     let k = acts[0].len();
     assert!(rows.iter().all(|row| row.len() == k * T::SIZE), "rows as long as the activations");
     assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
-    let mut acc = { [[[_mm256_setzero_ps(); 2]; N]; R] };
+    let mut acc = [[[_mm256_setzero_ps(); 2]; N]; R];
     for i in (0..k / STEP * STEP).step_by(STEP) {
         for half in 0..2 {
             let from = i + 8 * half;
             let mut w = [_mm256_setzero_ps(); R];
             for r in 0..R {
                 let bytes = &rows[r][from * T::SIZE..(from + 8) * T::SIZE];
-                if N == 1 {
+                if N == 1 && half == 0 {
                     prefetch(bytes);
                 }
                 // SAFETY: this function is compiled for, and so runs on, what the trait asks for.

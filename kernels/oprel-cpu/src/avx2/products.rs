@@ -135,7 +135,7 @@ fn add_span<B: Block, const N: usize>(
 fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], out: &mut [f32]) {
     let n_rows = rows.n();
     for (r, row) in rows.iter().enumerate() {
-        let mut acc = { [_mm256_setzero_ps(); N] };
+        let mut acc = [_mm256_setzero_ps(); N];
         let spans = row.chunks_exact(B::SPAN_BYTES);
         let tail = spans.remainder();
         let mut g = 0;
@@ -156,7 +156,6 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], o
 
 /// A span that is cut short, with zeros behind it. Their scales may mean anything finite: the
 /// activations there are zero.
-#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn padded(tail: &[u8]) -> [u8; LONGEST_SPAN] {
     let mut span = [0; LONGEST_SPAN];
@@ -266,7 +265,7 @@ fn gemm_tile<const MINS: bool, const SMALL: bool, const N: usize>(
 ) {
     for r in 0..panel.n_rows {
         let (codes, scales, mins) = panel.row(r);
-        let mut acc = { [_mm256_setzero_ps(); N] };
+        let mut acc = [_mm256_setzero_ps(); N];
         for g in 0..panel.padded_k / GROUP {
             let group = load_group::<MINS>(codes, scales, mins, g);
             for t in 0..N {
