@@ -209,10 +209,10 @@ impl Pool {
         });
         let mut pool = Pool { shared, threads: Vec::new(), lead: Worker::new(0), epoch: 0 };
         for index in 1..n_threads {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, worker) = (Arc::clone(&pool.shared), Worker::new(index));
             let thread = std::thread::Builder::new()
                 .name(format!("oprel-{index}"))
-                .spawn(move || shared.serve(Worker::new(index)))
+                .spawn(move || shared.serve(worker))
                 .map_err(Error::Thread)?;
             pool.threads.push(thread);
         }

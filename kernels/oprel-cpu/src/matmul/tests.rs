@@ -206,13 +206,17 @@ fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
 fn any_bytes_multiply_alike_in_all_tiers() {
     for ty in types() {
         let (rows, k) = (40, 4 * ty.block_len().max(8));
-        for (seed, fill) in [(1, None), (2, Some(0)), (3, Some(0xff)), (4, Some(0x7f))] {
-            let mut stored = noise(seed, ty.row_bytes(rows * k).unwrap());
+        let fills = [None, Some(0), Some(0xff), Some(0x7f), Some(0x80), Some(0x88), Some(0x07)];
+        for (seed, fill) in fills.into_iter().enumerate() {
+            let mut stored = noise(seed as u64, ty.row_bytes(rows * k).unwrap());
+            let mut x = numbers(8, 6 * k);
             if let Some(fill) = fill {
                 stored.fill(fill);
+                // The largest codes of both signs: sums are as large as they can be.
+                x[..k].fill(1.0);
+                x[k..2 * k].fill(-1.0);
             }
             let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
-            let x = numbers(8, 6 * k);
             let expected = product(1, Isa::SCALAR, matrix, &x, None);
             for isa in Isa::supported() {
                 for n in [1, 3, 6] {
@@ -222,6 +226,23 @@ fn any_bytes_multiply_alike_in_all_tiers() {
                         assert!(same, "{isa} {ty} n {n}: {a} is not {b}");
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_activation_that_is_no_number_reaches_every_result_of_its_token_alone() {
+    for ty in types() {
+        let (rows, k) = (20, 512);
+        let stored = weights(ty, rows, k, 3);
+        let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+        let mut x = numbers(8, 6 * k);
+        x[4 * k + 100] = f32::NAN;
+        for isa in Isa::supported() {
+            let out = product(2, isa, matrix, &x, None);
+            for (i, y) in out.iter().enumerate() {
+                assert_eq!(y.is_nan(), i / rows == 4, "{isa} {ty} result {i}");
             }
         }
     }
