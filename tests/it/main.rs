@@ -9,4 +9,5 @@ mod placement;
 mod prepare;
 mod recurrent;
 mod tidy;
+mod variants;
 mod zoo;

@@ -62,6 +62,18 @@ impl Skeleton {
         entry[2] = value.into();
     }
 
+    /// Gives every tensor whose name ends like this another shape, fastest dimension first.
+    ///
+    /// # Panics
+    /// If the skeleton has no such tensor.
+    pub fn reshape(&mut self, suffix: &str, shape: impl Into<Json>) {
+        let (shape, suffix) = (shape.into(), format!(".{suffix}"));
+        let all = self.json["tensors"].as_array_mut().expect("skeletons have lists");
+        let found = all.iter_mut().filter(|t| text(&t[0]).ends_with(&suffix));
+        let changed = found.map(|t| t[1] = shape.clone()).count();
+        assert!(changed > 0, "no tensor ends with {suffix}");
+    }
+
     /// The model with the weights of a seed, as a GGUF file in memory.
     pub fn gguf(&self, seed: u64) -> Gguf {
         self.changed_gguf(seed, |_| {})

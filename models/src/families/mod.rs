@@ -88,7 +88,7 @@ pub(crate) const PENDING: &[Pending] = &[
     },
     Pending {
         family: Family { architecture: "hrm_text", describe: hrm_text::describe },
-        needs: "layers that run in turns in both executors",
+        needs: "prompts whose tokens see each other (a prefix language model)",
     },
     Pending {
         family: Family { architecture: "kimi-k3", describe: kimi_k3::describe },
