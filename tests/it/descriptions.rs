@@ -11,7 +11,7 @@ use oprel_nn::describe::{
 };
 use oprel_nn::{Dev, Exec, KvType, Placement};
 use oprel_quant::QuantType;
-use oprel_tests::run::{Sequence, error, limits};
+use oprel_tests::run::{Sequence, error, executors, limits};
 use oprel_tests::zoo::{Reference, Set, Skeleton};
 
 fn skeleton(name: &str) -> Skeleton {
@@ -156,17 +156,21 @@ fn hrm_text_runs_the_same_weights_in_turns_with_a_cache_each() {
 }
 
 #[test]
-fn hrm_text_and_kimi_k3_match_llama_cpp_where_the_candle_executor_can_run_them() {
+fn hrm_text_and_kimi_k3_match_llama_cpp_in_executors_that_can_run_them() {
     let reference = Reference::load(Set::Plain);
-    for name in ["hrm_text-dense", "kimi-k3-moe"] {
+    for (name, runs_in) in [("hrm_text-dense", ["candle", "cpu"]), ("kimi-k3-moe", ["candle"; 2])] {
         let model = pending(name);
-        let exec = Box::new(CandleExec::cpu());
-        let mut sequence = Sequence::new(exec, &model, 256, KvType::F16);
-        for pieces in [vec![], vec![7, 1]] {
-            let logits = sequence.logits(&reference.tokens, &pieces);
-            let error = error(&reference.logits[name], &logits);
-            // The reference's F16 keys and values are most of it; six turns add up.
-            assert!(error <= 2e-5, "{name} {pieces:?}: {error:.1e}");
+        for (exec_name, exec) in executors() {
+            if !runs_in.contains(&exec_name) {
+                continue;
+            }
+            let mut sequence = Sequence::new(exec, &model, 256, KvType::F16);
+            for pieces in [vec![], vec![7, 1]] {
+                let logits = sequence.logits(&reference.tokens, &pieces);
+                let error = error(&reference.logits[name], &logits);
+                // The reference's F16 keys and values are most of it; six turns add up.
+                assert!(error <= 2e-5, "{name} {exec_name} {pieces:?}: {error:.1e}");
+            }
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use oprel_models::{Model, describe};
 use oprel_nn::batch::SeqId;
-use oprel_nn::candle::CandleExec;
 use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
     Batch, Dev, Exec, KvType, Limits, PageTable, Placement, Pos, RowSet, Span, StateView, StepOut,
     Transfer, Want, What,
 };
 use oprel_quant::QuantType;
-use oprel_tests::run::{Sequence, error};
+use oprel_tests::run::{Sequence, error, executors};
 use oprel_tests::zoo::{Set, Skeleton, weights};
 
 const MODELS: &[&str] =
@@ -18,6 +17,16 @@ const MODELS: &[&str] =
 fn model(name: &str) -> Model {
     let file = Skeleton::load(Set::Plain, name).expect("committed").gguf(1);
     describe(&file).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Every model with every executor, twice.
+fn runs() -> impl Iterator<Item = (String, Model, Box<dyn Exec>, Box<dyn Exec>)> {
+    MODELS.iter().flat_map(|name| {
+        let pairs = executors().into_iter().zip(executors());
+        pairs.map(move |((exec_name, exec), (_, again))| {
+            (format!("{name} {exec_name}"), model(name), exec, again)
+        })
+    })
 }
 
 /// One sequence of a batch: new tokens, what is cached before them, and its rows.
@@ -35,13 +44,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(model: &Model) -> Pair {
+    fn new(mut exec: Box<dyn Exec>, model: &Model) -> Pair {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         let kv = KvType::F32;
         let (tokens, context) = (64, 128);
         let limits =
             Limits { tokens, spans: 2, logit_rows: 64, context, pages: 4, recurrent_rows: 8, kv };
-        let mut exec: Box<dyn Exec> = Box::new(CandleExec::cpu());
         exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("it can be run");
         Pair { exec, n_groups: groups(&model.decoder.slots).len() }
     }
@@ -90,12 +98,11 @@ fn assert_same(name: &str, a: &[f32], b: &[f32]) {
 #[test]
 fn sequences_in_one_batch_do_not_touch_each_other() {
     let (a, b) = (tokens(20, 1), tokens(9, 2));
-    for name in MODELS {
-        let model = model(name);
-        let mut alone = Pair::new(&model);
+    for (name, model, exec, again) in runs() {
+        let mut alone = Pair::new(exec, &model);
         let want_a = alone.feed(&[Part { seq: 0, tokens: &a, cached: 0, transfer: to(0) }]);
         let want_b = alone.feed(&[Part { seq: 1, tokens: &b, cached: 0, transfer: to(1) }]);
-        let mut both = Pair::new(&model);
+        let mut both = Pair::new(again, &model);
         let first = both.feed(&[
             Part { seq: 1, tokens: &b[..4], cached: 0, transfer: to(1) },
             Part { seq: 0, tokens: &a[..13], cached: 0, transfer: to(0) },
@@ -106,17 +113,16 @@ fn sequences_in_one_batch_do_not_touch_each_other() {
         ]);
         let (first_b, first_a) = first.split_at(4 * 128);
         let (then_a, then_b) = then.split_at(7 * 128);
-        assert_same(name, &want_a, &[first_a, then_a].concat());
-        assert_same(name, &want_b, &[first_b, then_b].concat());
+        assert_same(&name, &want_a, &[first_a, then_a].concat());
+        assert_same(&name, &want_b, &[first_b, then_b].concat());
     }
 }
 
 #[test]
 fn a_kept_state_is_the_one_after_fewer_tokens() {
     let all = tokens(12, 3);
-    for name in MODELS {
-        let model = model(name);
-        let mut pair = Pair::new(&model);
+    for (name, model, exec, _) in runs() {
+        let mut pair = Pair::new(exec, &model);
         let part = |cached: u32, n: u32, transfer| Part {
             seq: 0,
             tokens: &all[cached as usize..][..n as usize],
@@ -129,13 +135,14 @@ fn a_kept_state_is_the_one_after_fewer_tokens() {
         let keep = [RowId(1), RowId(2), RowId(3)];
         pair.feed(&[part(5, 4, Transfer { keep: &keep, ..on(0) })]);
         for (row, after) in [(0, 9), (1, 8), (2, 7), (3, 6)] {
-            let got = pair.feed(&[part(after, 12 - after, Transfer { to: None, ..on(row) })]);
-            assert_same(name, &want[after as usize * 128..], &got);
+            let got =
+                pair.feed(&[part(after, 12 - after, Transfer { to: Some(RowId(7)), ..on(row) })]);
+            assert_same(&name, &want[after as usize * 128..], &got);
         }
         let keep = [RowId(4)];
         pair.feed(&[part(9, 1, Transfer { keep: &keep, ..on(0) })]);
-        let got = pair.feed(&[part(9, 3, Transfer { to: None, ..on(4) })]);
-        assert_same(name, &want[9 * 128..], &got);
+        let got = pair.feed(&[part(9, 3, Transfer { to: Some(RowId(7)), ..on(4) })]);
+        assert_same(&name, &want[9 * 128..], &got);
     }
 }
 
@@ -159,10 +166,12 @@ fn files_with_one_matrix_for_latent_keys_and_values_give_the_same_logits() {
     });
     let old = describe(&old).expect("old files are described");
     let all = tokens(30, 5);
-    let run = |model: &Model| {
-        Sequence::new(Box::new(CandleExec::cpu()), model, 64, KvType::F32).logits(&all, &[])
-    };
-    assert_same("deepseek2", &run(&model("deepseek2-moe")), &run(&old));
+    let new = model("deepseek2-moe");
+    for ((name, exec), (_, again)) in executors().into_iter().zip(executors()) {
+        let want = Sequence::new(exec, &new, 64, KvType::F32).logits(&all, &[]);
+        let got = Sequence::new(again, &old, 64, KvType::F32).logits(&all, &[]);
+        assert_same(name, &want, &got);
+    }
 }
 
 /// Keys (128, 512), which new files hold transposed, above values (128, 512), of layer `i`.
