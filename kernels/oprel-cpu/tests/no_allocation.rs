@@ -93,7 +93,11 @@ fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
     delta_scan(pool, isa, &rule, state, n, &inputs, &mut a[..n * WIDTH]);
 }
 
-#[test]
+fn main() {
+    a_step_allocates_nothing_with_any_number_of_tokens_and_threads();
+    println!("a step allocates nothing: ok");
+}
+
 fn a_step_allocates_nothing_with_any_number_of_tokens_and_threads() {
     for isa in Isa::supported() {
         for (n_threads, n) in [(1, 1), (3, 1), (3, 3), (2, 20)] {
