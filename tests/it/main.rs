@@ -8,6 +8,7 @@ mod hostile;
 mod placement;
 mod prepare;
 mod recurrent;
+mod shrink;
 mod tidy;
 mod variants;
 mod zoo;

@@ -6,7 +6,7 @@ use half::slice::HalfBitsSliceExt;
 use oprel_cpu::attention::{AttnSpan, Heads, Kv, KvLayout, Seen, SeenMask, attention};
 
 use super::arena::Buf;
-use super::compile::Compiler;
+use super::compile::{Compiler, unsupported};
 use super::kv::{Cells, KvStore};
 use super::run::{Memories, Run, SpanAt};
 use super::spans::visible;
@@ -18,6 +18,8 @@ use crate::{Error, Result};
 
 /// Spans whose attention runs in one region.
 const SPANS: usize = 16;
+/// Elements of a value that a thread has room for.
+const MOST_V_DIM: usize = 4096;
 
 /// Where keys and values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,9 @@ impl Attend {
     ) -> Result<Attend> {
         if let Mask::Window(0) | Mask::Chunk(0) = scores.mask {
             return Err(Error::Description("a window of no positions".into()));
+        }
+        if scores.v_dim > MOST_V_DIM {
+            return Err(unsupported(format!("values of {} elements", scores.v_dim)));
         }
         let sinks = sinks.map(|id| c.vector(id, scores.n_heads)).transpose()?;
         let alibi = alibi.map(|most| slopes(scores.n_heads, most));

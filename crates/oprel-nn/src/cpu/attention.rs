@@ -65,7 +65,8 @@ impl Attn {
         };
         let v = value(c, a, kv_heads * v_dim)?;
         let v_out = c.layout.buf(if v.is_some() { kv_heads * v_dim } else { 0 })?;
-        let v_norm = a.v_norm.as_ref().map(|n| c.norm(n, kv_heads * v_dim)).transpose()?;
+        let v_norm = a.v_norm.as_ref().filter(|_| v.is_some());
+        let v_norm = v_norm.map(|n| c.norm(n, kv_heads * v_dim)).transpose()?;
         let in_query = q.projected.cols - q.out.cols;
         let gate = a.gate.as_ref().map(|g| Gate::compile(c, g, (heads, v_dim), in_query));
         let gate = gate.transpose()?;
@@ -166,7 +167,11 @@ fn value(c: &mut Compiler<'_>, a: &describe::Attn, rows: usize) -> Result<Option
             Some(Value::Projected(v))
         }
         (Some(_), None) => {
-            c.expect("the key, which is also the value,", (a.n_kv_heads * a.k_dim) as usize, rows)?;
+            c.expect(
+                "the key, which is also the value,",
+                a.n_kv_heads as usize * a.k_dim as usize,
+                rows,
+            )?;
             Some(Value::Key)
         }
         (None, None) => None,

@@ -99,6 +99,9 @@ impl<'a> Compiler<'a> {
 
     /// Compiles everything.
     pub(super) fn plan(&mut self) -> Result<Plan> {
+        if self.width == 0 {
+            return Err(Error::Description("a residual of no elements".into()));
+        }
         if self.decoder.lanes != 1 {
             return Err(unsupported("several residual lanes"));
         }
@@ -228,6 +231,9 @@ impl<'a> Compiler<'a> {
     fn rope(&mut self, index: usize) -> Result<Rope> {
         let rope = &self.decoder.ropes[index];
         let pairs = rope.dims as usize / 2;
+        if pairs == 0 {
+            return Err(Error::Description(format!("rope {index} turns no pair")));
+        }
         let factors = match rope.factors {
             None => None,
             Some(FreqFactors::Fixed(id)) => Some(id),

@@ -83,7 +83,12 @@ impl Delta {
     pub(super) fn compile(c: &mut Compiler<'_>, d: &describe::Delta, site: Site) -> Result<Delta> {
         let (n_k_heads, n_v_heads) = (d.n_k_heads as usize, d.n_v_heads as usize);
         let (k_dim, v_dim) = (d.k_dim as usize, d.v_dim as usize);
-        if n_k_heads == 0 || !n_v_heads.is_multiple_of(n_k_heads) || k_dim == 0 || v_dim == 0 {
+        if n_k_heads == 0
+            || n_v_heads == 0
+            || !n_v_heads.is_multiple_of(n_k_heads)
+            || k_dim == 0
+            || v_dim == 0
+        {
             return Err(Error::Description(format!("{n_v_heads} value heads on {n_k_heads} keys")));
         }
         let (keys, values) = (n_k_heads * k_dim, n_v_heads * v_dim);

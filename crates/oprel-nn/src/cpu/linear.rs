@@ -38,8 +38,7 @@ impl Linear {
     ) -> Result<Linear> {
         let matrix = c.weights.matrix(linear.w).clone();
         let range = linear.rows.start as usize..linear.rows.end as usize;
-        if matrix.cols as usize != cols || range.start > range.end || linear.rows.end > matrix.rows
-        {
+        if matrix.cols as usize != cols || range.is_empty() || linear.rows.end > matrix.rows {
             return Err(Error::Description(format!(
                 "rows {range:?} of {cols} are wanted of '{}', which has {} of {}",
                 matrix.name, matrix.rows, matrix.cols

@@ -12,8 +12,8 @@ use super::linear::Linear;
 use super::norm::Norm;
 use super::recurrent::Part;
 use super::run::{Memories, Run};
-use crate::Result;
 use crate::describe;
+use crate::{Error, Result};
 
 /// Mamba with its buffers.
 #[derive(Debug)]
@@ -44,6 +44,9 @@ pub(super) struct Mamba {
 impl Mamba {
     pub(super) fn compile(c: &mut Compiler<'_>, m: &describe::Mamba, site: Site) -> Result<Mamba> {
         let (inner, state, rank) = (m.inner as usize, m.state as usize, m.dt_rank as usize);
+        if state == 0 || rank == 0 {
+            return Err(Error::Description(format!("a state of {state}, steps of rank {rank}")));
+        }
         let input = c.linear(&m.input, c.width)?;
         c.expect("Mamba's input projection", input.rows(), 2 * inner)?;
         let conv = Conv::compile(c, &m.conv, inner)?;

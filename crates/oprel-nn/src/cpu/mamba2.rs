@@ -44,7 +44,8 @@ impl Mamba2 {
     pub(super) fn compile(c: &mut Compiler<'_>, m: &describe::Mamba2, site: Site) -> Result<Self> {
         let (inner, state) = (m.inner as usize, m.state as usize);
         let (heads, groups) = (m.n_heads as usize, m.n_groups as usize);
-        if heads == 0
+        if state == 0
+            || heads == 0
             || groups == 0
             || !inner.is_multiple_of(heads)
             || !heads.is_multiple_of(groups)

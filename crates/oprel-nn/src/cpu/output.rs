@@ -60,12 +60,13 @@ impl Head {
         if head.kind != HeadKind::LanguageModel {
             return Err(unsupported(format!("a head of kind {:?}", head.kind)));
         }
+        let out = head.out.as_ref().map(|out| c.linear(out, c.width)).transpose()?;
         let mark = c.layout.mark();
         let picked = c.layout.buf(c.width)?;
         c.layout.release(mark);
         Ok(Head {
             norm: head.norm.as_ref().map(|n| c.norm(n, c.width)).transpose()?,
-            out: head.out.as_ref().map(|out| c.linear(out, c.width)).transpose()?,
+            out,
             scale: head.scale,
             soft_cap: head.soft_cap,
             picked,
