@@ -122,3 +122,9 @@ fn a_message_is_left_open_to_be_continued() {
     let text = template.render(&input).unwrap();
     assert!(text.ends_with("<|head|>assistant<|/head|>It is "), "{text}");
 }
+
+#[test]
+fn a_compiled_template_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<ChatTemplate>();
+}

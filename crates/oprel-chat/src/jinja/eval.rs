@@ -77,6 +77,8 @@ impl<'t> Machine<'t> {
         ] {
             globals.set(name.into(), Value::Function(function));
         }
+        // Blocks are written where they stand, so `self` has none to offer.
+        globals.set("self".into(), self.namespace(Dict::default()));
         for (name, value) in variables {
             globals.set(name, value);
         }

@@ -101,10 +101,10 @@ fn char_at(text: &str, key: &Value) -> Option<Value> {
     c.map(char_value)
 }
 
-/// `of[start:stop:step]`; undefined for what cannot be sliced.
+/// `of[start:stop:step]`.
 ///
 /// # Errors
-/// [`Error::Failed`] for bounds that are no integers, a step of 0, an undefined `of`.
+/// [`Error::Failed`] for what cannot be sliced, bounds that are no integers, a step of 0.
 pub(super) fn slice(of: &Value, bounds: [&Value; 3]) -> Result<Value> {
     of.defined()?;
     let pick = |len: usize| places(bounds, len);
@@ -125,9 +125,10 @@ pub(super) fn slice(of: &Value, bounds: [&Value; 3]) -> Result<Value> {
             let stop = first + step * places.len() as i128;
             Value::Range(Rc::new(Range { start: first, stop, step }))
         }
+        Value::Dict(_) => return Err(Error::failed("unhashable type: 'slice'")),
         other => {
-            let words = format!("{} cannot be sliced", other.owner_name());
-            Value::Undefined(Missing::Said(words.into()))
+            let name = other.type_name();
+            return Err(Error::failed(format!("'{name}' object is not subscriptable")));
         }
     })
 }
