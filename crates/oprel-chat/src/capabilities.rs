@@ -28,11 +28,14 @@ impl Capabilities {
         let user = json!({"role": "user", "content": "hi"});
         let system = [json!({"role": "system", "content": PROBE}), user.clone()];
         let tools = [probe_tool()];
+        // Some templates are for conversations with tools only.
+        let with_system =
+            writes(template, &system, None) || writes(template, &system, Some(&tools));
         let tools = writes(template, &[user], Some(&tools));
         let think_tags = ThinkTags::of(source);
         let switches = ["enable_thinking", "thinking", "reasoning_effort", "thinking_budget"];
         Capabilities {
-            system: writes(template, &system, None),
+            system: with_system,
             tools,
             thinking: think_tags.is_some() || switches.iter().any(|name| template.reads(name)),
             think_tags,

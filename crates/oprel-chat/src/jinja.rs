@@ -5,6 +5,10 @@
 //! compare, divide, index and scope differently in places that templates use. Nothing here knows
 //! what a message is. Nothing here does I/O, reads a clock, or goes on for ever: steps, bytes and
 //! nesting are limited.
+//!
+//! Left out, since no chat template is known to use them: `include`, `import`, `extends` (there is
+//! nothing to load), `autoescape` other than false, `cycler`, `joiner`, `lipsum`, and the filters
+//! `random`, `urlize`, `xmlattr`. Each is refused by its name.
 
 mod call;
 mod convert;

@@ -5,7 +5,7 @@ use crate::{Error, LocalTime, Result};
 use serde_json::{Map, Value as Json};
 
 /// More than any real template takes for any real conversation.
-const LIMITS: Limits = Limits { steps: 10_000_000, output: 1 << 24, depth: 400 };
+const LIMITS: Limits = Limits { steps: 5_000_000, output: 1 << 24, depth: 400 };
 /// Stands behind the text that is to be continued, until it is found again.
 const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 

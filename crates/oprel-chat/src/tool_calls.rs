@@ -31,14 +31,15 @@ pub enum Spoken {
 impl ToolFormat {
     /// The format that a template shows, `None` if it shows none that is known.
     pub fn of(template: &str) -> Option<ToolFormat> {
-        if template.contains("[TOOL_CALLS]") {
+        let has = |text| template.contains(text);
+        // Some write the call as XML, inside of the same tags.
+        let xml = ["<function=", "<arg_key>", "<invoke"].into_iter().any(has);
+        if has("[TOOL_CALLS]") {
             Some(ToolFormat::Listed)
-        } else if template.contains("<tool_call>") {
-            // Some write the call as XML inside of the tags.
-            (!template.contains("<function=") && !template.contains("<arg_key>"))
-                .then_some(ToolFormat::Tagged)
-        } else if template.contains("<|python_tag|>") || template.contains("\"parameters\": ") {
-            Some(ToolFormat::Bare)
+        } else if has("<tool_call>") {
+            (!xml).then_some(ToolFormat::Tagged)
+        } else if has("<|python_tag|>") || has("\"parameters\": dictionary") {
+            (!xml).then_some(ToolFormat::Bare)
         } else {
             None
         }
@@ -348,6 +349,15 @@ mod tests {
         check(ToolFormat::Listed, list, "", &calls);
         let named = "[TOOL_CALLS]f[ARGS]{\"a\": \"é\"}[TOOL_CALLS]g{}";
         check(ToolFormat::Listed, named, "", &calls);
+    }
+
+    #[test]
+    fn the_format_comes_from_the_template() {
+        assert_eq!(ToolFormat::of("... <tool_call>\\n ..."), Some(ToolFormat::Tagged));
+        assert_eq!(ToolFormat::of("<tool_call><function=f>"), None);
+        assert_eq!(ToolFormat::of("{{ '[TOOL_CALLS]' }}"), Some(ToolFormat::Listed));
+        assert_eq!(ToolFormat::of("{{ '<|python_tag|>' }}"), Some(ToolFormat::Bare));
+        assert_eq!(ToolFormat::of("plain"), None);
     }
 
     #[test]

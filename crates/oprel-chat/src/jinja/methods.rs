@@ -479,7 +479,8 @@ pub(super) fn is(name: &str, text: &str) -> bool {
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => text.is_ascii(),
-        "isdecimal" | "isdigit" => all(|c| c.is_ascii_digit() || (!c.is_ascii() && c.is_numeric())),
+        "isdecimal" => all(is_decimal),
+        "isdigit" => all(|c| is_decimal(c) || is_raised_or_circled(c)),
         "isnumeric" => all(char::is_numeric),
         "isidentifier" => {
             let mut chars = text.chars();
@@ -493,4 +494,28 @@ pub(super) fn is(name: &str, text: &str) -> bool {
         "istitle" => cased() && strings::title(text) == text,
         _ => false,
     }
+}
+
+/// Whether a character is a digit of a decimal script: those come in runs of ten.
+fn is_decimal(c: char) -> bool {
+    const ZEROS: &[u32] = &[
+        0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66,
+        0xde6, 0xe50, 0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90,
+        0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0,
+        0xff10,
+    ];
+    let c = c as u32;
+    ZEROS.iter().any(|&zero| (zero..zero + 10).contains(&c)) || (0x1d7ce..0x1d800).contains(&c)
+}
+
+/// Digits that Python counts as such though they are no decimals: superscripts, subscripts and
+/// digits in circles, brackets and with a full stop.
+fn is_raised_or_circled(c: char) -> bool {
+    matches!(
+        c,
+        '²' | '³' | '¹' | '\u{2070}' | '\u{2074}'..='\u{2079}' | '\u{2080}'..='\u{2089}'
+            | '\u{2460}'..='\u{2468}' | '\u{2474}'..='\u{247c}' | '\u{2488}'..='\u{2490}'
+            | '\u{24ea}' | '\u{24f5}'..='\u{24fd}' | '\u{24ff}' | '\u{2776}'..='\u{277e}'
+            | '\u{2780}'..='\u{2788}' | '\u{278a}'..='\u{2792}'
+    )
 }

@@ -111,6 +111,16 @@ pub(super) fn title(text: &str) -> String {
 
 /// The title case of a character: as upper case, but only its first letter is a capital.
 fn title_char(c: char) -> String {
+    if let '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' = c {
+        // The digraphs have a title case of their own, in the middle of each three.
+        return match c {
+            '\u{1c4}'..='\u{1c6}' => 'ǅ',
+            '\u{1c7}'..='\u{1c9}' => 'ǈ',
+            '\u{1ca}'..='\u{1cc}' => 'ǋ',
+            _ => 'ǲ',
+        }
+        .to_string();
+    }
     let mut upper = c.to_uppercase();
     upper.next().into_iter().chain(upper.flat_map(char::to_lowercase)).collect()
 }
