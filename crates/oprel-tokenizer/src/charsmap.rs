@@ -14,6 +14,10 @@ pub(crate) struct CharsMap {
     texts: Vec<u8>,
 }
 
+/// Longer replacements are not made: no character has one (the longest known are of 33 bytes), and
+/// a text must not grow without bounds.
+const LONGEST: usize = 256;
+
 impl CharsMap {
     /// Reads the table; none at all replaces nothing.
     pub(crate) fn read(blob: &[u8]) -> Result<CharsMap> {
@@ -54,7 +58,7 @@ impl CharsMap {
         }
         let (offset, len) = found?;
         let text = self.texts.get(offset as usize..)?;
-        let end = text.iter().position(|&b| b == 0)?;
+        let end = text.iter().take(LONGEST + 1).position(|&b| b == 0)?;
         Some((&text[..end], len))
     }
 }
@@ -77,6 +81,27 @@ mod tests {
                 map.longest(&[byte; 9]);
             }
         }
+    }
+
+    /// A table whose only replacement, for `a`, is `to`.
+    fn of_a(to: &[u8]) -> CharsMap {
+        let mut array = [0u32; 256];
+        array[0] = 1 << 10; // the root's base is 1
+        array[1 ^ 0x61] = 2 << 10 | 1 << 8 | 0x61;
+        array[1 ^ 0x61 ^ 2] = 1 << 31; // at offset 0
+        let mut blob = 1024u32.to_le_bytes().to_vec();
+        blob.extend(array.iter().flat_map(|entry| entry.to_le_bytes()));
+        blob.extend(to);
+        blob.push(0);
+        CharsMap::read(&blob).expect("a table")
+    }
+
+    #[test]
+    fn a_replacement_is_made_if_it_is_short() {
+        assert_eq!(of_a(b"xyz").longest(b"ab"), Some((&b"xyz"[..], 1)));
+        assert_eq!(of_a(b"xyz").longest(b"b"), None);
+        assert!(of_a(&[b'x'; LONGEST]).longest(b"a").is_some());
+        assert!(of_a(&[b'x'; LONGEST + 1]).longest(b"a").is_none());
     }
 
     #[test]

@@ -76,11 +76,15 @@ fn render(vocab: &Vocab, spelling: Spelling, id: u32, text: &str, out: &mut Vec<
     }
 }
 
+/// In longer tokens, letters that stand for no byte are shown as they are.
+const LONGEST_EXPLAINED: usize = 256;
+
 /// Letters that stand for no byte are shown as such, with the token they are in.
 fn render_letters(text: &str, out: &mut Vec<u8>) {
     for letter in text.chars() {
         match byte_of_letter(letter) {
             Some(byte) => out.push(byte),
+            None if text.len() > LONGEST_EXPLAINED => out.extend(letter.to_string().bytes()),
             None => {
                 let hex: String = letter.to_string().bytes().map(|b| format!("{b:02x}")).collect();
                 out.extend(format!("[UNK_BYTE_0x{hex}{text}]").bytes());

@@ -31,12 +31,12 @@ pub enum Error {
         /// How many tokens there are.
         tokens: usize,
     },
-    /// A list is longer than any vocabulary.
-    #[error("`{key}` has {found} entries; at most {limit} are read")]
+    /// A list, a token in it, or the table that is made of it is larger than any real one.
+    #[error("`{key}` is too large: {found}, and at most {limit} is read")]
     TooLong {
         /// The metadata key.
         key: &'static str,
-        /// How many entries, or bytes for a single entry, it has.
+        /// How large: entries, bytes of a token, or steps to make a table.
         found: usize,
         /// How many are allowed.
         limit: usize,

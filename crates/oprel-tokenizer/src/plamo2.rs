@@ -11,6 +11,12 @@ const INVALID: i32 = -20_000_000;
 /// The score of a character without a token; ends the rows of a suffix.
 const UNKNOWN: i32 = -10_000_000;
 
+/// The table of a token grows with the square of its length, the time to make it with the cube:
+/// vocabularies whose cubes sum to more than this are refused.
+const MAX_WORK: u64 = 1 << 34;
+/// So are those that need more rows than this; the real one needs some millions.
+const MAX_ROWS: u64 = 1 << 24;
+
 /// Rows of pieces that a suffix of the text may begin with, and the way between suffixes.
 pub(crate) struct Plamo2 {
     rows: Vec<Row>,
@@ -33,6 +39,9 @@ const END: Row = Row { chars: 1, id: None, score: UNKNOWN, suffix: 0 };
 impl Plamo2 {
     pub(crate) fn new(vocab: &Vocab) -> Result<Plamo2> {
         let bytes = byte_tokens(vocab)?;
+        let cubes = vocab.texts().map(|text| (text.len() as u64).pow(3));
+        let work = cubes.fold(0, u64::saturating_add);
+        check(work, MAX_WORK)?;
         let scores = suffix_scores(vocab);
         let mut suffixes: Vec<&str> = scores.keys().copied().chain([""]).collect();
         suffixes.sort_unstable_by(|a, b| a.bytes().rev().cmp(b.bytes().rev()));
@@ -45,7 +54,8 @@ impl Plamo2 {
                 longer.insert((c, rest), next);
             }
             let pieces = prefixes(suffix).filter(|(piece, _)| scores.contains_key(piece));
-            next = next.saturating_add(pieces.count() as u32 + 1);
+            next += pieces.count() as u32 + 1;
+            check(next.into(), MAX_ROWS)?;
         }
         let mut rows = Vec::with_capacity(next as usize);
         for suffix in suffixes {
@@ -162,4 +172,13 @@ pub(crate) fn byte_of(text: &str) -> Option<u8> {
     } else {
         None
     }
+}
+
+fn check(found: u64, limit: u64) -> Result<()> {
+    let too_long = Error::TooLong {
+        key: "tokenizer.ggml.tokens",
+        found: found.try_into().unwrap_or(usize::MAX),
+        limit: limit.try_into().unwrap_or(usize::MAX),
+    };
+    if found > limit { Err(too_long) } else { Ok(()) }
 }

@@ -50,27 +50,25 @@ impl Unigram {
         let (start, mut end, mut after_unknown) = (out.len(), text.len(), false);
         while end > 0 {
             let step = best[end];
-            let is_unknown = step.id.is_none() || step.id == unknown;
-            match step.id.or(unknown) {
-                Some(id) if !(is_unknown && after_unknown) => out.push(id),
-                _ => {}
-            }
+            let id = Some(step.id).filter(|&id| id != UNKNOWN).or(unknown);
+            let is_unknown = id == unknown;
+            out.extend(id.filter(|_| !(is_unknown && after_unknown)));
             after_unknown = is_unknown;
-            end = step.from;
+            end = step.from as usize;
         }
         out[start..].reverse();
     }
 
     /// For each end, the last step of the best way there.
     fn best_paths(&self, vocab: &Vocab, text: &[u8]) -> Vec<Step> {
-        let mut best = vec![Step { id: None, from: 0, score: f64::MIN }; text.len() + 1];
+        let mut best = vec![Step { id: UNKNOWN, from: 0, score: f64::MIN }; text.len() + 1];
         best[0].score = 0.0;
         let mut from = 0;
         while from < text.len() {
             let here = best[from].score;
-            let mut reach = |id: Option<u32>, end: usize, score: f64| {
+            let mut reach = |id: u32, end: usize, score: f64| {
                 if here + score > best[end].score {
-                    best[end] = Step { id, from, score: here + score };
+                    best[end] = Step { id, from: from as u32, score: here + score };
                 }
             };
             let next = (from + char_len(text[from])).min(text.len());
@@ -79,13 +77,13 @@ impl Unigram {
             while let Some(node) = at {
                 if let Some(id) = self.tokens.id(node) {
                     whole_char |= end == next;
-                    reach(Some(id), end, score(vocab, id));
+                    reach(id, end, score(vocab, id));
                 }
                 at = text.get(end).and_then(|&byte| self.tokens.step(node, byte));
                 end += 1;
             }
             if !whole_char {
-                reach(None, next, self.unknown_score.into());
+                reach(UNKNOWN, next, self.unknown_score.into());
             }
             from = next;
         }
@@ -142,10 +140,13 @@ impl Unigram {
 /// The last step of the best way to some place.
 #[derive(Clone, Copy)]
 struct Step {
-    id: Option<u32>, // none: unknown
-    from: usize,
+    id: u32,
+    from: u32,
     score: f64,
 }
+
+/// The id of a step over a character that has no token.
+const UNKNOWN: u32 = u32::MAX;
 
 fn score(vocab: &Vocab, id: u32) -> f64 {
     if vocab.is(id, attr::USER_DEFINED) { 0.0 } else { f64::from(vocab.score(id)) }

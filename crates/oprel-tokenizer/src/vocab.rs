@@ -13,6 +13,9 @@ use crate::strings::Strings;
 /// The most tokens or merges that are read.
 pub(crate) const MAX_ENTRIES: usize = 1 << 24;
 
+/// The longest token that is read, in bytes; real ones have some hundred at most.
+const MAX_TOKEN_LEN: usize = 1 << 16;
+
 /// Bits of a token's attributes.
 pub(crate) mod attr {
     pub(crate) const UNKNOWN: u8 = 1;
@@ -66,6 +69,10 @@ impl Vocab {
         if n > MAX_ENTRIES {
             return Err(Error::TooLong { key: TOKENS, found: n, limit: MAX_ENTRIES });
         }
+        let max_len = pieces.iter().map(str::len).max().unwrap_or(0);
+        if max_len > MAX_TOKEN_LEN {
+            return Err(Error::TooLong { key: TOKENS, found: max_len, limit: MAX_TOKEN_LEN });
+        }
         let attrs = read_attrs(m, n)?;
         let scores = read_scores(m, n)?;
         // A token without text gets a name that no text has by chance.
@@ -81,7 +88,6 @@ impl Vocab {
             warnings.push(Warning::Duplicate { first, second });
             true
         });
-        let max_len = pieces.iter().map(str::len).max().unwrap_or(0);
         Ok(Vocab { pieces, scores, attrs, index, max_len })
     }
 

@@ -114,6 +114,40 @@ fn a_vocabulary_that_needs_all_bytes_and_lacks_some_is_refused() {
 }
 
 #[test]
+fn tokens_longer_than_any_real_one_are_refused() {
+    let huge = "é".repeat(1 << 16);
+    for file in toy::files() {
+        let changes = [(TOKENS, strings(&["a", &huge])), (TYPES, None), (SCORES, None)];
+        let error = toy::load(&file, &changes).expect_err("too long");
+        assert!(matches!(error, Error::TooLong { key: TOKENS, .. }), "{file}: {error}");
+    }
+}
+
+#[test]
+fn a_table_larger_than_any_real_one_is_refused() {
+    let mut tokens: Vec<String> = (0..256).map(|b| format!("<0x{b:02X}>")).collect();
+    tokens.insert(0, "a".repeat(4000));
+    let types = [1].into_iter().chain([6; 256]).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let changes = [
+        (TOKENS, strings(&tokens)),
+        (TYPES, Some(Value::Array(Array::I32(types)))),
+        (SCORES, None),
+    ];
+    let error = toy::load("plamo2.gguf", &changes).expect_err("too much work");
+    assert!(matches!(error, Error::TooLong { key: TOKENS, .. }), "{error}");
+}
+
+#[test]
+fn a_token_of_letters_that_stand_for_no_byte_does_not_swell() {
+    let long = "▁".repeat(10_000);
+    let changes = [(TOKENS, strings(&["▁a", &long])), (TYPES, None), (SCORES, None)];
+    let tokenizer = toy::load("llama3.gguf", &changes).expect("usable");
+    assert_eq!(tokenizer.piece(0), "[UNK_BYTE_0xe29681▁a]a".as_bytes());
+    assert_eq!(tokenizer.piece(1), long.as_bytes());
+}
+
+#[test]
 fn no_vocabulary_gives_no_tokens() {
     let changes = [(MODEL, toy::text("none")), ("llama.vocab_size", Some(Value::U32(7)))];
     let tokenizer = toy::load("spm.gguf", &changes).expect("usable");
