@@ -192,8 +192,9 @@ impl Block for Tq2 {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn group(span: &[u8], g: usize) -> Group {
-        let codes = two_bits(load32(span, 32 * g));
-        let codes = codes.map(|c| _mm256_sub_epi8(c, _mm256_set1_epi8(1)));
+        let digits = two_bits(load32(span, 32 * g));
+        let code = |i: usize| _mm256_sub_epi8(digits[i], _mm256_set1_epi8(1));
+        let codes = [code(0), code(1), code(2), code(3)];
         Group { codes, scales: f16_all(span, 64), mins: no_mins() }
     }
 }

@@ -10,16 +10,16 @@ use std::arch::x86_64::*;
 /// Four words of eight codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn four_words(words: [&[i8; 8]; 4]) -> __m256i {
-    let word = |i: usize| i64::from_le_bytes(words[i].map(|code| code as u8));
+fn four_words<'a>(word: impl Fn(usize) -> &'a [i8; 8]) -> __m256i {
+    let word = |i: usize| i64::from_le_bytes(word(i).map(|code| code as u8));
     _mm256_setr_epi64x(word(0), word(1), word(2), word(3))
 }
 
 /// Eight words of four codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn eight_words(words: [&[i8; 4]; 8]) -> __m256i {
-    let word = |i: usize| i32::from_le_bytes(words[i].map(|code| code as u8));
+fn eight_words<'a>(word: impl Fn(usize) -> &'a [i8; 4]) -> __m256i {
+    let word = |i: usize| i32::from_le_bytes(word(i).map(|code| code as u8));
     let (a, b) = ([word(0), word(1), word(2), word(3)], [word(4), word(5), word(6), word(7)]);
     _mm256_setr_epi32(a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3])
 }
@@ -83,7 +83,7 @@ impl Block for Iq2Xxs {
             let part = &span[2 + (4 * g + b) * 8..][..8];
             let bits = u32_at(part, 4);
             let word = |l: usize| &codebook::IQ2_XXS[usize::from(part[l])];
-            codes[b] = signed(four_words([word(0), word(1), word(2), word(3)]), all_signs(bits));
+            codes[b] = signed(four_words(word), all_signs(bits));
             scales[b] = (bits >> 28) as f32;
         }
         let scales = half_steps(f16_all(span, 0), of_blocks(scales), 0.25);
@@ -107,7 +107,7 @@ impl Block for Iq2Xs {
             let word = |l: usize| &codebook::IQ2_XS[usize::from(q(l) & 511)];
             let eight = |l: usize| EIGHT_SIGNS[usize::from(q(l) >> 9)];
             let signs = u32::from_le_bytes([eight(0), eight(1), eight(2), eight(3)]);
-            codes[b] = signed(four_words([word(0), word(1), word(2), word(3)]), signs);
+            codes[b] = signed(four_words(word), signs);
         }
         let scales = nibble_pairs(u32_at(span, 66 + 4 * g));
         Group { codes, scales: half_steps(f16_all(span, 0), scales, 0.25), mins: no_mins() }
@@ -131,7 +131,7 @@ impl Block for Iq2S {
             let low = |l: usize| usize::from(span[2 + block * 4 + l]);
             let word = |l: usize| &codebook::IQ2_S[low(l) | (high >> (2 * l) & 3) << 8];
             let signs = u32_at(span, 34 + block * 4);
-            codes[b] = signed(four_words([word(0), word(1), word(2), word(3)]), signs);
+            codes[b] = signed(four_words(word), signs);
         }
         let scales = nibble_pairs(u32_at(span, 74 + 4 * g));
         Group { codes, scales: half_steps(f16_all(span, 0), scales, 0.25), mins: no_mins() }
@@ -155,8 +155,7 @@ impl Block for Iq3Xxs {
             let words = &span[2 + block * 8..][..8];
             let bits = u32_at(span, 66 + 4 * block);
             let word = |l: usize| &codebook::IQ3_XXS[usize::from(words[l])];
-            let words = [0, 1, 2, 3, 4, 5, 6, 7].map(word);
-            codes[b] = signed(eight_words(words), all_signs(bits));
+            codes[b] = signed(eight_words(word), all_signs(bits));
             scales[b] = (bits >> 28) as f32;
         }
         let scales = half_steps(f16_all(span, 0), of_blocks(scales), 0.5);
@@ -181,8 +180,7 @@ impl Block for Iq3S {
             let low = &span[2 + block * 8..][..8];
             let ninth = usize::from(span[66 + block]);
             let word = |l: usize| &codebook::IQ3_S[usize::from(low[l]) | (ninth >> l & 1) << 8];
-            let words = [0, 1, 2, 3, 4, 5, 6, 7].map(word);
-            codes[b] = signed(eight_words(words), u32_at(span, 74 + 4 * block));
+            codes[b] = signed(eight_words(word), u32_at(span, 74 + 4 * block));
             scales[b] = 1.0 + 2.0 * nibble(span, 106, block);
         }
         let scales = _mm256_mul_ps(f16_all(span, 0), of_blocks(scales));
@@ -224,7 +222,7 @@ impl Block for Iq1S {
             let high = usize::from(u16_at(span, 34 + 2 * block));
             let low = |l: usize| usize::from(span[2 + block * 4 + l]);
             let word = |l: usize| &codebook::IQ1[low(l) | (high >> (3 * l) & 7) << 8];
-            let words = four_words([word(0), word(1), word(2), word(3)]);
+            let words = four_words(word);
             codes[b] = shifted(words, _mm256_set1_epi8(-((high >> 15) as i8)));
             scales[b] = (high >> 12 & 7) as f32;
         }
@@ -249,12 +247,12 @@ impl Block for Iq1M {
             let high = usize::from(u16_at(span, 32 + 2 * block));
             let low = |l: usize| usize::from(span[block * 4 + l]);
             let word = |l: usize| &codebook::IQ1[low(l) | (high >> (4 * l) & 7) << 8];
-            let words = four_words([word(0), word(1), word(2), word(3)]);
+            let words = four_words(word);
             // All ones for the words that move down.
             let down = |l: usize| -((high >> (4 * l + 3) & 1) as i64);
             codes[b] = shifted(words, _mm256_setr_epi64x(down(0), down(1), down(2), down(3)));
         }
-        let packed = [48, 50, 52, 54].map(|at| u16_at(span, at));
+        let packed = [u16_at(span, 48), u16_at(span, 50), u16_at(span, 52), u16_at(span, 54)];
         let d = packed[0] >> 12
             | packed[1] >> 8 & 0x00f0
             | packed[2] >> 4 & 0x0f00
@@ -283,7 +281,7 @@ impl Block for Tq1 {
         let (x3, x9) = (times_three(first), times_three(times_three(first)));
         let x27 = times_three(x9);
         if g == 0 {
-            let codes = [first, x3, x9, x27].map(|x| first_digit(x));
+            let codes = [first_digit(first), first_digit(x3), first_digit(x9), first_digit(x27)];
             return Group { codes, scales, mins: no_mins() };
         }
         let second = load16(span, 32);

@@ -23,7 +23,8 @@ fn values(table: &[i8; 16], indices: __m256i) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn four(table: &[i8; 16], span: &[u8], at: usize, step: usize) -> [__m256i; 4] {
-    [0, 1, 2, 3].map(|b| values(table, nibbles(load16(span, at + b * step))))
+    let codes = |b: usize| values(table, nibbles(load16(span, at + b * step)));
+    [codes(0), codes(1), codes(2), codes(3)]
 }
 
 pub(super) struct Iq4Nl;
@@ -84,10 +85,9 @@ impl Block for Mxfp4 {
     #[inline]
     unsafe fn group(span: &[u8], _: usize) -> Group {
         let codes = four(&FP4, span, 1, 17);
-        let exponents = [0, 17, 34, 51].map(|at| i32::from(span[at]));
-        // SAFETY: 16 bytes are read from an array of 16.
-        let scales = unsafe {
-            let e = _mm_loadu_si128(exponents.as_ptr().cast());
+        let exponent = |b: usize| i32::from(span[b * 17]);
+        let scales = {
+            let e = _mm_setr_epi32(exponent(0), exponent(1), exponent(2), exponent(3));
             // 2^(e - 128): an exponent field of e - 1, or below that a subnormal number.
             let normal = _mm_slli_epi32::<23>(_mm_sub_epi32(e, _mm_set1_epi32(1)));
             let subnormal = _mm_sllv_epi32(_mm_set1_epi32(0x0020_0000), e);
@@ -129,16 +129,15 @@ impl Block for Nvfp4 {
         // Runs lie in blocks of four; a run has 8 bytes, low nibbles first.
         let run = |i: usize| i / 4 * 36 + i % 4;
         let scale = |i: usize| E4M3_HALF[usize::from(span[run(i)])];
-        let codes = [0, 1, 2, 3].map(|b| {
+        let codes = |b: usize| {
             let bytes = load16(span, b / 2 * 36 + 4 + b % 2 * 16);
-            let codes = {
-                let mask = _mm_set1_epi8(15);
-                let low = _mm_and_si128(bytes, mask);
-                let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
-                _mm256_set_m128i(_mm_unpackhi_epi64(low, high), _mm_unpacklo_epi64(low, high))
-            };
-            values(&FP4, codes)
-        });
+            let mask = _mm_set1_epi8(15);
+            let low = _mm_and_si128(bytes, mask);
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
+            let (first, second) = (_mm_unpacklo_epi64(low, high), _mm_unpackhi_epi64(low, high));
+            values(&FP4, _mm256_set_m128i(second, first))
+        };
+        let codes = [codes(0), codes(1), codes(2), codes(3)];
         let scales = _mm256_setr_ps(
             scale(0),
             scale(2),
