@@ -61,10 +61,10 @@ fn main() -> Result<()> {
         Some("held-out") => Ok(std::fs::write(demo.join("heldout.txt"), corpus::held_out(SEED)?)?),
         Some("train") => train::train(&train::Plan {
             seed: SEED,
-            steps: number("--steps", 1500.)? as usize,
-            batch: number("--batch", 3072.)? as usize,
+            steps: number("--steps", 880.)? as usize,
+            batch: number("--batch", 2048.)? as usize,
             warm_up: 40,
-            descent: number("--descent", 0.4)?,
+            descent: number("--descent", 0.4318)?,
             rates: optim::Rates {
                 muon: number("--muon", 0.02)?,
                 adam: number("--adam", 0.004)?,
