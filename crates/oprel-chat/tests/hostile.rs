@@ -171,6 +171,15 @@ fn a_namespace_in_itself_is_neither_written_nor_leaked_without_end() {
 }
 
 #[test]
+fn slices_of_slices_with_huge_steps_stay_ranges() {
+    let huge = "9".repeat(30);
+    let source = format!("{{{{ range(9)[::{huge}][::{huge}][::-{huge}][::{huge}]|list }}}}");
+    assert_eq!(render(source).unwrap(), "[0]");
+    let source = format!("{{{{ 'abc'[-{huge}:{huge}:{huge}] }}}}{{{{ [1, 2][::-{huge}] }}}}");
+    assert_eq!(render(source).unwrap(), "a[2]");
+}
+
+#[test]
 fn comparing_everything_with_everything_is_stopped() {
     let source =
         "{% set x = range(99999)|list %}{% for i in range(999) %}{{ -1 in x }}{% endfor %}";

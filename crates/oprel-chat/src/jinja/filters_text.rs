@@ -8,6 +8,7 @@ use super::strings::{self, capitalize, split_lines, trim};
 use super::text::{repr_of, str_of};
 use super::value::{Value, room_for};
 use crate::{Error, Result};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Applies a filter of text.
@@ -15,6 +16,10 @@ use std::sync::Arc;
 /// # Errors
 /// [`Error::Failed`] for a filter that does not exist, or in Python's words.
 pub(super) fn filter(name: &str, input: &Value, args: Args) -> Result<Value> {
+    if matches!(name, "indent" | "wordwrap" | "truncate") && input.as_str().is_none() {
+        input.defined()?;
+        return Err(Error::failed(format!("{name} takes a text, not {}", input.type_name())));
+    }
     let text = str_of(input)?;
     let like_input = |text: String| match input {
         Value::Markup(_) => Value::Markup(text.into()),
@@ -208,10 +213,21 @@ fn url_encode(input: &Value) -> Result<String> {
         Ok(out)
     };
     match input {
-        Value::Dict(dict) => {
-            let pairs =
-                dict.iter().map(|(k, v)| Ok(format!("{}={}", quote(k, true)?, quote(v, true)?)));
-            Ok(pairs.collect::<Result<Vec<_>>>()?.join("&"))
+        Value::Dict(_) | Value::List(_) | Value::Tuple(_) => {
+            let pairs = match input {
+                Value::Dict(dict) => Rc::new(dict.pairs().into()),
+                other => other.items()?,
+            };
+            let mut out = Vec::with_capacity(pairs.len());
+            for pair in pairs.iter() {
+                match &pair.items()?[..] {
+                    [key, value] => {
+                        out.push(format!("{}={}", quote(key, true)?, quote(value, true)?))
+                    }
+                    _ => return Err(Error::failed("urlencode takes pairs")),
+                }
+            }
+            Ok(out.join("&"))
         }
         other => quote(other, false),
     }
@@ -227,7 +243,7 @@ fn file_size(input: &Value, args: Args) -> Result<String> {
         return Ok("1 Byte".into());
     }
     if bytes < base {
-        return Ok(format!("{} Bytes", bytes.trunc()));
+        return Ok(format!("{} Bytes", bytes as i64));
     }
     let units = ["k", "M", "G", "T", "P", "E", "Z", "Y"];
     let power = (1..units.len() as i32).find(|&i| bytes < base.powi(i + 1)).unwrap_or(8);

@@ -6,6 +6,9 @@ use crate::{Error, Result};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Longest step of a slice: no sequence is as long.
+const MOST_STEP: i128 = 1 << 62;
+
 /// `of.name`: an attribute if there is one, else the item of that key, else undefined.
 ///
 /// # Errors
@@ -118,12 +121,9 @@ pub(super) fn slice(of: &Value, bounds: [&Value; 3]) -> Result<Value> {
             Value::tuple(pick(items.len())?.into_iter().map(|at| items[at].clone()).collect())
         }
         Value::Range(range) => {
-            let places = pick(usize::try_from(range.len()).unwrap_or(0))?;
-            let first = places.first().map_or(0, |&at| range.at(at as i128));
-            let second = places.get(1).map(|&at| range.at(at as i128));
-            let step = second.map_or(range.step, |second| second - first);
-            let stop = first + step * places.len() as i128;
-            Value::Range(Rc::new(Range { start: first, stop, step }))
+            let (start, stop, step) = indices(bounds, range.len())?;
+            let step = range.step.saturating_mul(step).clamp(-MOST_STEP, MOST_STEP);
+            Value::Range(Rc::new(Range { start: range.at(start), stop: range.at(stop), step }))
         }
         Value::Dict(_) => return Err(Error::failed("unhashable type: 'slice'")),
         other => {
@@ -141,22 +141,27 @@ fn slice_text(text: &str, bounds: [&Value; 3]) -> Result<Arc<str>> {
 
 /// The places that a slice takes of so many.
 fn places(bounds: [&Value; 3], len: usize) -> Result<Vec<usize>> {
-    let [start, stop, step] = [bound(bounds[0])?, bound(bounds[1])?, bound(bounds[2])?];
-    let len = len as i128;
-    let step = step.unwrap_or(1);
-    if step == 0 {
-        return Err(Error::failed("slice step cannot be zero"));
-    }
-    let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
-    let clamp = |i: i128| (if i < 0 { i.saturating_add(len) } else { i }).clamp(low, high);
-    let mut at = start.map_or(if step > 0 { low } else { high }, clamp);
-    let stop = stop.map_or(if step > 0 { high } else { low }, clamp);
+    let (mut at, stop, step) = indices(bounds, len as i128)?;
     let mut places = Vec::new();
     while if step > 0 { at < stop } else { at > stop } {
         places.push(at as usize);
         at = at.saturating_add(step);
     }
     Ok(places)
+}
+
+/// Where a slice of so many begins, where it ends, and its step.
+fn indices(bounds: [&Value; 3], len: i128) -> Result<(i128, i128, i128)> {
+    let [start, stop, step] = [bound(bounds[0])?, bound(bounds[1])?, bound(bounds[2])?];
+    let step = step.unwrap_or(1).clamp(-MOST_STEP, MOST_STEP);
+    if step == 0 {
+        return Err(Error::failed("slice step cannot be zero"));
+    }
+    let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
+    let clamp = |i: i128| (if i < 0 { i.saturating_add(len) } else { i }).clamp(low, high);
+    let start = start.map_or(if step > 0 { low } else { high }, clamp);
+    let stop = stop.map_or(if step > 0 { high } else { low }, clamp);
+    Ok((start, stop, step))
 }
 
 fn bound(value: &Value) -> Result<Option<i128>> {

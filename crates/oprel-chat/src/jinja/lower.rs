@@ -1,6 +1,6 @@
 //! From the parser's tree, which borrows the text, to ours, which owns it.
 //!
-//! Mends what the parser reads otherwise than Jinja2: `(a, b)` is a tuple, `-a.b` negates `a.b`.
+//! Mends what the parser reads otherwise than Jinja2: `(a, b)` is a tuple, `-a.b()` negates `a.b()`.
 //! Chains of operators become flat, so that evaluating one does not recurse.
 
 use super::source::{WHITESPACE, prepare, syntax};
@@ -238,21 +238,13 @@ impl Lower<'_> {
                 let keys = self.exprs(&e.keys)?;
                 Expr::Dict(keys.into_iter().zip(self.exprs(&e.values)?).collect())
             }
-            ast::Expr::GetAttr(e) => {
-                let (inner, negated) = un_negate(&e.expr);
-                negate_if(negated, Expr::Attr(self.boxed(inner)?, e.name.into()))
+            ast::Expr::GetAttr(_)
+            | ast::Expr::GetItem(_)
+            | ast::Expr::Slice(_)
+            | ast::Expr::Call(_) => {
+                let (lowered, negated) = self.postfix(expr)?;
+                if negated { Expr::Neg(Box::new(lowered)) } else { lowered }
             }
-            ast::Expr::GetItem(e) => {
-                let (inner, negated) = un_negate(&e.expr);
-                let pair = (self.expr(inner)?, self.expr(&e.subscript_expr)?);
-                negate_if(negated, Expr::Item(Box::new(pair)))
-            }
-            ast::Expr::Slice(e) => Expr::Slice(Box::new(SliceOf {
-                of: self.expr(&e.expr)?,
-                start: self.optional(&e.start)?,
-                stop: self.optional(&e.stop)?,
-                step: self.optional(&e.step)?,
-            })),
             ast::Expr::UnaryOp(e) => match e.op {
                 ast::UnaryOpKind::Not => Expr::Not(self.boxed(&e.expr)?),
                 ast::UnaryOpKind::Neg => Expr::Neg(self.boxed(&e.expr)?),
@@ -289,15 +281,48 @@ impl Lower<'_> {
                     args: self.args(&e.args)?,
                 }))
             }
-            ast::Expr::Call(e) => self.call(e)?,
         })
     }
 
     fn call(&mut self, e: &ast::Call<'_>) -> Result<Expr> {
-        let (inner, negated) = un_negate(&e.expr);
-        let callee = self.expr(inner)?;
+        let callee = self.expr(&e.expr)?;
         let args = self.args(&e.args)?;
-        Ok(negate_if(negated, Expr::Call(Box::new(Call { callee, args }))))
+        Ok(Expr::Call(Box::new(Call { callee, args })))
+    }
+
+    /// An operand and what follows it: attributes, items, slices, calls. The parser binds a minus
+    /// before the operand tighter than these, Jinja2 the other way round: so the operand comes
+    /// without its minus, and whether there is one.
+    fn postfix(&mut self, expr: &ast::Expr<'_>) -> Result<(Expr, bool)> {
+        self.deeper()?;
+        let lowered = match expr {
+            ast::Expr::GetAttr(e) => {
+                let (of, negated) = self.postfix(&e.expr)?;
+                (Expr::Attr(Box::new(of), e.name.into()), negated)
+            }
+            ast::Expr::GetItem(e) => {
+                let (of, negated) = self.postfix(&e.expr)?;
+                let key = self.expr(&e.subscript_expr)?;
+                (Expr::Item(Box::new((of, key))), negated)
+            }
+            ast::Expr::Slice(e) => {
+                let (of, negated) = self.postfix(&e.expr)?;
+                let (start, stop) = (self.optional(&e.start)?, self.optional(&e.stop)?);
+                let step = self.optional(&e.step)?;
+                (Expr::Slice(Box::new(SliceOf { of, start, stop, step })), negated)
+            }
+            ast::Expr::Call(e) => {
+                let (callee, negated) = self.postfix(&e.expr)?;
+                let args = self.args(&e.args)?;
+                (Expr::Call(Box::new(Call { callee, args })), negated)
+            }
+            ast::Expr::UnaryOp(e) if matches!(e.op, ast::UnaryOpKind::Neg) => {
+                (self.expr(&e.expr)?, true)
+            }
+            other => (self.nested(other)?, false),
+        };
+        self.depth -= 1;
+        Ok(lowered)
     }
 
     fn args(&mut self, args: &[ast::CallArg<'_>]) -> Result<Vec<Arg>> {
@@ -328,18 +353,6 @@ impl Lower<'_> {
         }
         Ok(Expr::Chain(first, rest))
     }
-}
-
-/// The parser binds a minus tighter than what follows its operand; Jinja2 the other way round.
-fn un_negate<'e, 'a>(expr: &'e ast::Expr<'a>) -> (&'e ast::Expr<'a>, bool) {
-    match expr {
-        ast::Expr::UnaryOp(e) if matches!(e.op, ast::UnaryOpKind::Neg) => (&e.expr, true),
-        other => (other, false),
-    }
-}
-
-fn negate_if(negated: bool, expr: Expr) -> Expr {
-    if negated { Expr::Neg(Box::new(expr)) } else { expr }
 }
 
 fn unsupported<T>(span: minijinja::machinery::Span, what: &str) -> Result<T> {

@@ -303,10 +303,7 @@ impl Value {
         let items: Vec<Value> = match self {
             Value::List(items) | Value::Tuple(items) => return Ok(items.clone()),
             Value::Undefined(_) => Vec::new(),
-            Value::Str(text) => text.chars().map(char_value).collect(),
-            Value::Markup(text) => {
-                text.chars().map(|c| Value::Markup(c.to_string().into())).collect()
-            }
+            Value::Str(text) | Value::Markup(text) => text.chars().map(char_value).collect(),
             Value::Dict(dict) => dict.keys().cloned().collect(),
             Value::View(view, dict) => view.of(dict),
             Value::Range(range) => (0..range.len()).map(|i| Value::Int(range.at(i))).collect(),
