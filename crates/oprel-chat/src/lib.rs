@@ -7,6 +7,7 @@
 //! a bad one gives an error, never a panic.
 
 mod capabilities;
+mod chat;
 mod choose;
 mod error;
 mod jinja;
