@@ -1,1 +1,17 @@
-//! Sequences, state pages, scheduler, sampler.
+//! Sequences, their state, who runs next, and how the next token is chosen.
+//!
+//! An [`Engine`] holds one prepared executor. [`Engine::submit`] queues a sequence, [`Engine::step`] moves
+//! what is running by one batch and says what came of it. It works on token ids: text, templates and
+//! stop texts are its caller's. One thread, no I/O, no clock of its own: time is passed in.
+
+mod engine;
+mod error;
+mod logprob;
+mod sampler;
+mod sequence;
+
+pub use engine::{Engine, Options, Scope};
+pub use error::{Error, Result};
+pub use oprel_nn::batch::SeqId;
+pub use sampler::Sampler;
+pub use sequence::{Ask, Says};

@@ -1,0 +1,261 @@
+//! The engine over a fake model: its logits are a hash of every token in the state, so a token that
+//! is missing, stale or in a wrong place changes the text.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use oprel_api::Sampling;
+use oprel_nn::describe::{Head, HeadKind, Linear, Reach, SiteId, VDim};
+use oprel_nn::{Dev, Observer, WeightId};
+
+use super::*;
+
+const VOCAB: u32 = 31;
+
+/// Remembers which token lies at which place of which page; fails when told to.
+#[derive(Default)]
+struct Fake {
+    cells: HashMap<(PageId, usize), u32>,
+    fail_at: Option<usize>,
+}
+
+impl Fake {
+    fn logits(&self, pages: &[PageId], positions: usize) -> Vec<f32> {
+        let cell = |p: usize| self.cells[&(pages[p / PAGE_LEN], p % PAGE_LEN)];
+        let hash = (0..positions).fold(7_u64, |h, p| {
+            (h ^ u64::from(cell(p))).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23)
+        });
+        let logit = |id: u64| (hash.wrapping_mul(2 * id + 1) >> 40) as f32 / 1e6;
+        (0..u64::from(VOCAB)).map(logit).collect()
+    }
+}
+
+impl Exec for Fake {
+    fn prepare(
+        &mut self,
+        _: &Decoder,
+        _: &Weights,
+        _: &Placement,
+        _: &Limits,
+    ) -> oprel_nn::Result<Memory> {
+        Ok(Memory::default())
+    }
+
+    fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        state: &StateView<'_>,
+        out: &mut StepOut,
+        _: Option<&mut dyn Observer>,
+    ) -> oprel_nn::Result<()> {
+        batch.check(1)?;
+        let (pages, start) = (state.pages[0].0, batch.spans[0].cache_start as usize);
+        for (i, &token) in batch.tokens.iter().enumerate() {
+            let p = start + i;
+            if self.fail_at == Some(p) {
+                return Err(oprel_nn::Error::Batch("told to fail".into()));
+            }
+            self.cells.insert((pages[p / PAGE_LEN], p % PAGE_LEN), token);
+        }
+        out.reset(batch.want.len());
+        let mut rows = Vec::new();
+        for (want, got) in batch.want.iter().zip(&mut out.got) {
+            want.of.resolve(batch, &mut rows)?;
+            for &row in &rows {
+                got.values.extend(self.logits(pages, start + row as usize + 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_pages(&mut self, _: usize, _: &[(PageId, PageId)]) -> oprel_nn::Result<()> {
+        Ok(())
+    }
+}
+
+fn decoder() -> Decoder {
+    let out = Linear { w: WeightId(0), rows: 0..VOCAB, bias: None, scale: None, site: SiteId(0) };
+    let kv = StateSpec::Kv { heads: 1, k: 1, v: VDim::Own(1), reach: Reach::Full };
+    Decoder {
+        width: 1,
+        n_vocab: VOCAB,
+        context_length: 512,
+        inputs: Vec::new(),
+        lanes: 1,
+        slots: vec![kv],
+        ropes: Vec::new(),
+        steps: Vec::new(),
+        heads: vec![Head {
+            kind: HeadKind::LanguageModel,
+            norm: None,
+            out: Some(out),
+            scale: 1.0,
+            soft_cap: None,
+        }],
+    }
+}
+
+fn engine_of(fake: Fake, batch: u32) -> Engine {
+    let options = Options { context: 256, batch, kv: KvType::F32 };
+    let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
+    Engine::new(Box::new(fake), &decoder(), &weights, &placement, Scope::Causal, &options).unwrap()
+}
+
+fn engine(batch: u32) -> Engine {
+    engine_of(Fake::default(), batch)
+}
+
+fn ask(tokens: &[u32], n: u32) -> Ask {
+    Ask { max_tokens: Some(n), sampling: Sampling::greedy(), ..Ask::new(tokens.to_vec()) }
+}
+
+/// Runs until idle; what each sequence said.
+fn run(engine: &mut Engine) -> HashMap<SeqId, Vec<Says>> {
+    let ticks = Cell::new(0);
+    let clock = || {
+        ticks.set(ticks.get() + 1);
+        Duration::from_millis(ticks.get())
+    };
+    let mut says = Vec::new();
+    while !engine.is_idle() {
+        engine.step(&clock, &mut says);
+    }
+    let mut by_id: HashMap<SeqId, Vec<Says>> = HashMap::new();
+    for (id, said) in says {
+        by_id.entry(id).or_default().push(said);
+    }
+    by_id
+}
+
+fn ids(says: &[Says]) -> Vec<u32> {
+    let token = |s: &Says| match s {
+        Says::Token(t) => Some(t.id),
+        _ => None,
+    };
+    says.iter().filter_map(token).collect()
+}
+
+fn generate(engine: &mut Engine, ask: Ask) -> (Vec<u32>, Says) {
+    let id = engine.submit(ask, Duration::ZERO).unwrap();
+    let mut says = run(engine).remove(&id).unwrap();
+    (ids(&says), says.pop().unwrap())
+}
+
+#[test]
+fn the_same_tokens_come_whatever_the_batch_length() {
+    let prompt: Vec<u32> = (0..150).map(|i| i * 7 % VOCAB).collect();
+    let (whole, _) = generate(&mut engine(256), ask(&prompt, 40));
+    assert_eq!(whole.len(), 40);
+    for batch in [1, 7, 64, 149] {
+        assert_eq!(generate(&mut engine(batch), ask(&prompt, 40)).0, whole, "batch {batch}");
+    }
+}
+
+#[test]
+fn what_the_state_holds_is_used_again_and_changes_nothing() {
+    let mut warm = engine(64);
+    let (first, _) = generate(&mut warm, ask(&[1, 2, 3, 4], 10));
+    let mut longer = vec![1, 2, 3, 4];
+    longer.extend(&first);
+    longer.extend([9, 9]);
+    let (text, end) = generate(&mut warm, ask(&longer, 10));
+    let Says::End(EndReason::MaxTokens, usage) = end else { panic!("{end:?}") };
+    // The last token of the first answer was never fed.
+    assert_eq!(usage.cached_tokens, 13);
+    assert_eq!(text, generate(&mut engine(64), ask(&longer, 10)).0);
+    let (again, end) = generate(&mut warm, ask(&longer, 10));
+    let Says::End(_, usage) = end else { panic!("{end:?}") };
+    assert_eq!((again, usage.cached_tokens), (text, 15));
+    let apart = Ask { reuse: false, ..ask(&longer, 1) };
+    let (_, Says::End(_, usage)) = generate(&mut warm, apart) else { panic!() };
+    assert_eq!(usage.cached_tokens, 0);
+}
+
+#[test]
+fn sequences_in_the_queue_do_not_mix() {
+    let alone: Vec<_> =
+        [[1, 2], [3, 4]].iter().map(|p| generate(&mut engine(64), ask(p, 12)).0).collect();
+    let mut both = engine(64);
+    let a = both.submit(ask(&[1, 2], 12), Duration::ZERO).unwrap();
+    let b = both.submit(ask(&[3, 4], 12), Duration::ZERO).unwrap();
+    let says = run(&mut both);
+    assert_eq!([ids(&says[&a]), ids(&says[&b])], [alone[0].clone(), alone[1].clone()]);
+}
+
+#[test]
+fn an_end_token_ends_and_is_not_said() {
+    let (free, _) = generate(&mut engine(64), ask(&[5, 6], 20));
+    let ends = Ask { ends: [free[3]].into(), ..ask(&[5, 6], 20) };
+    let before = free.iter().position(|t| *t == free[3]).unwrap();
+    let (text, end) = generate(&mut engine(64), ends.clone());
+    assert_eq!(text, free[..before]);
+    let Says::End(EndReason::EndOfText, usage) = end else { panic!("{end:?}") };
+    assert_eq!(usage.generated_tokens as usize, before + 1);
+    let later = Ask { min_tokens: before as u32 + 2, ..ends };
+    let (text, _) = generate(&mut engine(64), later);
+    assert!(text.len() >= before + 2 && text[before] != free[3]);
+}
+
+#[test]
+fn the_context_ends_the_text() {
+    let short = Ask { max_tokens: None, context: Some(10), ..ask(&[1, 2, 3], 0) };
+    let (text, end) = generate(&mut engine(64), short);
+    assert_eq!(text.len(), 7);
+    assert!(matches!(end, Says::End(EndReason::ContextFull, _)));
+}
+
+#[test]
+fn a_deadline_ends_the_text() {
+    let soon = Ask { deadline: Some(Duration::from_millis(12)), ..ask(&[1, 2, 3], 200) };
+    let (text, end) = generate(&mut engine(64), soon);
+    assert!(!text.is_empty() && text.len() < 12, "{}", text.len());
+    assert!(matches!(end, Says::End(EndReason::Deadline, _)));
+}
+
+#[test]
+fn a_failing_sequence_fails_alone() {
+    let mut engine = engine_of(Fake { fail_at: Some(5), ..Fake::default() }, 64);
+    let bad = engine.submit(ask(&[1, 2, 3], 20), Duration::ZERO).unwrap();
+    let good = engine.submit(ask(&[4], 3), Duration::ZERO).unwrap();
+    let says = run(&mut engine);
+    assert!(matches!(says[&bad].last(), Some(Says::Failed(_))));
+    assert!(matches!(says[&good].last(), Some(Says::End(EndReason::MaxTokens, _))));
+}
+
+#[test]
+fn a_cancelled_sequence_says_nothing_more() {
+    let mut engine = engine(64);
+    let a = engine.submit(ask(&[1], 50), Duration::ZERO).unwrap();
+    let b = engine.submit(ask(&[2], 2), Duration::ZERO).unwrap();
+    let mut says = Vec::new();
+    engine.step(&|| Duration::ZERO, &mut says);
+    engine.cancel(a);
+    let later = run(&mut engine);
+    assert!(!later.contains_key(&a) && later.contains_key(&b));
+}
+
+#[test]
+fn impossible_prompts_are_refused() {
+    let mut engine = engine(64);
+    let mut refuse = |ask: Ask| engine.submit(ask, Duration::ZERO).unwrap_err();
+    assert!(matches!(refuse(ask(&[], 1)), Error::EmptyPrompt));
+    assert!(matches!(refuse(ask(&[VOCAB], 1)), Error::Token { .. }));
+    assert!(matches!(refuse(ask(&[1; 256], 1)), Error::PromptTooLong { tokens: 256, .. }));
+}
+
+#[test]
+fn prompt_probabilities_cover_every_token_but_the_first() {
+    let prompt: Vec<u32> = (0..100).map(|i| i % VOCAB).collect();
+    let mut engine = engine(64);
+    let probe = Ask { prompt_logprobs: Some(2), logprobs: Some(1), ..ask(&prompt, 2) };
+    let id = engine.submit(probe, Duration::ZERO).unwrap();
+    let says = run(&mut engine).remove(&id).unwrap();
+    let mut told = Vec::new();
+    for said in says {
+        if let Says::Prompt(rows) = said {
+            assert!(rows.iter().all(|r| r.top.len() == 2 && r.logprob.is_some()));
+            told.extend(rows.into_iter().map(|r| r.id));
+        }
+    }
+    assert_eq!(told, prompt[1..]);
+}

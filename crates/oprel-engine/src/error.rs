@@ -1,0 +1,72 @@
+//! Why a sequence was refused or failed.
+
+use oprel_api::{ErrorKind, Failure};
+
+/// Why a sequence was refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {tokens} tokens, but the context holds {context}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Context length of this sequence.
+        context: u32,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A token id beyond the vocabulary.
+    #[error("token {token} is not in the vocabulary of {n_vocab}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Tokens of the vocabulary.
+        n_vocab: u32,
+    },
+    /// A field of the request that this engine cannot honour.
+    #[error("{field} is not supported by this engine yet")]
+    Unsupported {
+        /// The field, as a user writes it.
+        field: &'static str,
+    },
+    /// Text was asked of a model that only embeds.
+    #[error("this model makes embeddings, not text")]
+    OnlyEmbeds,
+    /// The model gave numbers that are no logits.
+    #[error("the model gave no usable logits: {what}")]
+    Logits {
+        /// What was wrong with them.
+        what: &'static str,
+    },
+    /// The executor failed.
+    #[error(transparent)]
+    Nn(#[from] oprel_nn::Error),
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let (kind, hint) = match &error {
+            Error::PromptTooLong { .. } => {
+                (ErrorKind::Validation, Some("shorten the prompt or raise --ctx-size"))
+            }
+            Error::EmptyPrompt | Error::Token { .. } | Error::Unsupported { .. } => {
+                (ErrorKind::Validation, None)
+            }
+            Error::OnlyEmbeds => (ErrorKind::Validation, Some("use `oprel embed` with it")),
+            Error::Nn(oprel_nn::Error::Memory { .. }) => (
+                ErrorKind::Memory,
+                Some(
+                    "use a shorter context (--ctx-size), a smaller quantization or a smaller model",
+                ),
+            ),
+            Error::Logits { .. } => (ErrorKind::Backend, Some("the file may be damaged")),
+            Error::Nn(_) => (ErrorKind::Backend, None),
+        };
+        Failure { kind, message: error.to_string(), hint: hint.map(str::to_string) }
+    }
+}
