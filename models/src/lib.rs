@@ -3,6 +3,7 @@
 //! One short file an architecture family. A family reads hyper-parameters, names tensors and turns the
 //! switches of [`Decoder`](oprel_nn::Decoder); it computes nothing and knows no device.
 
+mod demo;
 mod error;
 mod families;
 mod hyper;
@@ -10,6 +11,7 @@ mod parts;
 mod recurrent;
 mod source;
 
+pub use demo::demo;
 pub use error::{Error, Result};
 pub use hyper::Hyper;
 

@@ -1,1 +1,20 @@
-//! Who answers a request: the native engine in this process.
+//! Who answers a request. Now: the native engine, on a thread of this process.
+//!
+//! A [`Native`] holds one loaded model. Requests are rendered and tokenized on the caller's thread,
+//! run on the engine's, and come back as a stream of events. Nothing here knows HTTP or prints.
+
+mod bench;
+mod error;
+mod facts;
+mod load;
+mod native;
+mod prompt;
+mod speaker;
+mod template;
+
+pub use bench::{Bench, BenchOptions};
+pub use error::{Error, Result};
+pub use facts::{Capability, Facts, capabilities};
+pub use load::{Executor, LoadOptions, Machine, ModelSource};
+pub use native::{Events, Native};
+pub use template::{RawChat, compile_template, render_raw, template_of};

@@ -1,3 +1,14 @@
 //! The binary `oprel`: parses, calls the library, prints. The only code that prints.
 
-fn main() {}
+mod args;
+mod commands;
+mod generate;
+mod interactive;
+mod outcome;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    let args = args::Args::parse();
+    outcome::exit_code(commands::run(args.command))
+}

@@ -1,0 +1,126 @@
+//! How fast a model runs here: prefill, decode, load, memory.
+
+use oprel_api::{Event, Input, Request, Sampling, Usage};
+
+use oprel_cpu::{pool::Pool, probe::read_bandwidth};
+
+use crate::{Error, Native, Result};
+
+/// More than any cache holds.
+const PROBE_BYTES: usize = 512 << 20;
+const PROBE_ROUNDS: usize = 3;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// Tokens of a prompt.
+    pub prompt_tokens: u32,
+    /// Tokens to make.
+    pub gen_tokens: u32,
+    /// Tokens already in the context before either.
+    pub depth: u32,
+    /// How often; medians are given.
+    pub repeat: u32,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bench {
+    /// Prompt tokens a second, one batch after another.
+    pub prefill_tok_s: f64,
+    /// Tokens made a second, one at a time.
+    pub decode_tok_s: f64,
+}
+
+impl BenchOptions {
+    /// Context length that the measurement needs.
+    pub fn context(&self) -> u32 {
+        self.depth.saturating_add(self.prompt_tokens.max(self.gen_tokens)).saturating_add(8)
+    }
+}
+
+impl Native {
+    /// Measures prefill and decode; a first round warms up and is not counted.
+    ///
+    /// # Errors
+    /// If the counts are zero or beyond the context, or the engine fails.
+    pub fn bench(&self, options: &BenchOptions) -> Result<Bench> {
+        let zero = [("prompt-tokens", options.prompt_tokens), ("repeat", options.repeat)];
+        if let Some((option, _)) = zero.into_iter().find(|(_, n)| *n == 0) {
+            let why = "must be 1 or more".into();
+            return Err(Error::Option { option, value: "0".into(), why });
+        }
+        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        for round in 0..=options.repeat {
+            let speeds = self.round(options)?;
+            if round > 0 {
+                prefill.push(speeds.prefill_tok_s);
+                decode.push(speeds.decode_tok_s);
+            }
+        }
+        Ok(Bench { prefill_tok_s: median(prefill), decode_tok_s: median(decode) })
+    }
+
+    /// Bytes a second that as many threads as the engine has read from memory. The engine idles.
+    ///
+    /// # Errors
+    /// If the system refuses threads.
+    pub fn raw_read_bytes_s(&self) -> Result<f64> {
+        let pool = Pool::new(self.machine().threads);
+        let mut pool = pool.map_err(|e| Error::Stopped { why: e.to_string() })?;
+        Ok(read_bandwidth(&mut pool, self.machine().isa, PROBE_BYTES, PROBE_ROUNDS))
+    }
+
+    /// One prefill and one decode, each from a context of `depth` tokens.
+    fn round(&self, options: &BenchOptions) -> Result<Bench> {
+        let ids = self.some_tokens(options.context());
+        let (depth, prompt) = (options.depth as usize, options.prompt_tokens as usize);
+        self.forget()?;
+        if depth > 0 {
+            self.timed(&ids[..depth], 1)?;
+        }
+        let prefill = self.timed(&ids[..depth + prompt], 1)?;
+        self.forget()?;
+        let decode = match options.gen_tokens {
+            0 => Usage::default(),
+            n => self.timed(&ids[..depth.max(1)], n + 1)?,
+        };
+        Ok(Bench {
+            prefill_tok_s: prefill.prefill_tokens_per_s(),
+            decode_tok_s: decode.decode_tokens_per_s(),
+        })
+    }
+
+    /// Makes the next request start from nothing: a sequence that shares no token with it.
+    fn forget(&self) -> Result<()> {
+        let last = self.n_vocab().saturating_sub(1);
+        self.timed(&[last], 1).map(|_| ())
+    }
+
+    fn timed(&self, tokens: &[u32], n: u32) -> Result<Usage> {
+        let mut request = Request::new(Input::Tokens(tokens.to_vec()));
+        request.sampling = Sampling::greedy();
+        request.limits.max_tokens = Some(n);
+        request.ignore_end = true;
+        let mut usage = Usage::default();
+        for event in self.generate(&request)? {
+            match event {
+                Event::Usage(u) => usage = u,
+                Event::Error(failure) => return Err(Error::Stopped { why: failure.message }),
+                _ => {}
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Token ids that repeat only after the vocabulary, from the same start each time.
+    fn some_tokens(&self, n: u32) -> Vec<u32> {
+        let most = self.n_vocab().saturating_sub(1).max(1);
+        (0..n).map(|i| (u64::from(i) * 7919 % u64::from(most)) as u32).collect()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

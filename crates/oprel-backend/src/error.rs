@@ -1,0 +1,84 @@
+//! Why a model could not be loaded or a request could not be taken.
+
+use oprel_api::{ErrorKind, Failure};
+
+/// Why a model could not be loaded or a request could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such file.
+    #[error("no model file at '{path}'")]
+    NoFile {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The file is no usable GGUF.
+    #[error(transparent)]
+    File(#[from] oprel_gguf::Error),
+    /// The model in the file could not be described.
+    #[error(transparent)]
+    Model(#[from] oprel_models::Error),
+    /// Its vocabulary cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] oprel_tokenizer::Error),
+    /// Its chat template cannot be used, or refuses the messages.
+    #[error("the chat template failed: {0}")]
+    Template(#[from] oprel_chat::Error),
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] oprel_engine::Error),
+    /// The request is wrong whatever the model.
+    #[error(transparent)]
+    Request(#[from] oprel_api::Error),
+    /// A field that this backend cannot honour.
+    #[error("{field} is not supported by this backend yet")]
+    Unsupported {
+        /// The field, as a user writes it.
+        field: &'static str,
+    },
+    /// An option of loading makes no sense.
+    #[error("{option} is {value}: {why}")]
+    Option {
+        /// The option, as a user writes it.
+        option: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it should be.
+        why: String,
+    },
+    /// The engine's thread is gone.
+    #[error("the engine stopped: {why}")]
+    Stopped {
+        /// What is known of it.
+        why: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let message = error.to_string();
+        let failure = |kind, hint: &str| Failure {
+            kind,
+            message: message.clone(),
+            hint: (!hint.is_empty()).then(|| hint.to_string()),
+        };
+        match error {
+            Error::NoFile { .. } => failure(
+                ErrorKind::ModelNotFound,
+                "give the path of a GGUF file, or `demo` for the built-in model",
+            ),
+            Error::File(_) | Error::Model(_) | Error::Tokenizer(_) => {
+                failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
+            }
+            Error::Template(_) => failure(ErrorKind::Validation, "--raw goes without the template"),
+            Error::Request(_) | Error::Unsupported { .. } | Error::Option { .. } => {
+                failure(ErrorKind::Validation, "")
+            }
+            Error::Engine(error) => Failure::from(error),
+            Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),
+        }
+    }
+}

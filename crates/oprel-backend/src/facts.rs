@@ -1,0 +1,163 @@
+//! What is known of a loaded model beside its weights: vocabulary, template, abilities.
+
+use std::sync::Arc;
+
+use oprel_api::Sampling;
+use oprel_chat::{Capabilities, ChatTemplate, SpecialTokens, Templates};
+use oprel_gguf::{Gguf, Value};
+use oprel_models::Model;
+use oprel_nn::Pooling;
+use oprel_tokenizer::Tokenizer;
+
+use crate::Result;
+
+/// What a model can do, as clients of the field name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Continues text.
+    Completion,
+    /// Calls tools.
+    Tools,
+    /// Thinks before it answers.
+    Thinking,
+    /// Fills gaps.
+    Insert,
+    /// Makes vectors of texts.
+    Embedding,
+}
+
+impl Capability {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Capability::Completion => "completion",
+            Capability::Tools => "tools",
+            Capability::Thinking => "thinking",
+            Capability::Insert => "insert",
+            Capability::Embedding => "embedding",
+        }
+    }
+}
+
+/// What is known of a model beside its weights.
+#[derive(Debug)]
+pub struct Facts {
+    /// The file.
+    pub file: Gguf,
+    /// Its vocabulary.
+    pub tokenizer: Tokenizer,
+    /// Whether it brings a chat template; ChatML stands in for conversations with those that do not.
+    pub has_template: bool,
+    /// What its chat template can say.
+    pub can: Capabilities,
+    plain: ChatTemplate,
+    /// For conversations with tools, where it is another one.
+    with_tools: Option<ChatTemplate>,
+    /// Context length of training.
+    pub context_length: u32,
+    /// Elements of the residual stream.
+    pub width: u32,
+    /// Tokens that its logits cover.
+    pub n_vocab: u32,
+    /// How it makes vectors, if that is what it is for.
+    pub pooling: Option<Pooling>,
+    /// How its makers suggest to choose tokens, over the usual way.
+    pub sampling: Sampling,
+    /// Tokens that end a text.
+    pub(crate) ends: Arc<[u32]>,
+}
+
+impl Facts {
+    pub(crate) fn of(file: Gguf, model: &Model) -> Result<Facts> {
+        let tokenizer = Tokenizer::from_metadata(file.metadata())?;
+        let templates = templates(&file)?;
+        let compile = |source: &str| ChatTemplate::compile(source, special_tokens(&tokenizer));
+        let (chosen, for_tools) = (templates.choose(false), templates.choose(true));
+        let plain = compile(chosen.source)?;
+        let other = (for_tools.source != chosen.source).then(|| compile(for_tools.source));
+        let with_tools = other.transpose()?;
+        Ok(Facts {
+            sampling: suggested(&file)?,
+            ends: tokenizer.end_ids().into(),
+            tokenizer,
+            has_template: !chosen.stands_in,
+            can: Capabilities::of(with_tools.as_ref().unwrap_or(&plain)),
+            plain,
+            with_tools,
+            context_length: model.decoder.context_length,
+            width: model.decoder.width,
+            n_vocab: model.decoder.n_vocab,
+            pooling: model.pooling,
+            file,
+        })
+    }
+
+    /// The template for a conversation with or without tools.
+    pub(crate) fn template(&self, with_tools: bool) -> &ChatTemplate {
+        self.with_tools.as_ref().filter(|_| with_tools).unwrap_or(&self.plain)
+    }
+}
+
+/// What the model of a file can do, most general first. What cannot be read counts as absent.
+pub fn capabilities(file: &Gguf) -> Vec<Capability> {
+    let metadata = file.metadata();
+    let architecture = metadata.str("general.architecture").ok().flatten().unwrap_or_default();
+    let pools = metadata.u32(&format!("{architecture}.pooling_type")).ok().flatten();
+    // 0 is "none"; files of generators also say -1.
+    let embeds = pools.is_some_and(|p| (1..=4).contains(&p));
+    let mut all = vec![if embeds { Capability::Embedding } else { Capability::Completion }];
+    let chosen = templates(file).ok().filter(|t| !t.choose(true).stands_in);
+    let compiled =
+        chosen.and_then(|t| ChatTemplate::compile(t.choose(true).source, Default::default()).ok());
+    if let Some(can) = compiled.map(|t| Capabilities::of(&t)) {
+        all.extend(can.tools.then_some(Capability::Tools));
+        all.extend(can.thinking.then_some(Capability::Thinking));
+    }
+    if let Ok(tokenizer) = Tokenizer::from_metadata(metadata) {
+        let fim = tokenizer.fim();
+        if fim.prefix.is_some() && fim.suffix.is_some() {
+            all.push(Capability::Insert);
+        }
+    }
+    all
+}
+
+/// The chat templates of a file.
+pub(crate) fn templates(file: &Gguf) -> Result<Templates> {
+    const KEY: &str = "tokenizer.chat_template";
+    let text = |value: &Value| match value {
+        Value::Str(text) => Some(text.clone()),
+        _ => None,
+    };
+    let named = file.metadata().iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(KEY)?.strip_prefix('.')?;
+        Some((name.to_string(), text(value)?))
+    });
+    let default = file.metadata().str(KEY)?.map(str::to_string);
+    Ok(Templates { named: named.collect(), default })
+}
+
+/// `general.sampling.*` of the file over the usual sampling; what makes no sense is left out.
+fn suggested(file: &Gguf) -> Result<Sampling> {
+    let number = |key: &str| file.metadata().f32(&format!("general.sampling.{key}"));
+    let mut sampling = Sampling::default();
+    let usual = sampling.clone();
+    sampling.temperature = number("temp")?.unwrap_or(usual.temperature);
+    sampling.top_p = number("top_p")?.unwrap_or(usual.top_p);
+    sampling.min_p = number("min_p")?.unwrap_or(usual.min_p);
+    sampling.repeat_penalty = number("penalty_repeat")?.unwrap_or(usual.repeat_penalty);
+    let top_k = file.metadata().u32("general.sampling.top_k")?;
+    sampling.top_k = top_k.unwrap_or(usual.top_k);
+    let sane = sampling.validate().is_ok();
+    Ok(if sane { sampling } else { usual })
+}
+
+pub(crate) fn special_tokens(tokenizer: &Tokenizer) -> SpecialTokens {
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.raw_piece(id)).map(str::to_string);
+    SpecialTokens {
+        bos: text(tokenizer.bos()),
+        eos: text(tokenizer.eos()),
+        unk: text(tokenizer.unknown()),
+        pad: text(tokenizer.pad()),
+    }
+}

@@ -1,0 +1,139 @@
+//! From a file to an engine ready to run.
+
+use std::path::PathBuf;
+
+use oprel_cpu::Isa;
+use oprel_engine::{Engine, Options, Scope};
+use oprel_gguf::Gguf;
+use oprel_models::Model;
+use oprel_nn::candle::CandleExec;
+use oprel_nn::cpu::{CpuExec, CpuOptions};
+use oprel_nn::{Dev, Exec, KvType, Placement};
+
+use crate::{Error, Facts, Result};
+
+/// Context length where neither user nor model asks for less.
+const USUAL_CONTEXT: u32 = 4096;
+/// Tokens of a prefill step.
+const BATCH: u32 = 512;
+/// More threads than any machine has cores.
+const MOST_THREADS: usize = 1024;
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A GGUF file.
+    File(PathBuf),
+    /// The model that is built into the program.
+    Demo,
+}
+
+/// Which executor runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Executor {
+    /// Our CPU kernels over the mapped file.
+    #[default]
+    Cpu,
+    /// candle operations in f32: the reference, slow and large.
+    Candle,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Context length; unset, the model's own up to 4096.
+    pub context: Option<u32>,
+    /// Threads of the engine; unset, one for each physical core.
+    pub threads: Option<usize>,
+    /// How keys and values are stored.
+    pub kv: KvType,
+    /// Who runs it.
+    pub executor: Executor,
+    /// Instruction set of the CPU kernels by name, instead of the best that there is.
+    pub isa: Option<String>,
+}
+
+/// What kernels run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Threads of the engine.
+    pub threads: usize,
+}
+
+impl ModelSource {
+    /// Opens the file, without looking at its tensors.
+    ///
+    /// # Errors
+    /// If there is no such file or it is no GGUF.
+    pub fn open(&self) -> Result<Gguf> {
+        match self {
+            ModelSource::File(path) if !path.exists() => {
+                Err(Error::NoFile { path: path.display().to_string() })
+            }
+            ModelSource::File(path) => Ok(Gguf::open(path)?),
+            ModelSource::Demo => Ok(oprel_models::demo()?),
+        }
+    }
+}
+
+/// The engine of a described model.
+pub(crate) fn engine(model: &Model, options: &LoadOptions) -> Result<(Engine, Machine)> {
+    let trained = model.decoder.context_length;
+    let context = match options.context {
+        Some(0) => {
+            return Err(Error::Option {
+                option: "ctx-size",
+                value: "0".into(),
+                why: "must be 1 or more".into(),
+            });
+        }
+        Some(n) => n,
+        None => trained.min(USUAL_CONTEXT),
+    };
+    let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
+    let scope = if model.causal { Scope::Causal } else { Scope::Bidirectional };
+    let sizes = Options { context, batch: BATCH, kv: options.kv };
+    let (exec, machine) = executor(options)?;
+    let engine = Engine::new(exec, &model.decoder, &model.weights, &placement, scope, &sizes)?;
+    Ok((engine, machine))
+}
+
+/// An executor, and what it runs with: instruction set and threads.
+fn executor(options: &LoadOptions) -> Result<(Box<dyn Exec>, Machine)> {
+    let threads = options.threads;
+    if threads.is_some_and(|n| n == 0 || n > MOST_THREADS) {
+        let value = threads.unwrap_or_default().to_string();
+        let why = format!("must be from 1 to {MOST_THREADS}");
+        return Err(Error::Option { option: "threads", value, why });
+    }
+    match options.executor {
+        Executor::Candle => {
+            Ok((Box::new(CandleExec::cpu()), Machine { isa: Isa::detect(), threads: 1 }))
+        }
+        Executor::Cpu => {
+            let isa = options.isa.as_deref().map(parse_isa).transpose()?;
+            let exec =
+                CpuExec::new(CpuOptions { threads, isa }).map_err(oprel_engine::Error::from)?;
+            let machine = Machine { isa: exec.isa(), threads: exec.n_threads() };
+            Ok((Box::new(exec), machine))
+        }
+    }
+}
+
+fn parse_isa(name: &str) -> Result<Isa> {
+    Isa::parse(name).map_err(|e| Error::Option {
+        option: "OPREL_ISA",
+        value: name.to_string(),
+        why: e.to_string(),
+    })
+}
+
+/// A file, described: what it is and what can be run of it.
+pub(crate) fn describe(source: &ModelSource) -> Result<(Facts, Model)> {
+    let file = source.open()?;
+    let model = oprel_models::describe(&file)?;
+    let facts = Facts::of(file, &model)?;
+    Ok((facts, model))
+}

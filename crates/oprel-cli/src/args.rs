@@ -1,0 +1,235 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Run language models from GGUF files on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "oprel", version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer a prompt, or chat.
+    Run(Run),
+    /// Print the token ids of a text.
+    Tokenize(Tokenize),
+    /// Print what a model is.
+    Show(Show),
+    /// Print vectors of texts.
+    Embed(Embed),
+    /// Print the prompt that a chat template makes of a conversation.
+    Render(Render),
+    /// Write the logits of every token of a text, for testing.
+    Logits(Logits),
+    /// Measure how fast a model runs here.
+    Bench(Bench),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
+    /// Path of a GGUF file, or `demo` for the built-in model.
+    pub(crate) model: String,
+    /// What to answer. Piped input is put before it. With neither, an interactive chat starts.
+    #[arg(allow_hyphen_values = false)]
+    pub(crate) prompt: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+    /// Most tokens to make [default: until the model ends]
+    #[arg(long, short = 'n', value_name = "N", visible_alias = "max-tokens")]
+    pub(crate) num_predict: Option<u32>,
+    /// Text that ends the answer; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// System prompt.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it is, without the chat template.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Let the model think before it answers, or not: true, false, low, medium, high.
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) think: Option<ThinkArg>,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Print timing to standard error.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ThinkArg {
+    True,
+    False,
+    Low,
+    Medium,
+    High,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sampling {
+    /// How varied the text is: 0 always takes the likeliest token [default: 0.8, or the model's own]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 among all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Choose among the likeliest tokens whose probabilities reach P [default: 0.9]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) top_p: Option<f32>,
+    /// Drop tokens less likely than P times the likeliest [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) min_p: Option<f32>,
+    /// Make recent tokens less likely: 1 changes nothing [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// The same seed gives the same text [default: drawn]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Load {
+    /// Context length: most tokens of prompt and answer [default: the model's own, at most 4096]
+    #[arg(long, visible_alias = "ctx", short = 'c', value_name = "N")]
+    pub(crate) ctx_size: Option<u32>,
+    /// CPU threads [default: one for each core]
+    #[arg(long, short = 't', value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// How keys and values are stored.
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub(crate) kv: KvArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum KvArg {
+    F16,
+    F32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Tokenize {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// The text [default: standard input]
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) text: Option<String>,
+    /// Add no BOS and EOS, and read special tokens in the text as text.
+    #[arg(long)]
+    pub(crate) no_special: bool,
+    /// Read special tokens in the text as such, also with --no-special.
+    #[arg(long)]
+    pub(crate) parse_special: bool,
+    /// Print a JSON list of ids.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Show {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// Also print metadata arrays and tensors.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Print JSON in the shape of /api/show.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Embed {
+    /// Path of a GGUF file.
+    pub(crate) model: String,
+    /// The texts [default: standard input, as one text]
+    pub(crate) text: Vec<String>,
+    /// Keep only the first N numbers of a vector.
+    #[arg(long, value_name = "N")]
+    pub(crate) dimensions: Option<u32>,
+    /// Print JSON in the shape of /api/embed.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(clap::ArgGroup::new("from").required(true).args(["model", "template"])))]
+pub(crate) struct Render {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: Option<String>,
+    /// A file with a Jinja template.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: Option<PathBuf>,
+    /// JSON file with a list of messages.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) messages: PathBuf,
+    /// JSON file with a list of tools.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) tools: Option<PathBuf>,
+    /// Further variables of the template, a JSON object.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) kwargs: Option<String>,
+    /// Text of BOS (with --template).
+    #[arg(long, value_name = "S", requires = "template")]
+    pub(crate) bos: Option<String>,
+    /// Text of EOS (with --template).
+    #[arg(long, value_name = "S", requires = "template")]
+    pub(crate) eos: Option<String>,
+    /// Do not end with the beginning of the answer.
+    #[arg(long)]
+    pub(crate) no_generation_prompt: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Logits {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// Token ids: 1,2,3
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) tokens: Vec<u32>,
+    /// File to write: tensor `logits` (n_tokens, n_vocab) in f32.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Feed the first N tokens, then the rest.
+    #[arg(long, value_name = "N")]
+    pub(crate) split: Option<usize>,
+    /// Who computes: our kernels, or candle as the reference.
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub(crate) exec: ExecArg,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ExecArg {
+    Cpu,
+    Candle,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// Tokens of a prompt.
+    #[arg(long, short = 'p', value_name = "N", default_value_t = 512)]
+    pub(crate) prompt_tokens: u32,
+    /// Tokens to make.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
+    pub(crate) gen_tokens: u32,
+    /// Tokens already in the context before either.
+    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: u32,
+    /// How often; medians are printed.
+    #[arg(long, short, value_name = "N", default_value_t = 3)]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,242 @@
+//! The commands that answer at once; `run` is in [`generate`](crate::generate).
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use oprel::{
+    BenchOptions, EmbedRequest, Executor, KvType, Model, ModelBuilder, ModelSource, OprelError,
+    RawChat, Template, TokenizeOptions,
+};
+use serde_json::{Value, json};
+
+use crate::args::{Bench, Command, Embed, ExecArg, KvArg, Load, Logits, Render, Show, Tokenize};
+use crate::generate;
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => generate::run(&args),
+        Command::Tokenize(args) => tokenize(&args),
+        Command::Show(args) => show(&args),
+        Command::Embed(args) => embed(&args),
+        Command::Render(args) => render(args),
+        Command::Logits(args) => logits(&args),
+        Command::Bench(args) => bench(&args),
+    }
+}
+
+/// `demo` is the built-in model, anything else a path.
+pub(crate) fn source(model: &str) -> ModelSource {
+    match model {
+        "demo" => ModelSource::Demo,
+        path => ModelSource::File(PathBuf::from(path)),
+    }
+}
+
+pub(crate) fn builder(model: &str, load: &Load) -> ModelBuilder {
+    let mut builder = Model::builder(source(model)).kv(match load.kv {
+        KvArg::F16 => KvType::F16,
+        KvArg::F32 => KvType::F32,
+    });
+    if let Some(tokens) = load.ctx_size {
+        builder = builder.context(tokens);
+    }
+    if let Some(threads) = load.threads {
+        builder = builder.threads(threads);
+    }
+    match std::env::var("OPREL_ISA") {
+        Ok(isa) if !isa.is_empty() => builder.isa(isa),
+        _ => builder,
+    }
+}
+
+/// All of standard input as text.
+pub(crate) fn stdin_text() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| OprelError::validation("standard input is not UTF-8 text").into())
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+fn tokenize(args: &Tokenize) -> anyhow::Result<()> {
+    let text = match &args.text {
+        Some(text) => text.clone(),
+        None => stdin_text()?,
+    };
+    let options = TokenizeOptions {
+        add_special: !args.no_special,
+        parse_special: args.parse_special || !args.no_special,
+    };
+    let ids = oprel::tokenize(&source(&args.model), &text, options)?;
+    if args.json {
+        return print(&json!(ids).to_string());
+    }
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    print(&ids.join(" "))
+}
+
+fn show(args: &Show) -> anyhow::Result<()> {
+    let show = oprel::show(&source(&args.model), args.verbose)?;
+    if args.json {
+        return print(&serde_json::to_string_pretty(&show)?);
+    }
+    let info = |key: &str| {
+        let full = format!("{}.{key}", show.details.family);
+        show.model_info.get(&full).map(Value::to_string)
+    };
+    let mut out = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|v| !v.is_empty() && v != "null") {
+            out.push_str(&format!("  {name:<18}{value}\n"));
+        }
+    };
+    line("architecture", Some(show.details.family.clone()));
+    line("parameters", Some(show.details.parameter_size.clone()));
+    line("context length", info("context_length"));
+    line("embedding length", info("embedding_length"));
+    line("layers", info("block_count"));
+    line("quantization", Some(show.details.quantization_level.clone()));
+    line("capabilities", Some(show.capabilities.join(", ")));
+    line("license", Some(show.license.lines().next().unwrap_or_default().to_string()));
+    print(&format!("Model\n{}", out.trim_end()))?;
+    if args.verbose {
+        print("\nMetadata")?;
+        for (key, value) in &show.model_info {
+            print(&format!("  {key:<44}{}", shortened(value)))?;
+        }
+        print("\nTensors")?;
+        for t in &show.tensors {
+            let (name, ty) = (t["name"].as_str().unwrap_or(""), t["type"].as_str().unwrap_or(""));
+            print(&format!("  {name:<44}{ty:<9}{}", t["shape"]))?;
+        }
+    }
+    Ok(())
+}
+
+/// A value on one line: long ones are cut.
+fn shortened(value: &Value) -> String {
+    const MOST: usize = 60;
+    let text = value.to_string();
+    if text.chars().count() <= MOST {
+        return text;
+    }
+    text.chars().take(MOST).chain("...".chars()).collect()
+}
+
+fn embed(args: &Embed) -> anyhow::Result<()> {
+    let texts = match args.text.is_empty() {
+        true => vec![stdin_text()?.trim_end_matches(['\r', '\n']).to_string()],
+        false => args.text.clone(),
+    };
+    let model = builder(&args.model, &args.load).load()?;
+    let request = EmbedRequest { dimensions: args.dimensions, ..EmbedRequest::new(texts) };
+    let made = model.embed(&request)?;
+    if args.json {
+        let answer = json!({
+            "model": args.model,
+            "embeddings": made.vectors,
+            "total_duration": made.usage.total_ns,
+            "load_duration": model.load_time().as_nanos() as u64,
+            "prompt_eval_count": made.usage.prompt_tokens,
+        });
+        return print(&answer.to_string());
+    }
+    made.vectors.iter().try_for_each(|v| print(&json!(v).to_string()))
+}
+
+fn render(args: Render) -> anyhow::Result<()> {
+    let list = |path: &Path, what: &str| -> anyhow::Result<Vec<Value>> {
+        match read_json(path)? {
+            Value::Array(items) => Ok(items),
+            // A whole request: its list is under the name.
+            Value::Object(mut all) => match all.remove(what) {
+                Some(Value::Array(items)) => Ok(items),
+                _ => Err(not_a(path, "a JSON list")),
+            },
+            _ => Err(not_a(path, "a JSON list")),
+        }
+    };
+    let kwargs = match &args.kwargs {
+        None => Default::default(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|e| OprelError::validation(format!("--kwargs is no JSON object: {e}")))?,
+    };
+    let chat = RawChat {
+        messages: list(&args.messages, "messages")?,
+        tools: args.tools.as_deref().map(|p| list(p, "tools")).transpose()?,
+        kwargs,
+        add_generation_prompt: !args.no_generation_prompt,
+    };
+    let template = match (args.template, args.model) {
+        (Some(path), _) => Template::File { path, bos: args.bos, eos: args.eos },
+        (None, Some(model)) => Template::Model(source(&model)),
+        (None, None) => return Err(OprelError::validation("give a model or --template").into()),
+    };
+    let text = oprel::render(&template, &chat)?;
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read '{}'", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| not_a(path, &format!("JSON: {e}")))
+}
+
+fn not_a(path: &Path, what: &str) -> anyhow::Error {
+    OprelError::validation(format!("'{}' is not {what}", path.display())).into()
+}
+
+fn logits(args: &Logits) -> anyhow::Result<()> {
+    let n = args.tokens.len();
+    let mut builder = builder(&args.model, &args.load).executor(match args.exec {
+        ExecArg::Cpu => Executor::Cpu,
+        ExecArg::Candle => Executor::Candle,
+    });
+    if args.load.ctx_size.is_none() {
+        builder = builder.context(n as u32 + 1);
+    }
+    let model = builder.load()?;
+    let pieces = args.split.into_iter().collect();
+    let logits = model.logits(args.tokens.clone(), pieces)?;
+    let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let shape = vec![n, model.n_vocab()];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)?;
+    let file = safetensors::serialize([("logits", view)], None)?;
+    std::fs::write(&args.out, file)
+        .with_context(|| format!("cannot write '{}'", args.out.display()))
+}
+
+fn bench(args: &Bench) -> anyhow::Result<()> {
+    let options = BenchOptions {
+        prompt_tokens: args.prompt_tokens,
+        gen_tokens: args.gen_tokens,
+        depth: args.depth,
+        repeat: args.repeat,
+    };
+    let mut builder = builder(&args.model, &args.load);
+    if args.load.ctx_size.is_none() {
+        builder = builder.context(options.context());
+    }
+    let bench = builder.load()?.bench(&options)?;
+    if args.json {
+        return print(&serde_json::to_string(&bench)?);
+    }
+    let mut out = std::io::stdout();
+    writeln!(out, "prefill    {:10.2} tokens/s", bench.prefill_tok_s)?;
+    writeln!(out, "decode     {:10.2} tokens/s", bench.decode_tok_s)?;
+    writeln!(out, "load       {:10.3} s", bench.load_s)?;
+    if let Some(bytes) = bench.peak_rss_bytes {
+        writeln!(out, "peak RSS   {:10.1} MB", bytes as f64 / 1e6)?;
+    }
+    writeln!(out, "raw read   {:10.1} GB/s", bench.raw_read_gb_s)?;
+    Ok(writeln!(out, "{} threads, {}", bench.threads, bench.isa)?)
+}
+
+/// Whether a person sits in front of both ends.
+pub(crate) fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}

@@ -1,0 +1,156 @@
+//! `oprel run`: one answer, or a chat.
+
+use std::io::{IsTerminal, Write};
+
+use oprel::{
+    Chat, EndReason, Event, Input, Message, Model, OprelError, Prompt, Request, Sampling, Stream,
+    Think, Usage,
+};
+
+use crate::args::{Run, ThinkArg};
+use crate::commands::{builder, is_interactive, stdin_text};
+use crate::interactive;
+
+pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
+    let prompt = prompt(args)?;
+    if prompt.is_none() && !is_interactive() {
+        return Err(OprelError::validation("no prompt: give one, or pipe one in").into());
+    }
+    let model = builder(&args.model, &args.load).load()?;
+    if model.only_embeds() {
+        return Err(OprelError::Validation {
+            message: "this model makes embeddings, not text".into(),
+            hint: Some("use `oprel embed` with it".into()),
+            source: None,
+        }
+        .into());
+    }
+    match prompt {
+        Some(text) => one_shot(&model, args, text),
+        None => interactive::chat(&model, args),
+    }
+}
+
+/// What is to be answered: piped input, then the words of the command line.
+fn prompt(args: &Run) -> anyhow::Result<Option<String>> {
+    let words = (!args.prompt.is_empty()).then(|| args.prompt.join(" "));
+    let piped = if std::io::stdin().is_terminal() { String::new() } else { stdin_text()? };
+    let piped = piped.trim_end_matches(['\r', '\n']);
+    match (piped.is_empty(), words) {
+        (true, words) => Ok(words),
+        (false, None) => Ok(Some(piped.to_string())),
+        (false, Some(words)) => Ok(Some(format!("{piped}\n{words}"))),
+    }
+}
+
+fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
+    let input = Input::Prompt(Prompt {
+        text,
+        system: args.system.clone(),
+        think: think(args),
+        raw: args.raw,
+        parse_special: args.raw,
+        ..Prompt::default()
+    });
+    let stream = model.generate(request(model, args, input))?;
+    let said = speak(stream, || false)?;
+    if args.verbose {
+        timing(model, &said.usage);
+    }
+    Ok(())
+}
+
+/// A request with the options of the command line.
+pub(crate) fn request(model: &Model, args: &Run, input: Input) -> Request {
+    let mut request = Request::new(input);
+    request.sampling = sampling(model, args);
+    request.stop = args.stop.clone();
+    request.limits.max_tokens = args.num_predict;
+    request
+}
+
+/// A conversation with the options of the command line.
+pub(crate) fn chat_input(args: &Run, messages: &[Message]) -> Input {
+    let messages = messages.to_vec();
+    Input::Messages(Chat { messages, think: think(args), ..Chat::default() })
+}
+
+fn sampling(model: &Model, args: &Run) -> Sampling {
+    let (own, asked) = (model.sampling(), &args.sampling);
+    Sampling {
+        temperature: asked.temperature.unwrap_or(own.temperature),
+        top_k: asked.top_k.unwrap_or(own.top_k),
+        top_p: asked.top_p.unwrap_or(own.top_p),
+        min_p: asked.min_p.unwrap_or(own.min_p),
+        repeat_penalty: asked.repeat_penalty.unwrap_or(own.repeat_penalty),
+        seed: asked.seed,
+        ..own
+    }
+}
+
+fn think(args: &Run) -> Option<Think> {
+    args.think.map(|level| match level {
+        ThinkArg::True => Think::On,
+        ThinkArg::False => Think::Off,
+        ThinkArg::Low => Think::Low,
+        ThinkArg::Medium => Think::Medium,
+        ThinkArg::High => Think::High,
+    })
+}
+
+/// What was said in one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) usage: Usage,
+}
+
+/// Prints an answer while it comes, until it ends or `stop` says so.
+pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<Said> {
+    let mut out = std::io::stdout();
+    let mut said = Said::default();
+    let mut thinking = false;
+    for event in stream {
+        if stop() {
+            break;
+        }
+        match event {
+            Event::Text(piece) => {
+                if std::mem::take(&mut thinking) {
+                    writeln!(out, "\n...done thinking.\n")?;
+                }
+                write!(out, "{}", piece.text)?;
+                said.text.push_str(&piece.text);
+            }
+            Event::Thinking(piece) => {
+                if !std::mem::replace(&mut thinking, true) {
+                    writeln!(out, "Thinking...")?;
+                }
+                write!(out, "{}", piece.text)?;
+            }
+            Event::ToolCall(call) => writeln!(out, "{}({})", call.name, call.arguments)?,
+            Event::Usage(usage) => said.usage = usage,
+            Event::End(EndReason::ContextFull) => eprintln!("\n(the context is full)"),
+            Event::Error(failure) => return Err(OprelError::from(failure).into()),
+            _ => {}
+        }
+        out.flush()?;
+    }
+    writeln!(out)?;
+    Ok(said)
+}
+
+/// Timing, to standard error.
+pub(crate) fn timing(model: &Model, usage: &Usage) {
+    let seconds = |ns: u64| format!("{:.3}s", ns as f64 / 1e9);
+    let new = usage.prompt_tokens - usage.cached_tokens;
+    eprintln!();
+    eprintln!("total duration:       {}", seconds(usage.total_ns));
+    eprintln!("load duration:        {:.3}s", model.load_time().as_secs_f64());
+    eprintln!("prompt eval count:    {new} token(s), {} from the cache", usage.cached_tokens);
+    eprintln!("prompt eval duration: {}", seconds(usage.prefill_ns));
+    eprintln!("prompt eval rate:     {:.2} tokens/s", usage.prefill_tokens_per_s());
+    eprintln!("eval count:           {} token(s)", usage.generated_tokens);
+    eprintln!("eval duration:        {}", seconds(usage.decode_ns));
+    eprintln!("eval rate:            {:.2} tokens/s", usage.decode_tokens_per_s());
+}

@@ -1,0 +1,120 @@
+//! A chat in the terminal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use oprel::{Message, Model};
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use crate::args::Run;
+use crate::generate::{chat_input, request, speak, timing};
+
+const HELP: &str = "\
+/clear   forget the conversation
+/bye     leave (also Ctrl-D)
+/help    this list
+\"\"\"      begins and ends a message of several lines
+Ctrl-C   stops an answer";
+
+/// What a line of the user asks for.
+enum Line {
+    Say(String),
+    Clear,
+    Help,
+    Unknown(String),
+    Bye,
+    Nothing,
+}
+
+/// Reads, answers, until the user leaves.
+pub(crate) fn chat(model: &Model, args: &Run) -> anyhow::Result<()> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .context("cannot watch for Ctrl-C")?;
+    let mut editor = DefaultEditor::new().context("cannot use this terminal")?;
+    let system: Vec<Message> = args.system.as_deref().map(Message::system).into_iter().collect();
+    let mut messages = system.clone();
+    println!("Ask something (/help for commands, /bye to leave)");
+    loop {
+        match read(&mut editor)? {
+            Line::Bye => return Ok(()),
+            Line::Nothing => {}
+            Line::Help => println!("{HELP}"),
+            Line::Unknown(command) => println!("'{command}' is no command; /help lists them"),
+            Line::Clear => messages.clone_from(&system),
+            Line::Say(text) => {
+                interrupted.store(false, Ordering::Relaxed);
+                messages.push(Message::user(text));
+                if let Err(error) = answer(model, args, &mut messages, &interrupted) {
+                    eprintln!("error: {error:#}");
+                    messages.pop();
+                }
+            }
+        }
+    }
+}
+
+/// Answers the last message. An answer that was stopped stays in the conversation.
+fn answer(
+    model: &Model,
+    args: &Run,
+    messages: &mut Vec<Message>,
+    interrupted: &AtomicBool,
+) -> anyhow::Result<()> {
+    let stream = model.generate(request(model, args, chat_input(args, messages)))?;
+    let said = speak(stream, || interrupted.load(Ordering::Relaxed))?;
+    if args.verbose {
+        timing(model, &said.usage);
+    }
+    println!();
+    messages.push(Message::assistant(said.text));
+    Ok(())
+}
+
+fn read(editor: &mut DefaultEditor) -> anyhow::Result<Line> {
+    let Some(line) = read_line(editor, ">>> ")? else { return Ok(Line::Bye) };
+    let trimmed = line.trim();
+    if let Some(begun) = trimmed.strip_prefix("\"\"\"") {
+        return Ok(read_lines(editor, begun)?.map_or(Line::Bye, Line::Say));
+    }
+    Ok(match trimmed {
+        "" => Line::Nothing,
+        "/bye" | "/exit" => Line::Bye,
+        "/clear" => Line::Clear,
+        "/help" | "/?" => Line::Help,
+        command if command.starts_with('/') => Line::Unknown(command.to_string()),
+        _ => Line::Say(line),
+    })
+}
+
+/// Lines up to one that ends with three quotes.
+fn read_lines(editor: &mut DefaultEditor, begun: &str) -> anyhow::Result<Option<String>> {
+    let mut text = begun.to_string();
+    loop {
+        if let Some(whole) = text.strip_suffix("\"\"\"") {
+            return Ok(Some(whole.to_string()));
+        }
+        let Some(line) = read_line(editor, "... ")? else { return Ok(None) };
+        text.push('\n');
+        text.push_str(line.trim_end());
+    }
+}
+
+/// A line; `None` at the end of input. Ctrl-C drops the line.
+fn read_line(editor: &mut DefaultEditor, prompt: &str) -> anyhow::Result<Option<String>> {
+    loop {
+        match editor.readline(prompt) {
+            Ok(line) => {
+                // History only helps; a line that it refuses is still a line.
+                let _ = editor.add_history_entry(line.as_str());
+                return Ok(Some(line));
+            }
+            Err(ReadlineError::Interrupted) => println!("(Ctrl-D or /bye to leave)"),
+            Err(ReadlineError::Eof) => return Ok(None),
+            Err(error) => return Err(error).context("cannot read from the terminal"),
+        }
+    }
+}

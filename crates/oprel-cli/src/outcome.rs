@@ -1,0 +1,33 @@
+//! From an error to an exit code, a message and a hint.
+
+use std::io;
+use std::process::ExitCode;
+
+use oprel::OprelError;
+
+/// Exit codes: 0 done, 1 the terminal or a file failed, 2 to 6 one for each kind of error.
+pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if is_closed_pipe(&error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    let known = error.downcast_ref::<OprelError>();
+    if let Some(hint) = known.and_then(OprelError::hint) {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(match known {
+        Some(OprelError::Validation { .. }) => 2,
+        Some(OprelError::ModelNotFound { .. }) => 3,
+        Some(OprelError::Download { .. }) => 4,
+        Some(OprelError::Backend { .. }) => 5,
+        Some(OprelError::Memory { .. }) => 6,
+        _ => 1,
+    })
+}
+
+/// Whoever read our output has enough: `oprel ... | head`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}

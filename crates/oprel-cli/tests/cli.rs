@@ -1,0 +1,254 @@
+//! The binary as a user meets it: output, errors, exit codes. On the built-in model.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A directory of its own for each test, which is also the home of the command.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), text).expect("written");
+        self.path(name).display().to_string()
+    }
+
+    fn oprel(&self, args: &[&str]) -> Output {
+        self.oprel_with(args, "")
+    }
+
+    fn oprel_with(&self, args: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_oprel"))
+            .args(args)
+            .current_dir(&self.0)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        // A command that does not read its input may be gone already.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+fn out(output: &Output) -> String {
+    assert!(output.status.success(), "{}", err(output));
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_str(&out(output)).expect("JSON")
+}
+
+/// It failed with this code, says so in these words, and did not panic.
+fn fails(output: &Output, code: i32, words: &str) {
+    let said = err(output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(words), "{said}");
+    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_demo_answers() {
+    let answer = Place::new().oprel(&["run", "demo", "How do I start the server?", "--seed", "1"]);
+    assert!(out(&answer).contains("oprel serve"), "{}", out(&answer));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_story_and_another_seed_another_one() {
+    let place = Place::new();
+    let story = |seed: &str| {
+        let args =
+            ["run", "demo", "Tell me a story.", "--temperature", "1.2", "--seed", seed, "-n", "60"];
+        out(&place.oprel(&args))
+    };
+    assert_eq!(story("7"), story("7"));
+    assert_ne!(story("7"), story("8"));
+}
+
+#[test]
+fn piped_text_is_the_prompt() {
+    let place = Place::new();
+    let args = ["run", "demo", "--temperature", "0", "-n", "20"];
+    let piped = out(&place.oprel_with(&args, "What is oprel?\n"));
+    let typed = ["run", "demo", "What is oprel?", "--temperature", "0", "-n", "20"];
+    assert_eq!(piped, out(&place.oprel(&typed)));
+}
+
+#[test]
+fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
+    let place = Place::new();
+    let args = ["run", "demo", "What is oprel?", "--temperature", "0"];
+    let whole = out(&place.oprel(&args));
+    let word = whole.split_whitespace().nth(3).expect("a few words");
+    let cut = out(&place.oprel(&[&args[..], &["--stop", word]].concat()));
+    let at = whole.find(word).expect("in it");
+    assert_eq!(cut.trim_end(), whole[..at].trim_end());
+}
+
+#[test]
+fn timing_goes_to_standard_error() {
+    let args = ["run", "demo", "Hello", "-n", "4", "--verbose"];
+    let answer = Place::new().oprel(&args);
+    assert!(err(&answer).contains("eval rate:"), "{}", err(&answer));
+    assert!(!out(&answer).contains("eval rate:"));
+}
+
+#[test]
+fn a_missing_file_says_what_to_do() {
+    let answer = Place::new().oprel(&["run", "nothing.gguf", "hi"]);
+    fails(&answer, 3, "no model file at 'nothing.gguf'");
+    assert!(err(&answer).contains("hint: "));
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let place = Place::new();
+    for (name, bytes) in [("empty", &b""[..]), ("text", b"not a model"), ("cut", b"GGUF\x03\0\0\0\xff")] {
+        let path = place.file(name, bytes);
+        for command in ["show", "run"] {
+            let mut args = vec![command, &path];
+            args.extend((command == "run").then_some("hi"));
+            fails(&place.oprel(&args), 5, name);
+        }
+    }
+}
+
+#[test]
+fn wrong_options_are_refused_by_name() {
+    let place = Place::new();
+    for (option, value) in [
+        ("--temperature", "nan"),
+        ("--temperature", "-1"),
+        ("--top-p", "1.5"),
+        ("--min-p", "-0.1"),
+        ("--repeat-penalty", "0"),
+        ("--ctx-size", "0"),
+        ("--threads", "0"),
+        ("--threads", "99999999"),
+        ("--stop", ""),
+    ] {
+        let answer = place.oprel(&["run", "demo", "hi", option, value]);
+        let name = option.trim_start_matches("--").replace('-', "_");
+        let said = err(&answer).replace('-', "_");
+        assert_eq!(answer.status.code(), Some(2), "{option} {value}: {said}");
+        assert!(said.contains(&name), "{option} {value}: {said}");
+    }
+    fails(&place.oprel(&["run", "demo"]), 2, "no prompt");
+    fails(&place.oprel(&["run", "demo", &"word ".repeat(3000)]), 2, "the context holds");
+}
+
+#[test]
+fn tokens_are_printed_as_a_list_of_ids() {
+    let place = Place::new();
+    let ids = json(&place.oprel(&["tokenize", "demo", "--text", "Hello oprel", "--json"]));
+    assert!(ids.as_array().is_some_and(|a| a.len() > 1 && a.iter().all(|id| id.is_u64())), "{ids}");
+    let piped = place.oprel_with(&["tokenize", "demo"], "Hello oprel");
+    let words: Vec<String> = out(&piped).split_whitespace().map(str::to_string).collect();
+    assert_eq!(serde_json::json!(ids).to_string(), format!("[{}]", words.join(",")));
+    let marked = |flags: &[&str]| {
+        let args = [&["tokenize", "demo", "--text", "<|im_end|>", "--json"], flags].concat();
+        json(&place.oprel(&args)).as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(marked(&[]), 1);
+    assert!(marked(&["--no-special"]) > 1);
+    assert_eq!(marked(&["--no-special", "--parse-special"]), 1);
+}
+
+#[test]
+fn show_has_the_shape_of_the_api() {
+    let shown = json(&Place::new().oprel(&["show", "demo", "--json"]));
+    assert_eq!(shown["details"]["family"], "llama");
+    assert_eq!(shown["details"]["quantization_level"], "Q8_0");
+    assert_eq!(shown["model_info"]["general.architecture"], "llama");
+    assert!(shown["model_info"]["llama.context_length"].as_u64() >= Some(1024));
+    assert!(shown["capabilities"].as_array().is_some_and(|c| c.contains(&"tools".into())), "{shown}");
+    assert!(shown["template"].as_str().is_some_and(|t| t.contains("messages")));
+}
+
+#[test]
+fn templates_are_rendered_alone() {
+    let place = Place::new();
+    let messages = place.file("m.json", r#"[{"role": "user", "content": "Hi"}]"#);
+    let template = place.file(
+        "t.jinja",
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+         {% if add_generation_prompt %}[assistant]{% endif %}{{ mood | default('') }}",
+    );
+    let base = ["render", "--template", &template, "--messages", &messages, "--bos", "<s>"];
+    assert_eq!(out(&place.oprel(&base)), "<s>[user] Hi\n[assistant]");
+    let more = ["--no-generation-prompt", "--kwargs", r#"{"mood": "!"}"#];
+    assert_eq!(out(&place.oprel(&[&base[..], &more].concat())), "<s>[user] Hi\n!");
+    let of_demo = out(&place.oprel(&["render", "demo", "--messages", &messages]));
+    assert!(of_demo.contains("Hi") && of_demo.ends_with("assistant\n"), "{of_demo}");
+    let wrong = place.file("w.json", "{}");
+    fails(&place.oprel(&["render", "demo", "--messages", &wrong]), 2, "JSON list");
+}
+
+#[test]
+fn logits_do_not_depend_on_a_split() {
+    let place = Place::new();
+    let logits = |name: &str, more: &[&str]| {
+        let args = [&["logits", "demo", "--tokens", "5,6,7,8,9", "--out", name], more].concat();
+        out(&place.oprel(&args));
+        std::fs::read(place.path(name)).expect("written")
+    };
+    let whole = logits("a", &[]);
+    assert_eq!(whole, logits("b", &["--split", "2"]));
+    assert_eq!(whole, logits("c", &["--threads", "3"]));
+    let file = safetensors::SafeTensors::deserialize(&whole).expect("safetensors");
+    let tensor = file.tensor("logits").expect("named so");
+    assert_eq!((tensor.shape()[0], tensor.dtype()), (5, safetensors::Dtype::F32));
+    let beyond = place.oprel(&["logits", "demo", "--tokens", "999999", "--out", "d"]);
+    fails(&beyond, 2, "not in the vocabulary");
+}
+
+#[test]
+fn bench_prints_what_it_measured() {
+    let args = ["bench", "demo", "-p", "32", "-n", "4", "-t", "1", "-r", "1", "--json"];
+    let bench = json(&Place::new().oprel(&args));
+    for key in ["prefill_tok_s", "decode_tok_s", "load_s", "raw_read_gb_s"] {
+        assert!(bench[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {bench}");
+    }
+    assert_eq!(bench["threads"], 1);
+    assert!(bench["isa"].is_string());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_oprel"))
+        .args(["run", "demo", "Tell me a story."])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(!err(&output).contains("panicked"), "{}", err(&output));
+    assert!(output.status.success(), "{}", err(&output));
+}
+
+#[test]
+fn a_path_is_a_path() {
+    let place = Place::new();
+    assert!(!Path::new("demo").exists());
+    fails(&place.oprel(&["run", "./demo", "hi"]), 3, "no model file");
+}

@@ -1,0 +1,52 @@
+//! Measuring a model on this machine.
+
+pub use oprel_backend::BenchOptions;
+
+use crate::{Model, Result};
+
+/// What was measured. Serialized, it is what `oprel bench --json` prints.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Bench {
+    /// Prompt tokens a second.
+    pub prefill_tok_s: f64,
+    /// Tokens made a second.
+    pub decode_tok_s: f64,
+    /// Seconds that loading took.
+    pub load_s: f64,
+    /// Most memory that this process had resident, if the system tells.
+    pub peak_rss_bytes: Option<u64>,
+    /// Threads of the engine.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// Bytes a second that the same threads read from memory, in units of 10^9.
+    pub raw_read_gb_s: f64,
+}
+
+impl Model {
+    /// Measures prefill, decode and the machine's read bandwidth, in one run.
+    ///
+    /// # Errors
+    /// If the counts are zero or beyond the context, or the engine fails.
+    pub fn bench(&self, options: &BenchOptions) -> Result<Bench> {
+        let speeds = self.native().bench(options)?;
+        let machine = self.native().machine();
+        Ok(Bench {
+            prefill_tok_s: speeds.prefill_tok_s,
+            decode_tok_s: speeds.decode_tok_s,
+            load_s: self.load_time().as_secs_f64(),
+            peak_rss_bytes: peak_rss_bytes(),
+            threads: machine.threads,
+            isa: machine.isa.name().to_string(),
+            raw_read_gb_s: self.native().raw_read_bytes_s()? / 1e9,
+        })
+    }
+}
+
+/// High-water mark of resident memory, from Linux' process status.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

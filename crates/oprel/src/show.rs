@@ -1,0 +1,188 @@
+//! What a model is, in the shape of the field's `/api/show`.
+
+use oprel_backend::ModelSource;
+use oprel_gguf::{Array, Gguf, Value};
+use serde_json::{Map, Value as Json, json};
+
+use crate::Result;
+
+/// What a model is. Serialized, it is the answer of `/api/show`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Show {
+    /// Licence texts or names.
+    pub license: String,
+    /// How the model could be made again; empty for a plain file.
+    pub modelfile: String,
+    /// Default options; empty for a plain file.
+    pub parameters: String,
+    /// Chat template, as the file has it.
+    pub template: String,
+    /// Sizes and kinds in short.
+    pub details: Details,
+    /// Metadata of the file; arrays are null unless all was asked for.
+    pub model_info: Map<String, Json>,
+    /// Tensors: name, type, shape. Empty unless all was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<Json>,
+    /// What it can do.
+    pub capabilities: Vec<&'static str>,
+    /// When the file changed last, RFC 3339.
+    pub modified_at: String,
+}
+
+/// Sizes and kinds in short.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Details {
+    /// Model that it was derived from.
+    pub parent_model: String,
+    /// `gguf`.
+    pub format: String,
+    /// Architecture.
+    pub family: String,
+    /// Architecture, as a list.
+    pub families: Vec<String>,
+    /// Number of weights, rounded: `1.2B`.
+    pub parameter_size: String,
+    /// File type: `Q4_K_M`.
+    pub quantization_level: String,
+}
+
+/// Reads what a model is, without loading its weights. `verbose` also lists arrays and tensors.
+///
+/// # Errors
+/// If there is no such file or it is no GGUF.
+pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
+    let file = source.open()?;
+    let text = |key: &str| -> String {
+        file.metadata().str(key).ok().flatten().unwrap_or_default().to_string()
+    };
+    let family = text("general.architecture");
+    let weights = file.tensors().iter().map(|t| t.shape.iter().product::<u64>()).sum();
+    let mut model_info = model_info(&file, verbose);
+    model_info.insert("general.parameter_count".into(), json!(weights));
+    Ok(Show {
+        license: text("general.license"),
+        modelfile: String::new(),
+        parameters: String::new(),
+        template: text("tokenizer.chat_template"),
+        details: Details {
+            parent_model: String::new(),
+            format: "gguf".into(),
+            families: vec![family.clone()],
+            family,
+            parameter_size: rounded(weights),
+            quantization_level: file_type(&file),
+        },
+        model_info,
+        tensors: if verbose { tensors(&file) } else { Vec::new() },
+        capabilities: oprel_backend::capabilities(&file).iter().map(|c| c.as_str()).collect(),
+        modified_at: modified_at(source),
+    })
+}
+
+fn model_info(file: &Gguf, verbose: bool) -> Map<String, Json> {
+    let hidden = ["general.name", "tokenizer.chat_template"];
+    let all = file.metadata().iter().filter(|(key, _)| !hidden.contains(key));
+    all.map(|(key, value)| (key.to_string(), value_json(value, verbose))).collect()
+}
+
+fn value_json(value: &Value, verbose: bool) -> Json {
+    match value {
+        Value::U8(x) => json!(x),
+        Value::I8(x) => json!(x),
+        Value::U16(x) => json!(x),
+        Value::I16(x) => json!(x),
+        Value::U32(x) => json!(x),
+        Value::I32(x) => json!(x),
+        Value::F32(x) => json!(x),
+        Value::Bool(x) => json!(x),
+        Value::Str(x) => json!(x),
+        Value::U64(x) => json!(x),
+        Value::I64(x) => json!(x),
+        Value::F64(x) => json!(x),
+        Value::Array(array) if verbose => array_json(array),
+        Value::Array(_) => Json::Null,
+    }
+}
+
+fn array_json(array: &Array) -> Json {
+    match array {
+        Array::U8(a) => json!(a),
+        Array::I8(a) => json!(a),
+        Array::U16(a) => json!(a),
+        Array::I16(a) => json!(a),
+        Array::U32(a) => json!(a),
+        Array::I32(a) => json!(a),
+        Array::F32(a) => json!(a),
+        Array::Bool(a) => json!(a),
+        Array::Str(a) => a.iter().collect(),
+        Array::Array(a) => a.iter().map(array_json).collect(),
+        Array::U64(a) => json!(a),
+        Array::I64(a) => json!(a),
+        Array::F64(a) => json!(a),
+    }
+}
+
+fn tensors(file: &Gguf) -> Vec<Json> {
+    let one =
+        |t: &oprel_gguf::TensorInfo| json!({"name": t.name, "type": t.ty.name(), "shape": t.shape});
+    file.tensors().iter().map(one).collect()
+}
+
+/// `135.2M`, `1.2B`: as clients of the field show it.
+fn rounded(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n if n >= 1e6 => format!("{:.2}M", n / 1e6),
+        n if n >= 1e3 => format!("{:.2}K", n / 1e3),
+        n => format!("{n}"),
+    }
+}
+
+/// The file type that the metadata names, else the type that most weights have.
+fn file_type(file: &Gguf) -> String {
+    #[rustfmt::skip]
+    const NAMES: &[(u32, &str)] = &[
+        (0, "F32"), (1, "F16"), (2, "Q4_0"), (3, "Q4_1"), (7, "Q8_0"), (8, "Q5_0"), (9, "Q5_1"), (10, "Q2_K"),
+        (11, "Q3_K_S"), (12, "Q3_K_M"), (13, "Q3_K_L"), (14, "Q4_K_S"), (15, "Q4_K_M"), (16, "Q5_K_S"),
+        (17, "Q5_K_M"), (18, "Q6_K"), (19, "IQ2_XXS"), (20, "IQ2_XS"), (21, "Q2_K_S"), (22, "IQ3_XS"),
+        (23, "IQ3_XXS"), (24, "IQ1_S"), (25, "IQ4_NL"), (26, "IQ3_S"), (27, "IQ3_M"), (28, "IQ2_S"),
+        (29, "IQ2_M"), (30, "IQ4_XS"), (31, "IQ1_M"), (32, "BF16"), (36, "TQ1_0"), (37, "TQ2_0"),
+        (38, "MXFP4"),
+    ];
+    let named = file.metadata().u32("general.file_type").ok().flatten();
+    if let Some((_, name)) = NAMES.iter().find(|(number, _)| Some(*number) == named) {
+        return name.to_string();
+    }
+    let mut sizes: Vec<(&str, u64)> = Vec::new();
+    for t in file.tensors() {
+        let n = t.shape.iter().product();
+        match sizes.iter_mut().find(|(name, _)| *name == t.ty.name()) {
+            Some((_, sum)) => *sum += n,
+            None => sizes.push((t.ty.name(), n)),
+        }
+    }
+    let most = sizes.into_iter().max_by_key(|(_, n)| *n);
+    most.map_or("unknown".into(), |(name, _)| name.to_string())
+}
+
+fn modified_at(source: &ModelSource) -> String {
+    let ModelSource::File(path) = source else { return "1970-01-01T00:00:00Z".into() };
+    let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let since = time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    oprel_chat::LocalTime::utc(since.as_secs() as i64).strftime("%Y-%m-%dT%H:%M:%SZ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_as_clients_expect() {
+        assert_eq!(rounded(1_235_814_432), "1.2B");
+        assert_eq!(rounded(361_821_120), "361.82M");
+        assert_eq!(rounded(5_200), "5.20K");
+        assert_eq!(rounded(7), "7");
+    }
+}
