@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc static bench-peers
+.PHONY: demo test check fmt lint doc oracle static
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -15,6 +15,10 @@ lint:
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Other GGUF readers as witnesses, in a workspace of their own.
+oracle:
+	cargo test --manifest-path tests/oracle/Cargo.toml
 
 check: fmt lint doc test
 
