@@ -13,6 +13,7 @@ use oprel_tests::shared;
 
 #[test]
 fn a_file_that_shrinks_makes_the_next_step_fail() {
+    let mut refused_by = 0;
     let Some(path) = shared("fixtures/stories260k-f32.gguf") else { return };
     for (name, mut exec) in executors() {
         let folder = std::env::temp_dir().join(format!("oprel-shrink-{}", std::process::id()));
@@ -21,8 +22,12 @@ fn a_file_that_shrinks_makes_the_next_step_fail() {
         std::fs::copy(&path, &copy).expect("a copy");
         let model = describe(&Gguf::open(&copy).expect("a model")).expect("described");
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-        exec.prepare(&model.decoder, &model.weights, &placement, &limits(64, KvType::F16))
-            .expect("prepared");
+        let limits = limits(64, KvType::F16);
+        let memory = exec.prepare(&model.decoder, &model.weights, &placement, &limits);
+        if memory.expect("prepared").mapped == 0 {
+            // It copied every weight: the file may go.
+            continue;
+        }
         let pages = [PageId(0)];
         let state = StateView { pages: &[PageTable(&pages)], recurrent: &[] };
         let want = [Want { of: RowSet::Last, what: What::Logits }];
@@ -39,5 +44,7 @@ fn a_file_that_shrinks_makes_the_next_step_fail() {
         let refused = step(1);
         std::fs::remove_dir_all(&folder).expect("gone");
         assert!(matches!(refused, Err(Error::File(_))), "{name}: {refused:?}");
+        refused_by += 1;
     }
+    assert!(refused_by > 0, "an executor reads weights in place");
 }

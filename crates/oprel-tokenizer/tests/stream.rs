@@ -22,6 +22,11 @@ proptest! {
         for file in LOSSLESS {
             let tokenizer = toy::named(file);
             let ids = tokenizer.tokenize(&text, TokenizeOptions::default());
+            // Text after a token that the makers added gets a space prefix of its own, as in llama.cpp.
+            let added = ids.iter().any(|&id| tokenizer.kind(id) == TokenKind::UserDefined);
+            if added && tokenizer.add_space_prefix() {
+                continue;
+            }
             let back = tokenizer.detokenize_bytes(&ids, DetokenizeOptions::default());
             prop_assert_eq!(&back, text.as_bytes(), "{}", file);
         }
