@@ -121,7 +121,9 @@ fn a_missing_file_says_what_to_do() {
 #[test]
 fn a_damaged_file_is_refused() {
     let place = Place::new();
-    for (name, bytes) in [("empty", &b""[..]), ("text", b"not a model"), ("cut", b"GGUF\x03\0\0\0\xff")] {
+    for (name, bytes) in
+        [("empty", &b""[..]), ("text", b"not a model"), ("cut", b"GGUF\x03\0\0\0\xff")]
+    {
         let path = place.file(name, bytes);
         for command in ["show", "run"] {
             let mut args = vec![command, &path];
@@ -179,7 +181,10 @@ fn show_has_the_shape_of_the_api() {
     assert_eq!(shown["details"]["quantization_level"], "Q8_0");
     assert_eq!(shown["model_info"]["general.architecture"], "llama");
     assert!(shown["model_info"]["llama.context_length"].as_u64() >= Some(1024));
-    assert!(shown["capabilities"].as_array().is_some_and(|c| c.contains(&"tools".into())), "{shown}");
+    assert!(
+        shown["capabilities"].as_array().is_some_and(|c| c.contains(&"tools".into())),
+        "{shown}"
+    );
     assert!(shown["template"].as_str().is_some_and(|t| t.contains("messages")));
 }
 
