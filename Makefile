@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc oracle static
+.PHONY: demo test check fmt lint doc oracle static bench-peers
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -27,3 +27,10 @@ STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 static:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile static --target $(STATIC_TARGET) --bin oprel
 	@ls -l target/$(STATIC_TARGET)/static/oprel
+
+# Whole models beside llama.cpp: make bench-peers MODELS="a.gguf b.gguf" PEER=path/of/peer_llama_cpp.py
+PEER ?= ../shared/tools/peer_llama_cpp.py
+
+bench-peers:
+	cargo build --release --bin oprel
+	python3 benches/peers.py --peer $(PEER) $(MODELS)
