@@ -2,6 +2,7 @@
 
 mod batch;
 mod company;
+mod demo;
 mod descriptions;
 mod fixtures;
 mod hostile;
