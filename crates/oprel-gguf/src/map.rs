@@ -345,8 +345,9 @@ mod tests {
             let _ours = Map::new(one_page()).unwrap();
             // The handler of the standard library, which was there before, ignores the first one.
             for _ in 0..2 {
+                // To this thread, so that each is handled before the next: two to the process may merge.
                 // SAFETY: a plain system call.
-                unsafe { libc::kill(libc::getpid(), libc::SIGBUS) };
+                unsafe { libc::raise(libc::SIGBUS) };
             }
             return;
         };
