@@ -1,7 +1,7 @@
 //! Architectures: GGUF metadata and tensors to a model description; the demo model.
 //!
 //! One short file an architecture family. A family reads hyper-parameters, names tensors and turns the
-//! switches of [`Decoder`](oprel_nn::Decoder); it computes nothing and knows no device.
+//! switches of [`Decoder`]; it computes nothing and knows no device.
 
 mod demo;
 mod error;

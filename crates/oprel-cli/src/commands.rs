@@ -1,4 +1,4 @@
-//! The commands that answer at once; `run` is in [`generate`](crate::generate).
+//! The commands that answer at once; `run` is in `generate`.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
