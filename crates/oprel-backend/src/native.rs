@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use oprel_api::{EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, Request, Usage};
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Engine, Says, SeqId};
+use oprel_engine::{Ask, Bounds, Engine, Says, SeqId};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
@@ -25,7 +25,7 @@ pub struct Native {
     facts: Arc<Facts>,
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
-    context: u32,
+    bounds: Bounds,
     machine: Machine,
     memory: Memory,
     load: Duration,
@@ -62,7 +62,7 @@ impl Native {
         let start = Instant::now();
         let (facts, model) = describe(source)?;
         let (engine, machine) = engine(&model, options)?;
-        let (context, memory) = (engine.context(), engine.memory());
+        let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let thread = std::thread::Builder::new()
             .name("oprel-engine".into())
@@ -72,7 +72,7 @@ impl Native {
             facts: Arc::new(facts),
             commands,
             thread: Some(thread),
-            context,
+            bounds,
             machine,
             memory,
             load: start.elapsed(),
@@ -86,7 +86,7 @@ impl Native {
 
     /// Most tokens of prompt and answer together.
     pub fn context(&self) -> u32 {
-        self.context
+        self.bounds.context
     }
 
     /// Tokens of the vocabulary that the model's logits cover.
@@ -115,22 +115,19 @@ impl Native {
     /// If the request is wrong, asks for what is not there, or its prompt cannot be made.
     pub fn generate(&self, request: &Request) -> Result<Events> {
         let submitted = Instant::now();
-        prompt::check(request)?;
-        let context = request.limits.context.unwrap_or(u32::MAX).min(self.context);
+        prompt::check(&self.facts, request)?;
+        let context = request.limits.context.unwrap_or(u32::MAX).min(self.context());
         let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
         let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
+        let speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+        let ask = self.ask(request, made.tokens);
+        self.bounds.check(&ask)?;
         let (events, receiver) = channel();
         if let Some(truncation) = made.truncated {
             let _ = events.send(Event::Truncated(truncation));
         }
         let wanted = Arc::new(AtomicBool::new(true));
-        let generate = Generate {
-            ask: self.ask(request, made.tokens),
-            speaker: Speaker::new(&self.facts, request, made.rendered.as_deref()),
-            events,
-            wanted: wanted.clone(),
-            submitted,
-        };
+        let generate = Generate { ask, speaker, events, wanted: wanted.clone(), submitted };
         self.send(Command::Generate(Box::new(generate)))?;
         Ok(Events { receiver, wanted, over: false })
     }
@@ -162,6 +159,11 @@ impl Native {
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
         let start = Instant::now();
         request.validate()?;
+        let width = self.facts.width;
+        if let Some(n) = request.dimensions.filter(|&n| n > width) {
+            let why = format!("vectors of this model have {width}");
+            return Err(Error::Option { option: "dimensions", value: n.to_string(), why });
+        }
         let inputs: Vec<Vec<u32>> =
             request.input.iter().map(|i| self.embed_tokens(i, request)).collect();
         let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
@@ -174,18 +176,20 @@ impl Native {
         Ok(Embeddings { vectors, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } })
     }
 
-    /// An input that is cut keeps the token that ends it.
+    /// An input that is cut keeps the token that ends every text of this model.
     fn embed_tokens(&self, input: &EmbedInput, request: &EmbedRequest) -> Vec<u32> {
         let options = TokenizeOptions { add_special: true, parse_special: false };
         let mut tokens = match input {
             EmbedInput::Text(text) => self.facts.tokenizer.tokenize(text, options),
             EmbedInput::Tokens(tokens) => tokens.clone(),
         };
-        let room = self.context as usize;
+        let room = self.bounds.longest_embedded as usize;
         if request.truncate && tokens.len() > room {
-            let last = tokens[tokens.len() - 1];
+            let ending = tokens.last().copied().filter(|&t| self.facts.ends_texts(t));
             tokens.truncate(room);
-            tokens[room - 1] = last;
+            if let (Some(ending), Some(last)) = (ending, tokens.last_mut()) {
+                *last = ending;
+            }
         }
         tokens
     }

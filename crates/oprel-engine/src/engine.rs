@@ -16,6 +16,7 @@ use oprel_nn::{
     Span, StateView, StepOut, Transfer, Want, Weights, What,
 };
 
+use crate::bounds::Bounds;
 use crate::logprob;
 use crate::sampler::Sampler;
 use crate::sequence::{Ask, Says, Sequence, Times};
@@ -50,8 +51,7 @@ pub struct Engine {
     memory: Memory,
     limits: Limits,
     scope: Scope,
-    n_vocab: u32,
-    generates: bool,
+    bounds: Bounds,
     recurrent: bool,
     n_groups: usize,
     queue: VecDeque<Sequence>,
@@ -97,8 +97,12 @@ impl Engine {
             memory,
             limits,
             scope,
-            n_vocab: decoder.n_vocab,
-            generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
+            bounds: Bounds {
+                context,
+                longest_embedded: limits.tokens,
+                n_vocab: decoder.n_vocab,
+                generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
+            },
             recurrent: decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })),
             n_groups: groups(&decoder.slots).len(),
             queue: VecDeque::new(),
@@ -117,9 +121,9 @@ impl Engine {
         self.memory
     }
 
-    /// Most tokens of a sequence.
-    pub fn context(&self) -> u32 {
-        self.limits.context
+    /// What sequences must keep to.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Nothing is running or waiting.
@@ -130,17 +134,10 @@ impl Engine {
     /// Queues a sequence.
     ///
     /// # Errors
-    /// If the prompt is empty, too long, or names tokens that are none; if the model does not
-    /// generate; if a sampling method is not there.
+    /// As [`Bounds::check`].
     pub fn submit(&mut self, ask: Ask, now: Duration) -> Result<SeqId> {
-        if !self.generates {
-            return Err(Error::OnlyEmbeds);
-        }
-        let context = ask.context.unwrap_or(u32::MAX).min(self.limits.context);
-        self.check_tokens(&ask.tokens)?;
-        if ask.tokens.len() >= context as usize {
-            return Err(Error::PromptTooLong { tokens: ask.tokens.len(), context });
-        }
+        self.bounds.check(&ask)?;
+        let context = self.bounds.context_of(&ask);
         let sampler = Sampler::new(ask.sampling.clone())?;
         let id = SeqId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
@@ -151,6 +148,7 @@ impl Engine {
             ask,
             tokens,
             fed: 0,
+            told: 0,
             context,
             sampler,
             times,
@@ -180,6 +178,7 @@ impl Engine {
     /// Moves the running sequence by one batch, or starts the next one. `clock` gives the time as
     /// [`Engine::submit`] counts it; what came of the step is appended to `says`.
     pub fn step(&mut self, clock: &dyn Fn() -> Duration, says: &mut Vec<(SeqId, Says)>) {
+        self.end_late(clock(), says);
         let Some(mut sequence) = self.running.take().or_else(|| self.queue.pop_front()) else {
             return;
         };
@@ -202,6 +201,18 @@ impl Engine {
                 says.push((sequence.id, Says::Failed(Failure::from(error))));
             }
         }
+    }
+
+    /// Ends sequences whose time is over before their turn came.
+    fn end_late(&mut self, now: Duration, says: &mut Vec<(SeqId, Says)>) {
+        self.queue.retain_mut(|s| {
+            if !s.is_late(now) {
+                return true;
+            }
+            (s.times.started, s.times.last) = (now, now);
+            says.push((s.id, Says::End(EndReason::Deadline, s.usage(false))));
+            false
+        });
     }
 
     /// Takes over what the state already holds of the prompt. The last prompt token is always fed:
@@ -228,14 +239,13 @@ impl Engine {
         clock: &dyn Fn() -> Duration,
         says: &mut Vec<(SeqId, Says)>,
     ) -> Result<Option<EndReason>> {
-        let late = |now: Duration| {
-            s.ask.deadline.is_some_and(|d| now.saturating_sub(s.times.submitted) >= d)
-        };
-        if late(clock()) {
-            s.times.last = clock();
+        let now = clock();
+        if s.is_late(now) {
+            s.times.last = now;
             return Ok(Some(EndReason::Deadline));
         }
-        if s.ask.max_tokens == Some(0) {
+        let makes_none = s.ask.max_tokens == Some(0);
+        if makes_none && s.ask.prompt_logprobs.is_none() {
             return Ok(Some(EndReason::MaxTokens));
         }
         self.feed(s, says)?;
@@ -243,10 +253,15 @@ impl Engine {
         if s.fed < s.tokens.len() {
             return Ok(None);
         }
-        let row = self.out.got.len() - 1;
-        let logits = &self.out.got[row].values;
-        let banned: &[u32] = if s.made() < s.ask.min_tokens { &s.ask.ends } else { &[] };
-        let token = s.sampler.choose(logits, &s.tokens, banned)?;
+        if makes_none {
+            return Ok(Some(EndReason::MaxTokens));
+        }
+        let rows = &self.out.got[0].values;
+        let logits = &rows[rows.len() - self.bounds.n_vocab as usize..];
+        let early = s.made() < s.ask.min_tokens;
+        let banned =
+            if early { [&s.ask.ends, &s.ask.stop_tokens[..]].concat() } else { Vec::new() };
+        let token = s.sampler.choose(logits, &s.tokens, &banned)?;
         s.times.first.get_or_insert(s.times.last);
         if let Some(end) = s.ends_at(token) {
             return Ok(Some(end));
@@ -259,24 +274,24 @@ impl Engine {
     /// Feeds the next piece of what is not yet in the state. With the last piece come its logits.
     fn feed(&mut self, s: &mut Sequence, says: &mut Vec<(SeqId, Says)>) -> Result<()> {
         let left = s.tokens.len() - s.fed;
-        let prompt_rows = s.ask.prompt_logprobs.is_some() && s.fed < s.ask.tokens.len();
+        // A sequence that is fed again has told of its prompt already.
+        let prompt_rows = s.ask.prompt_logprobs.is_some() && s.told < s.ask.tokens.len();
         let most = if prompt_rows { self.limits.logit_rows } else { self.limits.tokens } as usize;
         let n = left.min(most).min(self.limits.tokens as usize);
-        let mut want = Vec::new();
-        if prompt_rows {
-            want.push(Want { of: RowSet::All, what: What::Logits });
-        }
-        if n == left {
-            want.push(Want { of: RowSet::Last, what: What::Logits });
-        }
+        let of = if prompt_rows { RowSet::All } else { RowSet::Last };
+        let want = [Want { of, what: What::Logits }];
+        let want = if prompt_rows || n == left { &want[..] } else { &[] };
         let piece = s.fed..s.fed + n;
         self.resident.truncate(s.fed);
-        self.run(&s.tokens[piece.clone()], s.fed, See::Causal, &want)?;
+        self.run(&s.tokens[piece.clone()], s.fed, See::Causal, want)?;
         self.resident.extend_from_slice(&s.tokens[piece.clone()]);
         s.fed += n;
-        if prompt_rows {
-            let rows = &self.out.got[0].values;
-            let probabilities = self.prompt_probabilities(s, piece.start, rows);
+        if prompt_rows && s.fed > s.told {
+            let again = s.told.saturating_sub(piece.start);
+            let mut probabilities =
+                self.prompt_probabilities(s, piece.start, &self.out.got[0].values);
+            probabilities.drain(..again.min(probabilities.len()));
+            s.told = s.fed;
             says.push((s.id, Says::Prompt(probabilities)));
         }
         Ok(())
@@ -285,7 +300,7 @@ impl Engine {
     /// Row `i` of `rows` tells of the token after position `start + i`.
     fn prompt_probabilities(&self, s: &Sequence, start: usize, rows: &[f32]) -> Vec<Sampled> {
         let next = s.ask.tokens.iter().skip(start + 1);
-        rows.chunks_exact(self.n_vocab as usize)
+        rows.chunks_exact(self.bounds.n_vocab as usize)
             .zip(next)
             .map(|(row, &token)| logprob::sampled(row, token, s.ask.prompt_logprobs))
             .collect()
@@ -304,16 +319,6 @@ impl Engine {
             Batch { spans: &spans, tokens, pos: Pos::Text(&self.positions), embeds: &[], want };
         let state = StateView { pages: &tables, recurrent: &recurrent };
         Ok(self.exec.step(&batch, &state, &mut self.out, None)?)
-    }
-
-    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        match tokens.iter().find(|&&t| t >= self.n_vocab) {
-            Some(&token) => Err(Error::Token { token, n_vocab: self.n_vocab }),
-            None => Ok(()),
-        }
     }
 
     /// One vector for a text, (width). The state of the running sequence is lost to reuse.
@@ -348,11 +353,11 @@ impl Engine {
     }
 
     fn whole(&mut self, tokens: &[u32], what: What) -> Result<Vec<f32>> {
-        self.check_whole(tokens)?;
-        if tokens.len() > self.limits.tokens as usize {
-            let context = self.limits.tokens;
-            return Err(Error::PromptTooLong { tokens: tokens.len(), context });
+        let most = self.bounds.longest_embedded;
+        if tokens.len() > most as usize {
+            return Err(Error::TextTooLong { tokens: tokens.len(), most });
         }
+        self.check_whole(tokens)?;
         let see = match self.scope {
             Scope::Causal => See::Causal,
             Scope::Bidirectional => See::All,
@@ -363,7 +368,7 @@ impl Engine {
     }
 
     fn check_whole(&mut self, tokens: &[u32]) -> Result<()> {
-        self.check_tokens(tokens)?;
+        self.bounds.check_tokens(tokens)?;
         let context = self.limits.context;
         if tokens.len() > context as usize {
             return Err(Error::PromptTooLong { tokens: tokens.len(), context });

@@ -7,12 +7,20 @@ use oprel_api::{ErrorKind, Failure};
 #[non_exhaustive]
 pub enum Error {
     /// The prompt leaves no room for an answer.
-    #[error("the prompt has {tokens} tokens, but the context holds {context}")]
+    #[error("the prompt has {tokens} tokens; the context holds {context}, with the answer")]
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,
         /// Context length of this sequence.
         context: u32,
+    },
+    /// A text that shall become a vector is longer than one step.
+    #[error("the text has {tokens} tokens; at most {most} can be embedded")]
+    TextTooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// The limit.
+        most: u32,
     },
     /// Nothing to continue.
     #[error("the prompt is empty")]
@@ -53,6 +61,9 @@ impl From<Error> for Failure {
         let (kind, hint) = match &error {
             Error::PromptTooLong { .. } => {
                 (ErrorKind::Validation, Some("shorten the prompt or raise --ctx-size"))
+            }
+            Error::TextTooLong { .. } => {
+                (ErrorKind::Validation, Some("shorten the text, or let it be cut"))
             }
             Error::EmptyPrompt | Error::Token { .. } | Error::Unsupported { .. } => {
                 (ErrorKind::Validation, None)

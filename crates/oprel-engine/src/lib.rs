@@ -4,12 +4,14 @@
 //! what is running by one batch and says what came of it. It works on token ids: text, templates and
 //! stop texts are its caller's. One thread, no I/O, no clock of its own: time is passed in.
 
+mod bounds;
 mod engine;
 mod error;
 mod logprob;
 mod sampler;
 mod sequence;
 
+pub use bounds::Bounds;
 pub use engine::{Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use oprel_nn::batch::SeqId;

@@ -30,19 +30,28 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// A sampler; a missing seed is 0.
+    /// Whether all that is asked for is there.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the name of a method that is not there.
-    pub fn new(how: Sampling) -> Result<Sampler> {
+    pub fn check(how: &Sampling) -> Result<()> {
         let unsupported = [
             ("mirostat", how.mirostat.is_some()),
             ("dry_multiplier", how.dry.as_ref().is_some_and(|d| d.multiplier != 0.0)),
             ("xtc_probability", how.xtc.is_some_and(|x| x.probability != 0.0)),
         ];
-        if let Some((field, _)) = unsupported.iter().find(|(_, asked)| *asked) {
-            return Err(Error::Unsupported { field });
+        match unsupported.iter().find(|(_, asked)| *asked) {
+            Some((field, _)) => Err(Error::Unsupported { field }),
+            None => Ok(()),
         }
+    }
+
+    /// A sampler; a missing seed is 0.
+    ///
+    /// # Errors
+    /// As [`Sampler::check`].
+    pub fn new(how: Sampling) -> Result<Sampler> {
+        Sampler::check(&how)?;
         let seed = how.seed.unwrap_or(0);
         Ok(Sampler { how, seed, logits: Vec::new(), left: Vec::new(), counts: HashMap::new() })
     }
@@ -67,7 +76,7 @@ impl Sampler {
         self.cut_to_top_k();
         self.cut_to_typical();
         self.cut_to_top_p();
-        self.cut_to_min_p(best);
+        self.cut_to_min_p();
         Ok(self.draw(tokens.len() as u64))
     }
 
@@ -181,12 +190,13 @@ impl Sampler {
         }
     }
 
-    fn cut_to_min_p(&mut self, best: u32) {
+    /// Measured by the likeliest that is left, which need not be the likeliest of all.
+    fn cut_to_min_p(&mut self) {
         if self.how.min_p <= 0.0 {
             return;
         }
-        let least = self.logits[best as usize] + self.how.min_p.ln();
-        self.left.retain(|c| c.logit >= least || c.id == best);
+        let least = self.left[0].logit + self.how.min_p.ln();
+        self.left.retain(|c| c.logit >= least);
     }
 
     fn draw(&mut self, position: u64) -> u32 {

@@ -17,7 +17,7 @@ pub struct Ask {
     pub sampling: Sampling,
     /// Most tokens to make.
     pub max_tokens: Option<u32>,
-    /// Fewest tokens before one of `ends` is accepted.
+    /// Fewest tokens before one of `ends` or `stop_tokens` is accepted.
     pub min_tokens: u32,
     /// Most tokens of prompt and answer together, below the engine's own limit.
     pub context: Option<u32>,
@@ -79,6 +79,8 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// How many of them are in the state.
     pub(crate) fed: usize,
+    /// Of how many prompt tokens the probabilities were said.
+    pub(crate) told: usize,
     pub(crate) context: u32,
     pub(crate) sampler: Sampler,
     pub(crate) times: Times,
@@ -99,6 +101,11 @@ impl Sequence {
     /// Tokens of the answer so far.
     pub(crate) fn made(&self) -> u32 {
         (self.tokens.len() - self.ask.tokens.len()) as u32
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn is_late(&self, now: Duration) -> bool {
+        self.ask.deadline.is_some_and(|d| now.saturating_sub(self.times.submitted) >= d)
     }
 
     /// Why it ends at this token, if it does. The token is not part of the answer.

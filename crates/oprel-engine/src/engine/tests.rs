@@ -259,3 +259,83 @@ fn prompt_probabilities_cover_every_token_but_the_first() {
     }
     assert_eq!(told, prompt[1..]);
 }
+
+fn prompt_ids(says: &[Says]) -> Vec<u32> {
+    let rows =
+        says.iter().filter_map(|s| if let Says::Prompt(rows) = s { Some(rows) } else { None });
+    rows.flatten().map(|r| r.id).collect()
+}
+
+#[test]
+fn prompt_probabilities_come_also_without_an_answer() {
+    for n in [1, 63, 64, 65, 128] {
+        let prompt: Vec<u32> = (0..n).map(|i| i % VOCAB).collect();
+        for made in [0, 1] {
+            let mut engine = engine(256);
+            let probe = Ask { prompt_logprobs: Some(0), ..ask(&prompt, made) };
+            let id = engine.submit(probe, Duration::ZERO).unwrap();
+            let says = run(&mut engine).remove(&id).unwrap();
+            assert_eq!(prompt_ids(&says), prompt[1..], "{n} tokens");
+            assert_eq!(ids(&says).len() as u32, made);
+            assert!(matches!(says.last(), Some(Says::End(EndReason::MaxTokens, _))), "{says:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_in_between_changes_nothing() {
+    let prompt: Vec<u32> = (0..100).map(|i| i * 3 % VOCAB).collect();
+    let probe = Ask { prompt_logprobs: Some(0), ..ask(&prompt, 20) };
+    let (alone, _) = generate(&mut engine(64), probe.clone());
+    let mut engine = engine(64);
+    let id = engine.submit(probe, Duration::ZERO).unwrap();
+    let mut says = Vec::new();
+    for step in 0.. {
+        if engine.is_idle() {
+            break;
+        }
+        engine.step(&|| Duration::ZERO, &mut says);
+        // Also in the middle of the prompt.
+        if step % 3 == 0 {
+            engine.logits(&[1, 2, 3], &[]).unwrap();
+        }
+    }
+    let says: Vec<Says> = says.into_iter().filter(|(i, _)| *i == id).map(|(_, s)| s).collect();
+    assert_eq!(ids(&says), alone);
+    assert_eq!(prompt_ids(&says), prompt[1..]);
+}
+
+#[test]
+fn a_deadline_ends_those_who_wait() {
+    let mut engine = engine(64);
+    engine.submit(ask(&[1], 100), Duration::ZERO).unwrap();
+    let soon = Ask { deadline: Some(Duration::from_millis(5)), ..ask(&[2], 100) };
+    let waiting = engine.submit(soon, Duration::ZERO).unwrap();
+    let mut says = Vec::new();
+    engine.step(&|| Duration::from_millis(1), &mut says);
+    assert!(says.iter().all(|(id, _)| *id != waiting));
+    engine.step(&|| Duration::from_millis(5), &mut says);
+    let ended = says.iter().find(|(id, _)| *id == waiting);
+    let Some((_, Says::End(EndReason::Deadline, usage))) = ended else { panic!("{says:?}") };
+    assert_eq!((usage.queue_ns, usage.generated_tokens), (5_000_000, 0));
+}
+
+#[test]
+fn tokens_that_are_none_are_refused_wherever_they_stand() {
+    let mut engine = engine(64);
+    let stop = Ask { stop_tokens: vec![VOCAB], ..ask(&[1], 1) };
+    let bias = oprel_api::LogitBias { token: VOCAB, bias: 1.0 };
+    let biased = Sampling { logit_bias: vec![bias], ..Sampling::greedy() };
+    for wrong in [stop, Ask { sampling: biased, ..ask(&[1], 1) }] {
+        let refused = engine.submit(wrong, Duration::ZERO);
+        assert!(matches!(refused, Err(Error::Token { token: VOCAB, .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn no_stop_token_comes_before_the_fewest_tokens() {
+    let (free, _) = generate(&mut engine(64), ask(&[5, 6], 8));
+    let stopping = Ask { stop_tokens: free.clone(), min_tokens: 6, ..ask(&[5, 6], 8) };
+    let (text, _) = generate(&mut engine(64), stopping);
+    assert!(text.len() >= 6 && text.iter().take(6).all(|t| !free.contains(t)), "{text:?}");
+}

@@ -95,3 +95,11 @@ fn what_is_not_there_is_refused_by_name() {
     let error = Sampler::new(Sampling { mirostat, ..open() }).unwrap_err();
     assert!(error.to_string().starts_with("mirostat"));
 }
+
+#[test]
+fn min_p_goes_by_the_likeliest_that_typical_sampling_left() {
+    // The likeliest is far from the expected surprise and drops out first.
+    let logits: Vec<f32> = std::iter::once(4.0).chain(std::iter::repeat_n(0.0, 60)).collect();
+    let how = Sampling { typical_p: 0.2, min_p: 1.0, ..open() };
+    assert!(drawn(how, &logits, 20).iter().all(|&t| t != 0));
+}
