@@ -50,6 +50,11 @@ impl Native {
             let why = "must be 1 or more".into();
             return Err(Error::Option { option, value: "0".into(), why });
         }
+        let (needed, context) = (options.context(), self.context());
+        if needed > context {
+            let why = format!("this measurement needs {needed}");
+            return Err(Error::Option { option: "ctx-size", value: context.to_string(), why });
+        }
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         for round in 0..=options.repeat {
             let speeds = self.round(options)?;

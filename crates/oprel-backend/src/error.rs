@@ -36,6 +36,12 @@ pub enum Error {
         /// The field, as a user writes it.
         field: &'static str,
     },
+    /// The request asks for what the model's chat template cannot say.
+    #[error("{field}: the model's chat template has no place for it")]
+    Incapable {
+        /// The field, as a user writes it.
+        field: &'static str,
+    },
     /// An option of loading makes no sense.
     #[error("{option} is {value}: {why}")]
     Option {
@@ -70,13 +76,18 @@ impl From<Error> for Failure {
                 ErrorKind::ModelNotFound,
                 "give the path of a GGUF file, or `demo` for the built-in model",
             ),
-            Error::File(_) | Error::Model(_) | Error::Tokenizer(_) => {
+            Error::File(_) => failure(
+                ErrorKind::Backend,
+                "the file is damaged, cut short or of another kind; fetch it again",
+            ),
+            Error::Model(_) | Error::Tokenizer(_) => {
                 failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
             }
             Error::Template(_) => failure(ErrorKind::Validation, "--raw goes without the template"),
-            Error::Request(_) | Error::Unsupported { .. } | Error::Option { .. } => {
-                failure(ErrorKind::Validation, "")
-            }
+            Error::Request(_)
+            | Error::Unsupported { .. }
+            | Error::Incapable { .. }
+            | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Engine(error) => Failure::from(error),
             Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),
         }

@@ -39,6 +39,17 @@ impl Capability {
     }
 }
 
+type Compiled = Result<ChatTemplate, oprel_chat::Error>;
+
+/// What a template can say that is none.
+const NOTHING: Capabilities = Capabilities {
+    system: false,
+    tools: false,
+    thinking: false,
+    think_tags: None,
+    tool_format: None,
+};
+
 /// What is known of a model beside its weights.
 #[derive(Debug)]
 pub struct Facts {
@@ -50,9 +61,10 @@ pub struct Facts {
     pub has_template: bool,
     /// What its chat template can say.
     pub can: Capabilities,
-    plain: ChatTemplate,
+    /// One that cannot be compiled keeps no model from being used without it.
+    plain: Compiled,
     /// For conversations with tools, where it is another one.
-    with_tools: Option<ChatTemplate>,
+    with_tools: Option<Compiled>,
     /// Context length of training.
     pub context_length: u32,
     /// Elements of the residual stream.
@@ -73,15 +85,15 @@ impl Facts {
         let templates = templates(&file)?;
         let compile = |source: &str| ChatTemplate::compile(source, special_tokens(&tokenizer));
         let (chosen, for_tools) = (templates.choose(false), templates.choose(true));
-        let plain = compile(chosen.source)?;
-        let other = (for_tools.source != chosen.source).then(|| compile(for_tools.source));
-        let with_tools = other.transpose()?;
+        let plain = compile(chosen.source);
+        let with_tools = (for_tools.source != chosen.source).then(|| compile(for_tools.source));
+        let richest = with_tools.as_ref().unwrap_or(&plain);
         Ok(Facts {
             sampling: suggested(&file)?,
             ends: tokenizer.end_ids().into(),
             tokenizer,
             has_template: !chosen.stands_in,
-            can: Capabilities::of(with_tools.as_ref().unwrap_or(&plain)),
+            can: richest.as_ref().map_or(NOTHING, Capabilities::of),
             plain,
             with_tools,
             context_length: model.decoder.context_length,
@@ -93,8 +105,14 @@ impl Facts {
     }
 
     /// The template for a conversation with or without tools.
-    pub(crate) fn template(&self, with_tools: bool) -> &ChatTemplate {
-        self.with_tools.as_ref().filter(|_| with_tools).unwrap_or(&self.plain)
+    pub(crate) fn template(&self, with_tools: bool) -> Result<&ChatTemplate> {
+        let compiled = self.with_tools.as_ref().filter(|_| with_tools).unwrap_or(&self.plain);
+        Ok(compiled.as_ref().map_err(Clone::clone)?)
+    }
+
+    /// Whether tokenizing puts this token behind a text.
+    pub(crate) fn ends_texts(&self, token: u32) -> bool {
+        [self.tokenizer.eos(), self.tokenizer.sep()].contains(&Some(token))
     }
 }
 
@@ -152,11 +170,13 @@ fn suggested(file: &Gguf) -> Result<Sampling> {
     Ok(if sane { sampling } else { usual })
 }
 
+/// BOS and EOS that a vocabulary lacks are empty texts, as in llama.cpp: templates of GGUF files count
+/// on them. Others are undefined.
 pub(crate) fn special_tokens(tokenizer: &Tokenizer) -> SpecialTokens {
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.raw_piece(id)).map(str::to_string);
     SpecialTokens {
-        bos: text(tokenizer.bos()),
-        eos: text(tokenizer.eos()),
+        bos: Some(text(tokenizer.bos()).unwrap_or_default()),
+        eos: Some(text(tokenizer.eos()).unwrap_or_default()),
         unk: text(tokenizer.unknown()),
         pad: text(tokenizer.pad()),
     }

@@ -2,9 +2,8 @@
 
 use oprel_api::{Chat, Input, InputOverflow, Message, Prompt, Request, Role, ToolChoice};
 use oprel_api::{OutputOverflow, Truncation};
-use oprel_chat::{ChatTemplate, LocalTime, RenderInput, message_json, tool_json};
+use oprel_chat::{ChatTemplate, LocalTime};
 use oprel_tokenizer::TokenizeOptions;
-use serde_json::{Map, Value};
 
 use crate::facts::special_tokens;
 use crate::{Error, Facts, Result};
@@ -20,7 +19,7 @@ pub(crate) struct Tokens {
 }
 
 /// Refuses, by name, what this backend does not do.
-pub(crate) fn check(request: &Request) -> Result<()> {
+pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
     request.validate()?;
     let chat = match &request.input {
         Input::Messages(chat) => Some(chat),
@@ -43,8 +42,40 @@ pub(crate) fn check(request: &Request) -> Result<()> {
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),
         ("suffix", prompt.is_some_and(|p| p.suffix.is_some())),
     ];
-    match refused.into_iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::Unsupported { field }),
+    if let Some((field, _)) = refused.into_iter().find(|(_, asked)| *asked) {
+        return Err(Error::Unsupported { field });
+    }
+    if prompt.is_some_and(|p| p.raw && p.think.is_some()) {
+        return Err(oprel_api::Error::Conflict { field: "think", other: "raw" }.into());
+    }
+    check_template(facts, request)
+}
+
+/// Refuses, by name, what the chat template would leave out. What a template of the request's own can
+/// say is its author's business.
+fn check_template(facts: &Facts, request: &Request) -> Result<()> {
+    let (own, think, system, tools) = match &request.input {
+        Input::Messages(c) => {
+            let system = c.messages.iter().any(|m| m.role == Role::System);
+            let tools = !c.tools.is_empty() && c.tool_choice != ToolChoice::None;
+            (c.template.is_some(), c.think, system, tools)
+        }
+        Input::Prompt(p) if !p.raw => (p.template.is_some(), p.think, p.system.is_some(), false),
+        _ => return Ok(()),
+    };
+    if own {
+        return Ok(());
+    }
+    // A template that cannot be used tells itself why.
+    facts.template(tools)?;
+    let think = think.is_some_and(oprel_api::Think::is_on);
+    let asked = [
+        ("tools", tools && !facts.can.tools),
+        ("think", think && !facts.can.thinking),
+        ("system", system && !facts.can.system),
+    ];
+    match asked.into_iter().find(|(_, lacks)| *lacks) {
+        Some((field, _)) => Err(Error::Incapable { field }),
         None => Ok(()),
     }
 }
@@ -94,69 +125,45 @@ fn rendered(
     room: u32,
     now: LocalTime,
 ) -> Result<Tokens> {
-    let mut messages: Vec<&Message> = chat.messages.iter().collect();
-    let mut dropped = 0;
-    let mut first_len = None;
-    loop {
-        let text = render(facts, chat, &messages, now)?;
-        let mut tokens = before.to_vec();
-        tokens.extend(tokenize_rendered(facts, &text, before.is_empty()));
-        let full = *first_len.get_or_insert(tokens.len());
-        let oldest = messages.iter().position(|m| m.role != Role::System);
-        let last = messages.len() - 1;
-        match oldest {
-            Some(i) if cut && tokens.len() > room as usize && i < last => {
-                messages.remove(i);
-                dropped += 1;
-            }
-            _ => {
-                let truncated = (dropped > 0).then(|| Truncation {
-                    dropped_messages: dropped,
-                    dropped_tokens: (full - tokens.len()) as u32,
-                    kept_tokens: tokens.len() as u32,
-                    during_answer: false,
-                });
-                return Ok(Tokens { tokens, truncated, rendered: Some(text) });
-            }
-        }
-    }
-}
-
-fn render(facts: &Facts, chat: &Chat, messages: &[&Message], now: LocalTime) -> Result<String> {
-    let messages: Vec<Value> = messages.iter().map(|m| message_json(m)).collect();
-    let tools: Vec<Value> = match chat.tool_choice {
-        ToolChoice::None => Vec::new(),
-        _ => chat.tools.iter().map(tool_json).collect(),
-    };
-    let kwargs = kwargs(chat);
-    let input = RenderInput {
-        tools: (!tools.is_empty()).then_some(&tools[..]),
-        add_generation_prompt: !chat.continue_last,
-        continue_last: chat.continue_last,
-        kwargs: Some(&kwargs),
-        ..RenderInput::new(&messages, now)
-    };
     let own = chat
         .template
         .as_deref()
-        .map(|source| ChatTemplate::compile(source, special_tokens(&facts.tokenizer)));
-    let template = own.transpose()?;
-    Ok(template.as_ref().unwrap_or(facts.template(!tools.is_empty())).render(&input)?)
+        .map(|source| ChatTemplate::compile(source, special_tokens(&facts.tokenizer)))
+        .transpose()?;
+    let with_tools = !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None;
+    let template = match &own {
+        Some(template) => template,
+        None => facts.template(with_tools)?,
+    };
+    let mut chat = chat.clone();
+    let mut truncation = Truncation::default();
+    let mut full = None;
+    loop {
+        let text = template.render_chat(&chat, now)?;
+        let mut tokens = before.to_vec();
+        tokens.extend(tokenize_rendered(facts, &text, before.is_empty()));
+        let full = *full.get_or_insert(tokens.len());
+        let dropped = match cut && tokens.len() > room as usize {
+            true => drop_oldest(&mut chat.messages),
+            false => 0,
+        };
+        if dropped == 0 {
+            truncation.dropped_tokens = full.saturating_sub(tokens.len()) as u32;
+            truncation.kept_tokens = tokens.len() as u32;
+            let truncated = (truncation.dropped_messages > 0).then_some(truncation);
+            return Ok(Tokens { tokens, truncated, rendered: Some(text) });
+        }
+        truncation.dropped_messages += dropped;
+    }
 }
 
-/// Template variables: those of the request, and what it says of thinking under the names that
-/// templates read.
-fn kwargs(chat: &Chat) -> Map<String, Value> {
-    let mut all = Map::new();
-    if let Some(think) = chat.think {
-        all.insert("enable_thinking".into(), Value::Bool(think.is_on()));
-        all.insert("thinking".into(), Value::Bool(think.is_on()));
-        if let Some(effort) = think.effort() {
-            all.insert("reasoning_effort".into(), Value::from(effort));
-        }
-    }
-    all.extend(chat.template_kwargs.clone());
-    all
+/// Drops the oldest message that is not the system's, with the answers to it: templates want a
+/// conversation to begin with the user. The last message stays. How many were dropped.
+fn drop_oldest(messages: &mut Vec<Message>) -> u32 {
+    let Some(from) = messages.iter().position(|m| m.role != Role::System) else { return 0 };
+    let last = messages.len() - 1;
+    let to = (from + 1..last).find(|&i| messages[i].role == Role::User).unwrap_or(last).max(from);
+    messages.drain(from..to).count() as u32
 }
 
 /// Templates write BOS as text; a second one is not added.
@@ -184,3 +191,6 @@ fn fitted(tokens: Vec<u32>, room: Option<u32>) -> Tokens {
     };
     Tokens { tokens: kept, truncated: Some(truncated), rendered: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,10 @@ impl Speaker {
         };
         let mut marks: Vec<&str> = if tools.is_empty() { Vec::new() } else { CALL_MARKS.to_vec() };
         marks.extend(tags.iter().flat_map(|(_, t)| [t.open.as_str(), t.close.as_str()]));
-        let marks = marks.into_iter().filter_map(|m| facts.tokenizer.id_of(m)).collect();
+        // Of `<|channel>thought` only the first part is a token of its own.
+        let parts = marks.iter().filter_map(|m| m.get(..=m.find('>')?));
+        let marks = marks.iter().copied().chain(parts);
+        let marks = marks.filter_map(|m| facts.tokenizer.id_of(m)).collect();
         let names = tools.iter().map(|t| t.name.clone());
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
         Speaker {
@@ -81,6 +84,8 @@ impl Speaker {
         if let Some((at, stop)) = self.stop() {
             self.held.text.truncate(at);
             self.flush(events);
+            // What comes after the stop text is nobody's, be it the beginning of a character.
+            let _ = self.detokenizer.finish();
             return After::Stopped(EndReason::StopText(stop));
         }
         let said = self.held.text.len() - self.unsure();
@@ -187,3 +192,6 @@ impl Speaker {
         self.stops.iter().map(begun).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;
