@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use oprel_api::{EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, Request, Usage};
 use oprel_chat::LocalTime;
@@ -233,9 +233,11 @@ fn fresh_seed() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
+/// Now, in the time zone of this machine: UTC where it tells none.
 pub(crate) fn local_time() -> LocalTime {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    LocalTime::utc(now.as_secs() as i64)
+    let now = jiff::Zoned::now();
+    let micros = now.timestamp().subsec_nanosecond().unsigned_abs() / 1000;
+    LocalTime::from_unix(now.timestamp().as_second(), now.offset().seconds()).with_micros(micros)
 }
 
 impl Drop for Native {

@@ -257,3 +257,19 @@ fn a_path_is_a_path() {
     assert!(!Path::new("demo").exists());
     fails(&place.oprel(&["run", "./demo", "hi"]), 3, "no model file");
 }
+
+#[test]
+fn templates_show_the_time_of_this_time_zone() {
+    let place = Place::new();
+    let messages = place.file("m.json", r#"[{"role": "user", "content": "Hi"}]"#);
+    let template = place.file("t.jinja", "{{ strftime_now('%s') }}");
+    let wall = |zone: &str| -> i64 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.args(["render", "--template", &template, "--messages", &messages]);
+        let output = command.env("TZ", zone).output().expect("the binary starts");
+        out(&output).parse().expect("seconds")
+    };
+    // POSIX counts zones westwards.
+    let ahead = wall("XYZ-5:30") - wall("UTC0");
+    assert!((ahead - 19_800).abs() < 60, "{ahead}");
+}
