@@ -16,6 +16,11 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
     if prompt.is_none() && !is_interactive() {
         return Err(OprelError::validation("no prompt: give one, or pipe one in").into());
     }
+    if prompt.is_none() && args.raw {
+        return Err(
+            OprelError::validation("--raw needs a prompt: a chat goes by a template").into()
+        );
+    }
     let model = builder(&args.model, &args.load).load()?;
     if model.only_embeds() {
         return Err(OprelError::Validation {
@@ -130,6 +135,10 @@ pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<S
             }
             Event::ToolCall(call) => writeln!(out, "{}({})", call.name, call.arguments)?,
             Event::Usage(usage) => said.usage = usage,
+            Event::Truncated(t) if t.dropped_messages > 0 => {
+                let n = t.dropped_messages;
+                eprintln!("(the context is full: the oldest {n} messages are left out)");
+            }
             Event::End(EndReason::ContextFull) => eprintln!("\n(the context is full)"),
             Event::Error(failure) => return Err(OprelError::from(failure).into()),
             _ => {}

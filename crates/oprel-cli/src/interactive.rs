@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use oprel::{Message, Model};
+use oprel::{InputOverflow, Message, Model};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -64,7 +64,9 @@ fn answer(
     messages: &mut Vec<Message>,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let stream = model.generate(request(model, args, chat_input(args, messages)))?;
+    let mut request = request(model, args, chat_input(args, messages));
+    request.limits.input_overflow = InputOverflow::DropOldest;
+    let stream = model.generate(request)?;
     let said = speak(stream, || interrupted.load(Ordering::Relaxed))?;
     if args.verbose {
         timing(model, &said.usage);

@@ -6,6 +6,13 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error, by what a caller can do about it. Each says what happened and, where there is something
 /// to do, what.
+///
+/// # Examples
+/// ```
+/// let error = oprel::Model::load("no such file.gguf").unwrap_err();
+/// assert_eq!(error.to_string(), "no model file at 'no such file.gguf'");
+/// assert!(error.hint().is_some());
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OprelError {
@@ -99,7 +106,7 @@ impl From<Failure> for OprelError {
 
 impl From<oprel_backend::Error> for OprelError {
     fn from(error: oprel_backend::Error) -> OprelError {
-        // The source of the source: the message of `error` itself is already in the failure.
+        // The failure's message says all that `error` and its sources say.
         OprelError::of(Failure::from(error), None)
     }
 }

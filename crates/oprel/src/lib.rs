@@ -27,8 +27,10 @@ pub use model::{Model, ModelBuilder, Stream, Template, render, tokenize};
 pub use show::{Details, Show, show};
 
 pub use oprel_api::{
-    Answer, Chat, Content, EmbedInput, EmbedRequest, Embeddings, EndReason, Event, Input, Limits,
-    Message, Piece, Prompt, Request, Role, Sampled, Sampling, Think, Tool, ToolCall, Usage,
+    AdapterChoice, Answer, CachePolicy, Chat, Constraint, Content, Dry, EmbedInput, EmbedRequest,
+    Embeddings, EndReason, ErrorKind, Event, Failure, GrammarSyntax, Input, InputOverflow, Limits,
+    LogitBias, Media, MediaSource, Message, Mirostat, OutputOverflow, Part, Piece, Prompt, Request,
+    Role, Sampled, Sampling, Think, Tool, ToolCall, ToolChoice, TopToken, Truncation, Usage, Xtc,
 };
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};
 pub use oprel_nn::KvType;

@@ -61,6 +61,15 @@ impl Model {
     }
 
     /// Options for loading a model.
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{Model, ModelSource};
+    ///
+    /// let model = Model::builder(ModelSource::Demo).context(256).threads(1).load()?;
+    /// assert_eq!(model.context(), 256);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
     pub fn builder(source: ModelSource) -> ModelBuilder {
         ModelBuilder { source, options: LoadOptions::default() }
     }
@@ -71,6 +80,20 @@ impl Model {
     /// # Errors
     /// [`OprelError::Validation`] if the request is wrong, does not fit the context, or asks for what
     /// the model or the engine cannot do. What fails later is the last event of the stream.
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{EndReason, Model, Request, Sampling};
+    ///
+    /// let model = Model::demo()?;
+    /// let mut request = Request::prompt("What is oprel?");
+    /// request.sampling = Sampling::greedy();
+    /// request.limits.max_tokens = Some(4);
+    /// let answer = model.generate(request)?.answer()?;
+    /// assert_eq!(answer.end, Some(EndReason::MaxTokens));
+    /// assert_eq!(answer.usage.generated_tokens, 4);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
     pub fn generate(&self, request: impl Into<Ask>) -> Result<Stream> {
         let Ask(request) = request.into();
         Ok(Stream(self.native.generate(&request)?))
@@ -80,6 +103,17 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::generate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{Message, Model};
+    ///
+    /// let model = Model::demo()?;
+    /// let mut messages = vec![Message::system("Be brief."), Message::user("What is oprel?")];
+    /// let answer = model.chat(messages.clone())?.answer()?;
+    /// messages.push(Message::assistant(answer.text));
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
     pub fn chat(&self, messages: Vec<Message>) -> Result<Stream> {
         self.generate(Request::chat(messages))
     }
@@ -87,12 +121,32 @@ impl Model {
     /// Makes vectors of texts.
     ///
     /// # Errors
-    /// [`OprelError::Validation`] if a text is too long and the request does not let it be cut.
+    /// [`OprelError::Validation`] if a text is too long and the request does not let it be cut, or if
+    /// more dimensions are asked for than the vectors have.
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{EmbedRequest, Model};
+    ///
+    /// let vectors = Model::demo()?.embed(&EmbedRequest::new(["one text", "another"]))?.vectors;
+    /// let same: f32 = vectors[0].iter().zip(&vectors[0]).map(|(a, b)| a * b).sum();
+    /// let other: f32 = vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum();
+    /// assert!(same > other);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
         Ok(self.native.embed(request)?)
     }
 
     /// Token ids of a text.
+    ///
+    /// # Examples
+    /// ```
+    /// let model = oprel::Model::demo()?;
+    /// let ids = model.tokenize("Hello", Default::default());
+    /// assert_eq!(model.detokenize(&ids), "Hello");
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
     pub fn tokenize(&self, text: &str, options: TokenizeOptions) -> Vec<u32> {
         self.native.facts().tokenizer.tokenize(text, options)
     }
@@ -225,6 +279,17 @@ impl Iterator for Stream {
 ///
 /// # Errors
 /// If there is no such file, or its vocabulary cannot be used.
+///
+/// # Examples
+/// ```
+/// use oprel::{ModelSource, TokenizeOptions, tokenize};
+///
+/// let as_text = TokenizeOptions::default();
+/// let as_token = TokenizeOptions { parse_special: true, ..as_text };
+/// assert_eq!(tokenize(&ModelSource::Demo, "<|im_end|>", as_token)?.len(), 1);
+/// assert!(tokenize(&ModelSource::Demo, "<|im_end|>", as_text)?.len() > 1);
+/// # Ok::<(), oprel::OprelError>(())
+/// ```
 pub fn tokenize(source: &ModelSource, text: &str, options: TokenizeOptions) -> Result<Vec<u32>> {
     let file = source.open()?;
     let tokenizer =
@@ -252,6 +317,17 @@ pub enum Template {
 ///
 /// # Errors
 /// If a file is missing, or the template is wrong or refuses the messages.
+///
+/// # Examples
+/// ```
+/// use oprel::{ModelSource, RawChat, Template, render};
+///
+/// let messages = vec![serde_json::json!({"role": "user", "content": "Hi"})];
+/// let chat = RawChat { messages, add_generation_prompt: true, ..RawChat::default() };
+/// let prompt = render(&Template::Model(ModelSource::Demo), &chat)?;
+/// assert_eq!(prompt, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+/// # Ok::<(), oprel::OprelError>(())
+/// ```
 pub fn render(template: &Template, chat: &RawChat) -> Result<String> {
     let compiled = match template {
         Template::Model(source) => {
@@ -273,5 +349,19 @@ impl Model {
     /// For this crate.
     pub(crate) fn native(&self) -> &Native {
         &self.native
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_may_be_shared_and_a_stream_sent_to_another_thread() {
+        fn shared<T: Send + Sync>() {}
+        fn sent<T: Send>() {}
+        shared::<Model>();
+        shared::<OprelError>();
+        sent::<Stream>();
     }
 }

@@ -51,6 +51,14 @@ pub struct Details {
 ///
 /// # Errors
 /// If there is no such file or it is no GGUF.
+///
+/// # Examples
+/// ```
+/// let shown = oprel::show(&oprel::ModelSource::Demo, false)?;
+/// assert_eq!(shown.details.quantization_level, "Q8_0");
+/// assert!(shown.capabilities.contains(&"tools"));
+/// # Ok::<(), oprel::OprelError>(())
+/// ```
 pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
     let file = source.open()?;
     let text = |key: &str| -> String {
