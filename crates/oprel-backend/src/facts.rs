@@ -166,6 +166,8 @@ fn suggested(file: &Gguf) -> Result<Sampling> {
     sampling.repeat_penalty = number("penalty_repeat")?.unwrap_or(usual.repeat_penalty);
     let top_k = file.metadata().u32("general.sampling.top_k")?;
     sampling.top_k = top_k.unwrap_or(usual.top_k);
+    let last_n = file.metadata().i32("general.sampling.penalty_last_n")?;
+    sampling.repeat_last_n = last_n.unwrap_or(usual.repeat_last_n);
     let sane = sampling.validate().is_ok();
     Ok(if sane { sampling } else { usual })
 }
@@ -179,5 +181,36 @@ pub(crate) fn special_tokens(tokenizer: &Tokenizer) -> SpecialTokens {
         eos: Some(text(tokenizer.eos()).unwrap_or_default()),
         unk: text(tokenizer.unknown()),
         pad: text(tokenizer.pad()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oprel_api::{Message, Request};
+    use oprel_chat::LocalTime;
+
+    use super::*;
+    use crate::{Error, ModelSource, prompt};
+
+    #[test]
+    fn a_model_with_a_broken_template_still_continues_raw_text() {
+        let (mut facts, _) = crate::load::describe(&ModelSource::Demo).unwrap();
+        facts.plain = ChatTemplate::compile("{% if %}", SpecialTokens::default());
+        facts.with_tools = None;
+        let made = |request: &Request| {
+            prompt::check(&facts, request)?;
+            prompt::tokens(&facts, request, u32::MAX, LocalTime::utc(0))
+        };
+        assert!(!made(&Request::raw("hi")).unwrap().tokens.is_empty());
+        for request in [Request::prompt("hi"), Request::chat(vec![Message::user("hi")])] {
+            assert!(matches!(made(&request), Err(Error::Template(_))));
+        }
+    }
+
+    #[test]
+    fn the_demo_says_what_it_can() {
+        let file = ModelSource::Demo.open().unwrap();
+        let can = capabilities(&file);
+        assert_eq!(can, [Capability::Completion, Capability::Tools, Capability::Thinking]);
     }
 }

@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use oprel_api::{EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, Request, Usage};
+use oprel_api::{
+    EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias, Request, Usage,
+};
 use oprel_chat::LocalTime;
 use oprel_engine::{Ask, Bounds, Engine, Says, SeqId};
 use oprel_nn::{Memory, Pooling};
@@ -136,6 +138,9 @@ impl Native {
         let (limits, cache) = (&request.limits, &request.cache);
         let mut sampling = request.sampling.clone();
         sampling.seed.get_or_insert_with(fresh_seed);
+        let never = self.facts.tokenizer.suppressed().iter().filter(|&&t| t < self.n_vocab());
+        let forbid = |&token: &u32| LogitBias { token, bias: f32::NEG_INFINITY };
+        sampling.logit_bias.extend(never.map(forbid));
         Ask {
             sampling,
             max_tokens: limits.max_tokens,

@@ -17,6 +17,8 @@ const VOCAB: u32 = 31;
 struct Fake {
     cells: HashMap<(PageId, usize), u32>,
     fail_at: Option<usize>,
+    /// Where the state of the recurrent row stands, if there is one: it cannot be cut back.
+    row_at: Option<usize>,
 }
 
 impl Fake {
@@ -50,6 +52,10 @@ impl Exec for Fake {
     ) -> oprel_nn::Result<()> {
         batch.check(1)?;
         let (pages, start) = (state.pages[0].0, batch.spans[0].cache_start as usize);
+        if let Some(at) = &mut self.row_at {
+            assert_eq!(start, if state.recurrent[0].from.is_some() { *at } else { 0 });
+            *at = start + batch.tokens.len();
+        }
         for (i, &token) in batch.tokens.iter().enumerate() {
             let p = start + i;
             if self.fail_at == Some(p) {
@@ -73,7 +79,7 @@ impl Exec for Fake {
     }
 }
 
-fn decoder() -> Decoder {
+fn decoder(recurrent: bool) -> Decoder {
     let out = Linear { w: WeightId(0), rows: 0..VOCAB, bias: None, scale: None, site: SiteId(0) };
     let kv = StateSpec::Kv { heads: 1, k: 1, v: VDim::Own(1), reach: Reach::Full };
     Decoder {
@@ -82,7 +88,11 @@ fn decoder() -> Decoder {
         context_length: 512,
         inputs: Vec::new(),
         lanes: 1,
-        slots: vec![kv],
+        slots: if recurrent {
+            vec![kv, StateSpec::Recurrent { state: 1, conv: 0 }]
+        } else {
+            vec![kv]
+        },
         ropes: Vec::new(),
         steps: Vec::new(),
         heads: vec![Head {
@@ -98,7 +108,8 @@ fn decoder() -> Decoder {
 fn engine_of(fake: Fake, batch: u32) -> Engine {
     let options = Options { context: 256, batch, kv: KvType::F32 };
     let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
-    Engine::new(Box::new(fake), &decoder(), &weights, &placement, Scope::Causal, &options).unwrap()
+    let decoder = decoder(fake.row_at.is_some());
+    Engine::new(Box::new(fake), &decoder, &weights, &placement, Scope::Causal, &options).unwrap()
 }
 
 fn engine(batch: u32) -> Engine {
@@ -338,4 +349,30 @@ fn no_stop_token_comes_before_the_fewest_tokens() {
     let stopping = Ask { stop_tokens: free.clone(), min_tokens: 6, ..ask(&[5, 6], 8) };
     let (text, _) = generate(&mut engine(64), stopping);
     assert!(text.len() >= 6 && text.iter().take(6).all(|t| !free.contains(t)), "{text:?}");
+}
+
+#[test]
+fn a_recurrent_state_serves_only_those_who_want_all_of_it() {
+    let recurrent = || engine_of(Fake { row_at: Some(0), ..Fake::default() }, 64);
+    let mut warm = recurrent();
+    let (first, _) = generate(&mut warm, ask(&[1, 2, 3, 4], 10));
+    let mut cached = |tokens: &[u32]| {
+        let (text, end) = generate(&mut warm, ask(tokens, 5));
+        assert_eq!(text, generate(&mut recurrent(), ask(tokens, 5)).0);
+        let Says::End(_, usage) = end else { panic!("{end:?}") };
+        usage.cached_tokens
+    };
+    let longer = [&[1, 2, 3, 4], &first[..], &[9, 9]].concat();
+    // The last token of the first answer was never fed.
+    assert_eq!(cached(&longer), 13);
+    assert_eq!(cached(&longer), 0);
+    assert_eq!(cached(&[1, 2]), 0);
+}
+
+#[test]
+fn a_sequence_that_leaves_nothing_serves_nobody() {
+    let mut engine = engine(64);
+    generate(&mut engine, Ask { leave: false, ..ask(&[1, 2, 3], 4) });
+    let (_, Says::End(_, usage)) = generate(&mut engine, ask(&[1, 2, 3], 4)) else { panic!() };
+    assert_eq!(usage.cached_tokens, 0);
 }
