@@ -16,6 +16,8 @@ pub(crate) struct Speaker {
     tokenizer: Tokenizer,
     detokenizer: Detokenizer,
     stops: Vec<String>,
+    /// Tokens to come before a stop text counts.
+    too_early: u32,
     /// Text that may be the beginning of a stop text, and the tokens that made it.
     held: Piece,
     think: Option<ThinkSplitter>,
@@ -62,6 +64,7 @@ impl Speaker {
             detokenizer: facts.tokenizer.stream(Default::default()),
             tokenizer: facts.tokenizer.clone(),
             stops: request.stop.clone(),
+            too_early: request.limits.min_tokens,
             held: Piece::default(),
             think: tags.map(|(inside, tags)| ThinkSplitter::new(tags, inside)),
             calls: format.map(|f| ToolCallParser::new(f, names)),
@@ -81,7 +84,10 @@ impl Speaker {
         self.thinking_tokens += u32::from(thinking);
         self.held.tokens.push(self.with_bytes(token));
         self.held.text.push_str(&text);
-        if let Some((at, stop)) = self.stop() {
+        self.too_early = self.too_early.saturating_sub(1);
+        if self.too_early == 0
+            && let Some((at, stop)) = self.stop()
+        {
             self.held.text.truncate(at);
             self.flush(events);
             // What comes after the stop text is nobody's, be it the beginning of a character.

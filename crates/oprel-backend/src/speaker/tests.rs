@@ -75,6 +75,16 @@ fn the_first_of_several_stop_texts_wins() {
 }
 
 #[test]
+fn a_stop_text_before_the_fewest_tokens_is_text() {
+    let text = "one two three, one two three, one two three";
+    let n = FACTS.tokenizer.tokenize("one two three,", TokenizeOptions::default()).len();
+    let mut request = stopping(&["two"]);
+    assert_eq!(said(&request, None, text).text, "one ");
+    request.limits.min_tokens = n as u32;
+    assert_eq!(said(&request, None, text).text, "one two three, one ");
+}
+
+#[test]
 fn every_token_is_told_of_once() {
     let options = TokenizeOptions { add_special: false, parse_special: true };
     for (stop, text) in [(vec![], "é 漢字 🦀 x"), (vec!["zzz"], "fizz zz z"), (vec![], "")] {
