@@ -50,6 +50,7 @@ impl Native {
             let why = "must be 1 or more".into();
             return Err(Error::Option { option, value: "0".into(), why });
         }
+        self.check_speaks()?;
         let (needed, context) = (options.context(), self.context());
         if needed > context {
             let why = format!("this measurement needs {needed}");
@@ -69,8 +70,12 @@ impl Native {
     /// Bytes a second that as many threads as the engine has read from memory. The engine idles.
     ///
     /// # Errors
-    /// If the system refuses threads.
+    /// If the system refuses threads or memory.
     pub fn raw_read_bytes_s(&self) -> Result<f64> {
+        let what = "measuring the memory";
+        let memory = oprel_nn::Error::Memory { what, bytes: PROBE_BYTES as u64 };
+        let spare = Vec::<u8>::new().try_reserve_exact(PROBE_BYTES);
+        spare.map_err(|_| oprel_engine::Error::from(memory))?;
         let pool = Pool::new(self.machine().threads);
         let mut pool = pool.map_err(|e| Error::Stopped { why: e.to_string() })?;
         Ok(read_bandwidth(&mut pool, self.machine().isa, PROBE_BYTES, PROBE_ROUNDS))
@@ -78,7 +83,7 @@ impl Native {
 
     /// One prefill and one decode, each from a context of `depth` tokens.
     fn round(&self, options: &BenchOptions) -> Result<Bench> {
-        let ids = self.some_tokens(options.context());
+        let ids = self.some_tokens(options.depth + options.prompt_tokens);
         let (depth, prompt) = (options.depth as usize, options.prompt_tokens as usize);
         self.forget()?;
         if depth > 0 {

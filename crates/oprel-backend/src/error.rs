@@ -76,6 +76,7 @@ impl From<Error> for Failure {
                 ErrorKind::ModelNotFound,
                 "give the path of a GGUF file, or `demo` for the built-in model",
             ),
+            Error::File(oprel_gguf::Error::Io { .. }) => failure(ErrorKind::Backend, ""),
             Error::File(_) => failure(
                 ErrorKind::Backend,
                 "the file is damaged, cut short or of another kind; fetch it again",

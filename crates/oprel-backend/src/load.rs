@@ -1,6 +1,7 @@
 //! From a file to an engine ready to run.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use oprel_cpu::Isa;
 use oprel_engine::{Engine, Options, Scope};
@@ -69,13 +70,19 @@ impl ModelSource {
     /// If there is no such file or it is no GGUF.
     pub fn open(&self) -> Result<Gguf> {
         match self {
-            ModelSource::File(path) if !path.exists() => {
+            ModelSource::File(path) if is_missing(path) => {
                 Err(Error::NoFile { path: path.display().to_string() })
             }
             ModelSource::File(path) => Ok(Gguf::open(path)?),
             ModelSource::Demo => Ok(oprel_models::demo()?),
         }
     }
+}
+
+/// Whether nothing is there. A file that may not be looked at is there: opening it says why not.
+fn is_missing(path: &Path) -> bool {
+    let missing = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidFilename];
+    path.metadata().is_err_and(|e| missing.contains(&e.kind()))
 }
 
 /// The engine of a described model.
@@ -89,6 +96,8 @@ pub(crate) fn engine(model: &Model, options: &LoadOptions) -> Result<(Engine, Ma
                 why: "must be 1 or more".into(),
             });
         }
+        // An encoder reads a text whole: beyond what it was trained on it has no positions.
+        Some(n) if !model.causal => n.min(trained),
         Some(n) => n,
         None => trained.min(USUAL_CONTEXT),
     };
@@ -108,12 +117,12 @@ fn executor(options: &LoadOptions) -> Result<(Box<dyn Exec>, Machine)> {
         let why = format!("must be from 1 to {MOST_THREADS}");
         return Err(Error::Option { option: "threads", value, why });
     }
+    let isa = options.isa.as_deref().map(parse_isa).transpose()?;
     match options.executor {
         Executor::Candle => {
             Ok((Box::new(CandleExec::cpu()), Machine { isa: Isa::detect(), threads: 1 }))
         }
         Executor::Cpu => {
-            let isa = options.isa.as_deref().map(parse_isa).transpose()?;
             let exec =
                 CpuExec::new(CpuOptions { threads, isa }).map_err(oprel_engine::Error::from)?;
             let machine = Machine { isa: exec.isa(), threads: exec.n_threads() };

@@ -202,11 +202,21 @@ impl Native {
     /// Logits of every token, (n, n_vocab), fed in pieces of these lengths, the rest in one.
     ///
     /// # Errors
-    /// If the tokens are none, too many or not in the vocabulary, or the engine fails.
+    /// If the tokens are none, too many or not in the vocabulary, the model only embeds, or the
+    /// engine fails.
     pub fn logits(&self, tokens: Vec<u32>, pieces: Vec<usize>) -> Result<Vec<f32>> {
+        self.check_speaks()?;
         let (reply, answer) = channel();
         self.send(Command::Logits(tokens, pieces, reply))?;
         answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Refuses a model that gives vectors and no logits.
+    pub(crate) fn check_speaks(&self) -> Result<()> {
+        match self.facts.pooling {
+            Some(_) => Err(oprel_engine::Error::OnlyEmbeds.into()),
+            None => Ok(()),
+        }
     }
 
     fn send(&self, command: Command) -> Result<()> {

@@ -40,7 +40,13 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) sampling: Sampling,
     /// Most tokens to make [default: until the model ends]
-    #[arg(long, short = 'n', value_name = "N", visible_alias = "max-tokens")]
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "N",
+        visible_alias = "max-tokens",
+        allow_negative_numbers = true
+    )]
     pub(crate) num_predict: Option<u32>,
     /// Text that ends the answer; may be given several times.
     #[arg(long, value_name = "TEXT")]
@@ -76,7 +82,7 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Choose among the K likeliest tokens; 0 among all [default: 40]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<u32>,
     /// Choose among the likeliest tokens whose probabilities reach P [default: 0.9]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
@@ -88,17 +94,23 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) repeat_penalty: Option<f32>,
     /// The same seed gives the same text [default: drawn]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Load {
     /// Context length: most tokens of prompt and answer [default: the model's own, at most 4096]
-    #[arg(long, visible_alias = "ctx", short = 'c', value_name = "N")]
+    #[arg(
+        long,
+        visible_alias = "ctx",
+        short = 'c',
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) ctx_size: Option<u32>,
     /// CPU threads [default: one for each core]
-    #[arg(long, short = 't', value_name = "N")]
+    #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// How keys and values are stored.
     #[arg(long, value_name = "TYPE", default_value = "f16")]
@@ -148,7 +160,7 @@ pub(crate) struct Embed {
     /// The texts [default: standard input, as one text]
     pub(crate) text: Vec<String>,
     /// Keep only the first N numbers of a vector.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) dimensions: Option<u32>,
     /// Print JSON in the shape of /api/embed.
     #[arg(long)]
@@ -175,10 +187,10 @@ pub(crate) struct Render {
     #[arg(long, value_name = "JSON")]
     pub(crate) kwargs: Option<String>,
     /// Text of BOS (with --template).
-    #[arg(long, value_name = "S", requires = "template")]
+    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
     pub(crate) bos: Option<String>,
     /// Text of EOS (with --template).
-    #[arg(long, value_name = "S", requires = "template")]
+    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
     pub(crate) eos: Option<String>,
     /// Do not end with the beginning of the answer.
     #[arg(long)]
@@ -190,13 +202,13 @@ pub(crate) struct Logits {
     /// Path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// Token ids: 1,2,3
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required = true, allow_negative_numbers = true)]
     pub(crate) tokens: Vec<u32>,
     /// File to write: tensor `logits` (n_tokens, n_vocab) in f32.
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) out: PathBuf,
     /// Feed the first N tokens, then the rest.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) split: Option<usize>,
     /// Who computes: our kernels, or candle as the reference.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
@@ -216,16 +228,28 @@ pub(crate) struct Bench {
     /// Path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// Tokens of a prompt.
-    #[arg(long, short = 'p', value_name = "N", default_value_t = 512)]
+    #[arg(
+        long,
+        short = 'p',
+        value_name = "N",
+        default_value_t = 512,
+        allow_negative_numbers = true
+    )]
     pub(crate) prompt_tokens: u32,
     /// Tokens to make.
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 64)]
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
     pub(crate) gen_tokens: u32,
     /// Tokens already in the context before either.
-    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    #[arg(long, short, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) depth: u32,
     /// How often; medians are printed.
-    #[arg(long, short, value_name = "N", default_value_t = 3)]
+    #[arg(long, short, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
     pub(crate) repeat: u32,
     #[command(flatten)]
     pub(crate) load: Load,

@@ -10,6 +10,7 @@ use oprel::{
 use crate::args::{Run, ThinkArg};
 use crate::commands::{builder, is_interactive, stdin_text};
 use crate::interactive;
+use crate::outcome::tell;
 
 pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
@@ -137,9 +138,9 @@ pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<S
             Event::Usage(usage) => said.usage = usage,
             Event::Truncated(t) if t.dropped_messages > 0 => {
                 let n = t.dropped_messages;
-                eprintln!("(the context is full: the oldest {n} messages are left out)");
+                tell(&format!("(the context is full: the oldest {n} messages are left out)"));
             }
-            Event::End(EndReason::ContextFull) => eprintln!("\n(the context is full)"),
+            Event::End(EndReason::ContextFull) => tell("\n(the context is full)"),
             Event::Error(failure) => return Err(OprelError::from(failure).into()),
             _ => {}
         }
@@ -153,13 +154,13 @@ pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<S
 pub(crate) fn timing(model: &Model, usage: &Usage) {
     let seconds = |ns: u64| format!("{:.3}s", ns as f64 / 1e9);
     let new = usage.prompt_tokens - usage.cached_tokens;
-    eprintln!();
-    eprintln!("total duration:       {}", seconds(usage.total_ns));
-    eprintln!("load duration:        {:.3}s", model.load_time().as_secs_f64());
-    eprintln!("prompt eval count:    {new} token(s), {} from the cache", usage.cached_tokens);
-    eprintln!("prompt eval duration: {}", seconds(usage.prefill_ns));
-    eprintln!("prompt eval rate:     {:.2} tokens/s", usage.prefill_tokens_per_s());
-    eprintln!("eval count:           {} token(s)", usage.generated_tokens);
-    eprintln!("eval duration:        {}", seconds(usage.decode_ns));
-    eprintln!("eval rate:            {:.2} tokens/s", usage.decode_tokens_per_s());
+    tell("");
+    tell(&format!("total duration:       {}", seconds(usage.total_ns)));
+    tell(&format!("load duration:        {:.3}s", model.load_time().as_secs_f64()));
+    tell(&format!("prompt eval count:    {new} token(s), {} from the cache", usage.cached_tokens));
+    tell(&format!("prompt eval duration: {}", seconds(usage.prefill_ns)));
+    tell(&format!("prompt eval rate:     {:.2} tokens/s", usage.prefill_tokens_per_s()));
+    tell(&format!("eval count:           {} token(s)", usage.generated_tokens));
+    tell(&format!("eval duration:        {}", seconds(usage.decode_ns)));
+    tell(&format!("eval rate:            {:.2} tokens/s", usage.decode_tokens_per_s()));
 }

@@ -10,6 +10,7 @@ use rustyline::error::ReadlineError;
 
 use crate::args::Run;
 use crate::generate::{chat_input, request, speak, timing};
+use crate::outcome;
 
 const HELP: &str = "\
 /clear   forget the conversation
@@ -49,8 +50,11 @@ pub(crate) fn chat(model: &Model, args: &Run) -> anyhow::Result<()> {
                 interrupted.store(false, Ordering::Relaxed);
                 messages.push(Message::user(text));
                 if let Err(error) = answer(model, args, &mut messages, &interrupted) {
-                    eprintln!("error: {error:#}");
+                    outcome::explain(&error);
                     messages.pop();
+                    if !messages.is_empty() {
+                        outcome::tell("(/clear forgets the conversation)");
+                    }
                 }
             }
         }
@@ -77,10 +81,17 @@ fn answer(
 }
 
 fn read(editor: &mut DefaultEditor) -> anyhow::Result<Line> {
-    let Some(line) = read_line(editor, ">>> ")? else { return Ok(Line::Bye) };
+    let line = match read_line(editor, ">>> ")? {
+        Typed::Line(line) => line,
+        Typed::Interrupt => {
+            println!("(Ctrl-D or /bye to leave)");
+            return Ok(Line::Nothing);
+        }
+        Typed::End => return Ok(Line::Bye),
+    };
     let trimmed = line.trim();
     if let Some(begun) = trimmed.strip_prefix("\"\"\"") {
-        return Ok(read_lines(editor, begun)?.map_or(Line::Bye, Line::Say));
+        return read_lines(editor, begun);
     }
     Ok(match trimmed {
         "" => Line::Nothing,
@@ -92,31 +103,41 @@ fn read(editor: &mut DefaultEditor) -> anyhow::Result<Line> {
     })
 }
 
-/// Lines up to one that ends with three quotes.
-fn read_lines(editor: &mut DefaultEditor, begun: &str) -> anyhow::Result<Option<String>> {
+/// Lines up to one that ends with three quotes. Ctrl-C drops them all.
+fn read_lines(editor: &mut DefaultEditor, begun: &str) -> anyhow::Result<Line> {
     let mut text = begun.to_string();
     loop {
         if let Some(whole) = text.strip_suffix("\"\"\"") {
-            return Ok(Some(whole.to_string()));
+            let nothing = whole.trim().is_empty();
+            return Ok(if nothing { Line::Nothing } else { Line::Say(whole.to_string()) });
         }
-        let Some(line) = read_line(editor, "... ")? else { return Ok(None) };
-        text.push('\n');
-        text.push_str(line.trim_end());
+        match read_line(editor, "... ")? {
+            Typed::Line(line) => {
+                text.push('\n');
+                text.push_str(line.trim_end());
+            }
+            Typed::Interrupt => return Ok(Line::Nothing),
+            Typed::End => return Ok(Line::Bye),
+        }
     }
 }
 
-/// A line; `None` at the end of input. Ctrl-C drops the line.
-fn read_line(editor: &mut DefaultEditor, prompt: &str) -> anyhow::Result<Option<String>> {
-    loop {
-        match editor.readline(prompt) {
-            Ok(line) => {
-                // History only helps; a line that it refuses is still a line.
-                let _ = editor.add_history_entry(line.as_str());
-                return Ok(Some(line));
-            }
-            Err(ReadlineError::Interrupted) => println!("(Ctrl-D or /bye to leave)"),
-            Err(ReadlineError::Eof) => return Ok(None),
-            Err(error) => return Err(error).context("cannot read from the terminal"),
+/// What a line editor gives.
+enum Typed {
+    Line(String),
+    Interrupt,
+    End,
+}
+
+fn read_line(editor: &mut DefaultEditor, prompt: &str) -> anyhow::Result<Typed> {
+    match editor.readline(prompt) {
+        Ok(line) => {
+            // History only helps; a line that it refuses is still a line.
+            let _ = editor.add_history_entry(line.as_str());
+            Ok(Typed::Line(line))
         }
+        Err(ReadlineError::Interrupted) => Ok(Typed::Interrupt),
+        Err(ReadlineError::Eof) => Ok(Typed::End),
+        Err(error) => Err(error).context("cannot read from the terminal"),
     }
 }

@@ -1,6 +1,6 @@
 //! From an error to an exit code, a message and a hint.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use oprel::OprelError;
@@ -11,12 +11,8 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     if is_closed_pipe(&error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
-    let known = error.downcast_ref::<OprelError>();
-    if let Some(hint) = known.and_then(OprelError::hint) {
-        eprintln!("hint: {hint}");
-    }
-    ExitCode::from(match known {
+    explain(&error);
+    ExitCode::from(match error.downcast_ref::<OprelError>() {
         Some(OprelError::Validation { .. }) => 2,
         Some(OprelError::ModelNotFound { .. }) => 3,
         Some(OprelError::Download { .. }) => 4,
@@ -24,6 +20,19 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         Some(OprelError::Memory { .. }) => 6,
         _ => 1,
     })
+}
+
+/// What happened and what to do, to standard error.
+pub(crate) fn explain(error: &anyhow::Error) {
+    tell(&format!("error: {error:#}"));
+    if let Some(hint) = error.downcast_ref::<OprelError>().and_then(OprelError::hint) {
+        tell(&format!("hint: {hint}"));
+    }
+}
+
+/// A line to standard error. That nobody can read it changes nothing else, least of all the exit code.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whoever read our output has enough: `oprel ... | head`.

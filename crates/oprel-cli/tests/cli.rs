@@ -158,6 +158,62 @@ fn wrong_options_are_refused_by_name() {
 }
 
 #[test]
+fn a_negative_number_is_refused_as_the_value_of_its_option() {
+    let place = Place::new();
+    for option in ["--seed", "--num-predict", "--top-k", "--ctx-size", "--threads"] {
+        let said = err(&place.oprel(&["run", "demo", "hi", option, "-1"]));
+        assert!(said.contains(&format!("invalid value '-1' for '{option}")), "{said}");
+    }
+}
+
+#[test]
+fn a_measurement_that_does_not_fit_is_refused() {
+    let place = Place::new();
+    for counts in [
+        ["-p", "8", "-n", "4294967295", "-d", "0"],
+        ["-p", "64", "-n", "4", "-d", "0"],
+        ["-p", "8", "-n", "4", "-d", "4294967295"],
+    ] {
+        let args = [&["bench", "demo", "-c", "64"][..], &counts].concat();
+        fails(&place.oprel(&args), 2, "ctx-size is 64");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_there_is_not_called_missing() {
+    let place = Place::new();
+    std::os::unix::fs::symlink("b", place.path("a")).expect("linked");
+    std::os::unix::fs::symlink("a", place.path("b")).expect("linked");
+    let answer = place.oprel(&["show", "a"]);
+    fails(&answer, 5, "cannot open a");
+    assert!(!err(&answer).contains("hint: "), "{}", err(&answer));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_that_cannot_be_written_change_no_exit_code() {
+    let code = |args: &[&str]| {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("there");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(full);
+        command.status().expect("it runs").code()
+    };
+    assert_eq!(code(&["run", "nothing.gguf", "hi"]), Some(3));
+    assert_eq!(code(&["run", "demo", "hi", "-n", "1", "--verbose"]), Some(0));
+}
+
+#[test]
+fn an_unknown_instruction_set_is_refused_by_both_executors() {
+    for exec in ["cpu", "candle"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.args(["logits", "demo", "--tokens", "1", "--out", "/dev/null", "--exec", exec]);
+        let answer = command.env("OPREL_ISA", "nonsense").stdin(Stdio::null()).output();
+        fails(&answer.expect("it runs"), 2, "OPREL_ISA is nonsense");
+    }
+}
+
+#[test]
 fn tokens_are_printed_as_a_list_of_ids() {
     let place = Place::new();
     let ids = json(&place.oprel(&["tokenize", "demo", "--text", "Hello oprel", "--json"]));
@@ -203,6 +259,10 @@ fn templates_are_rendered_alone() {
     assert_eq!(out(&place.oprel(&[&base[..], &more].concat())), "<s>[user] Hi\n!");
     let of_demo = out(&place.oprel(&["render", "demo", "--messages", &messages]));
     assert!(of_demo.contains("Hi") && of_demo.ends_with("assistant\n"), "{of_demo}");
+    let bos = place.oprel(&["render", "demo", "--messages", &messages, "--bos", "x"]);
+    assert_eq!(bos.status.code(), Some(2), "{}", err(&bos));
+    let missing = place.oprel(&["render", "--template", "none", "--messages", &messages]);
+    assert_eq!(err(&missing).matches("os error 2").count(), 1, "{}", err(&missing));
     let wrong = place.file("w.json", "{}");
     fails(&place.oprel(&["render", "demo", "--messages", &wrong]), 2, "JSON list");
 }

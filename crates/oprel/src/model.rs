@@ -337,7 +337,7 @@ pub fn render(template: &Template, chat: &RawChat) -> Result<String> {
             let text = std::fs::read_to_string(path).map_err(|e| OprelError::ModelNotFound {
                 message: format!("cannot read the template '{}': {e}", path.display()),
                 hint: None,
-                source: Some(Box::new(e)),
+                source: None,
             })?;
             oprel_backend::compile_template(&text, bos.clone(), eos.clone())?
         }
