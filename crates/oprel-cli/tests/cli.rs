@@ -333,3 +333,40 @@ fn templates_show_the_time_of_this_time_zone() {
     let ahead = wall("XYZ-5:30") - wall("UTC0");
     assert!((ahead - 19_800).abs() < 60, "{ahead}");
 }
+
+/// The embedding model beside the repository, which CI has and a user's clone has not.
+fn encoder() -> Option<String> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let folder = std::env::var_os("OPREL_SHARED").map_or_else(beside, PathBuf::from);
+    let file = folder.join("fixtures/all-minilm-l6-v2-q8_0.gguf");
+    if file.exists() {
+        return Some(file.display().to_string());
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI needs {}", file.display());
+    eprintln!("skipped: needs {}", file.display());
+    None
+}
+
+#[test]
+fn an_encoder_embeds_what_its_positions_hold_whatever_context_is_asked_for() {
+    let Some(model) = encoder() else { return };
+    let place = Place::new();
+    let text = "word ".repeat(600);
+    let vector = |more: &[&str]| {
+        out(&place.oprel_with(&[&["embed", &model, "--dimensions", "4"][..], more].concat(), &text))
+    };
+    assert_eq!(vector(&[]), vector(&["--ctx-size", "100000"]));
+}
+
+#[test]
+fn an_encoder_is_asked_for_no_text() {
+    let Some(model) = encoder() else { return };
+    let place = Place::new();
+    for args in [
+        &["run", &model, "hi"][..],
+        &["bench", &model, "-p", "8", "-n", "1"],
+        &["logits", &model, "--tokens", "1", "--out", "out"],
+    ] {
+        fails(&place.oprel(args), 2, "makes embeddings, not text");
+    }
+}
