@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Bench, Command, Embed, ExecArg, KvArg, Load, Logits, Render, Show, Tokenize};
 use crate::generate;
+use crate::outcome::harmless;
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
@@ -102,16 +103,16 @@ fn show(args: &Show) -> anyhow::Result<()> {
     line("quantization", Some(show.details.quantization_level.clone()));
     line("capabilities", Some(show.capabilities.join(", ")));
     line("license", Some(show.license.lines().next().unwrap_or_default().to_string()));
-    print(&format!("Model\n{}", out.trim_end()))?;
+    print(&harmless(&format!("Model\n{}", out.trim_end())))?;
     if args.verbose {
         print("\nMetadata")?;
         for (key, value) in &show.model_info {
-            print(&format!("  {key:<44}{}", shortened(value)))?;
+            print(&harmless(&format!("  {key:<44}{}", shortened(value))))?;
         }
         print("\nTensors")?;
         for t in &show.tensors {
             let (name, ty) = (t["name"].as_str().unwrap_or(""), t["type"].as_str().unwrap_or(""));
-            print(&format!("  {name:<44}{ty:<9}{}", t["shape"]))?;
+            print(&harmless(&format!("  {name:<44}{ty:<9}{}", t["shape"])))?;
         }
     }
     Ok(())

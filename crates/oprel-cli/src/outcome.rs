@@ -32,7 +32,19 @@ pub(crate) fn explain(error: &anyhow::Error) {
 
 /// A line to standard error. That nobody can read it changes nothing else, least of all the exit code.
 pub(crate) fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", harmless(line));
+}
+
+/// Text that may come from a file, without the characters that command a terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && !matches!(c, '\n' | '\t') {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 /// Whoever read our output has enough: `oprel ... | head`.

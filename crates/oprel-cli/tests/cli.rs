@@ -334,6 +334,25 @@ fn templates_show_the_time_of_this_time_zone() {
     assert!((ahead - 19_800).abs() < 60, "{ahead}");
 }
 
+/// A GGUF file of one key, the architecture.
+fn of_architecture(name: &str) -> Vec<u8> {
+    let text = |s: &str| [&(s.len() as u64).to_le_bytes()[..], s.as_bytes()].concat();
+    let head = [&b"GGUF"[..], &3_u32.to_le_bytes(), &0_u64.to_le_bytes(), &1_u64.to_le_bytes()];
+    let key = [text("general.architecture"), 8_u32.to_le_bytes().to_vec(), text(name)];
+    [head.concat(), key.concat()].concat()
+}
+
+#[test]
+fn a_file_cannot_command_the_terminal() {
+    let place = Place::new();
+    let file = place.file("m.gguf", of_architecture("\u{1b}]0;x\u{7}"));
+    let shown = out(&place.oprel(&["show", &file, "--verbose"]));
+    assert!(shown.contains("]0;x") && !shown.contains('\u{1b}'), "{shown:?}");
+    let refused = place.oprel(&["run", &file, "hi"]);
+    fails(&refused, 5, "]0;x");
+    assert!(!err(&refused).contains('\u{1b}'), "{:?}", err(&refused));
+}
+
 /// The embedding model beside the repository, which CI has and a user's clone has not.
 fn encoder() -> Option<String> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
