@@ -46,6 +46,8 @@ fn describe(w: &mut Writer<'_>, vocab: u32) -> Result<()> {
     )?;
     w.set("general.file_type", MOSTLY_Q8_0)?;
     w.set("general.quantization_version", 2u32)?;
+    // It knows one right answer to most questions: little is left to chance unless asked for.
+    w.set("general.sampling.temp", 0.2f32)?;
     w.set("llama.context_length", CONTEXT as u32)?;
     w.set("llama.embedding_length", WIDTH as u32)?;
     w.set("llama.block_count", N_LAYERS as u32)?;
