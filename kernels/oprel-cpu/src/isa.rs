@@ -15,6 +15,9 @@ pub enum Tier {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, DQ, VL, VNNI), besides what AVX2 has.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 impl Tier {
@@ -23,6 +26,8 @@ impl Tier {
         Tier::Scalar,
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512,
     ];
 
     /// The name by which a user forces the tier.
@@ -31,6 +36,8 @@ impl Tier {
             Tier::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => "avx512",
         }
     }
 
@@ -42,6 +49,15 @@ impl Tier {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => {
+                Tier::Avx2.is_supported()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
             }
         }
     }
@@ -65,7 +81,7 @@ impl Isa {
         Tier::ALL.iter().filter(|tier| tier.is_supported()).map(|tier| Isa(*tier))
     }
 
-    /// The tier called `name` (`scalar`, `avx2`), in any case.
+    /// The tier called `name` (`scalar`, `avx2`, `avx512`), in any case.
     ///
     /// # Errors
     /// [`Error::UnknownIsa`] if no tier of this architecture is called so, [`Error::IsaMissing`]

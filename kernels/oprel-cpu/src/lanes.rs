@@ -137,12 +137,21 @@ macro_rules! tiers {
             fn avx2($($arg: $ty),*) $(-> $ret)? {
                 $body($crate::avx2::Avx2Ops::new(), $($arg),*)
             }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                $body($crate::avx2::Avx2Ops::new(), $($arg),*)
+            }
             match isa.tier() {
                 $crate::Tier::Scalar => $body($crate::lanes::ScalarOps, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this tier exists only where the CPU has its features.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
                 $crate::Tier::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                #[expect(unsafe_code, reason = "calls a function with target features")]
+                $crate::Tier::Avx512 => unsafe { avx512($($arg),*) },
             }
         }
     )*};
