@@ -10,11 +10,13 @@ use crate::{Parts, Pool};
 use oprel_quant::QuantType;
 
 /// Elements that kernels take at once; quantized activations are padded with zeros to it.
-pub const GROUP: usize = 128;
-/// Elements that share a scale.
+pub const GROUP: usize = 256;
+/// Elements of a block, which share a scale and an entry of `totals`.
 pub const SCALED: usize = 32;
-/// Elements that share an entry of `sums`.
+/// Elements that share an entry of `sums`: the halves of a block.
 pub const SUMMED: usize = 16;
+/// Blocks of a group, and lanes of a sum.
+pub const BLOCKS: usize = GROUP / SCALED;
 
 /// What a kernel of a quant type wants its activations to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +145,8 @@ pub struct Q8Acts<'a> {
     k: usize,
     codes: &'a [i8],
     scales: &'a [f32],
-    sums: &'a [f32],
+    totals: &'a [f32],
+    sums: &'a [i32],
     rows: Rows<'a>,
 }
 
@@ -152,22 +155,19 @@ pub struct Q8Acts<'a> {
 pub struct ActRow<'a> {
     /// Codes -127 to 127, padded with zeros to whole groups.
     pub codes: &'a [i8],
-    /// One scale for each [`SCALED`] codes.
+    /// One scale for each block.
     pub scales: &'a [f32],
-    /// Scale times sum of each [`SUMMED`] codes, in the order of [`lane`] within a group.
-    pub sums: &'a [f32],
-}
-
-/// Where run `run` (of [`SUMMED`] elements) of a group lies among the group's eight sums, scales
-/// and minima: first halves of the four blocks of 32, then second halves.
-pub const fn lane(run: usize) -> usize {
-    run % 2 * 4 + run / 2
+    /// The sum of the codes of each block.
+    pub totals: &'a [f32],
+    /// Sums of codes by half block; for each group those of its blocks' first halves, then those
+    /// of the second halves.
+    pub sums: &'a [i32],
 }
 
 /// f32 words that `n` tokens of `k` quantized elements take.
 pub fn q8_words(n: usize, k: usize) -> usize {
     let padded = k.next_multiple_of(GROUP);
-    n * (padded / 4 + padded / SCALED + padded / SUMMED)
+    n * (padded / 4 + 2 * padded / SCALED + padded / SUMMED)
 }
 
 impl<'a> Q8Acts<'a> {
@@ -193,6 +193,7 @@ impl<'a> Q8Acts<'a> {
         ActRow {
             codes: &self.codes[i * padded..][..padded],
             scales: &self.scales[i * padded / SCALED..][..padded / SCALED],
+            totals: &self.totals[i * padded / SCALED..][..padded / SCALED],
             sums: &self.sums[i * padded / SUMMED..][..padded / SUMMED],
         }
     }
@@ -206,6 +207,7 @@ impl<'a> Q8Acts<'a> {
         Q8Acts {
             codes: &self.codes[start * padded..end * padded],
             scales: &self.scales[start * padded / SCALED..end * padded / SCALED],
+            totals: &self.totals[start * padded / SCALED..end * padded / SCALED],
             sums: &self.sums[start * padded / SUMMED..end * padded / SUMMED],
             rows: Rows::All(end - start),
             ..self
@@ -232,53 +234,61 @@ pub fn quantize_acts<'m>(
     let (n, padded) = (x.len() / k, k.next_multiple_of(GROUP));
     let (codes, rest) = memory.split_at_mut(n * padded / 4);
     let (scales, rest) = rest.split_at_mut(n * padded / SCALED);
-    let sums = &mut rest[..n * padded / SUMMED];
+    let (totals, rest) = rest.split_at_mut(n * padded / SCALED);
+    let sums: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..n * padded / SUMMED]);
     let codes: &mut [i8] = bytemuck::cast_slice_mut(codes);
     if n == 1 {
-        quantize_row(isa, x, codes, scales, sums);
+        quantize_row(isa, x, ActRowMut { codes, scales, totals, sums });
     } else if n > 1 {
         let parts = (
             Parts::new(codes, padded),
             Parts::new(scales, padded / SCALED),
+            Parts::new(totals, padded / SCALED),
             Parts::new(sums, padded / SUMMED),
         );
-        pool.run_parts(parts, |i, (codes, scales, sums), _| {
-            quantize_row(isa, &x[i * k..][..k], codes, scales, sums);
+        pool.run_parts(parts, |i, (codes, scales, totals, sums), _| {
+            quantize_row(isa, &x[i * k..][..k], ActRowMut { codes, scales, totals, sums });
         });
     }
-    Q8Acts { k, codes, scales, sums, rows: Rows::All(n) }
+    Q8Acts { k, codes, scales, totals, sums, rows: Rows::All(n) }
+}
+
+/// One token of [`Q8Acts`], to be filled.
+#[derive(Debug)]
+pub struct ActRowMut<'a> {
+    /// As [`ActRow::codes`].
+    pub codes: &'a mut [i8],
+    /// As [`ActRow::scales`].
+    pub scales: &'a mut [f32],
+    /// As [`ActRow::totals`].
+    pub totals: &'a mut [f32],
+    /// As [`ActRow::sums`].
+    pub sums: &'a mut [i32],
 }
 
 tiers! {
-    /// Quantizes one token `x` (k): `codes` (k padded to whole groups), `scales` (one for 32),
-    /// `sums` (one for 16, in the order of [`lane`]).
-    pub fn quantize_row(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32])
-        = quantize_row_lanes;
+    /// Quantizes one token `x` (k).
+    pub fn quantize_row(x: &[f32], to: ActRowMut<'_>) = quantize_row_lanes;
 }
 
 #[inline(always)]
-fn quantize_row_lanes<O: Ops>(
-    ops: O,
-    x: &[f32],
-    codes: &mut [i8],
-    scales: &mut [f32],
-    sums: &mut [f32],
-) {
+fn quantize_row_lanes<O: Ops>(ops: O, x: &[f32], to: ActRowMut<'_>) {
     let (whole, tail) = x.as_chunks::<SCALED>();
     let mut last = [0.0; SCALED];
     last[..tail.len()].copy_from_slice(tail);
-    let blocks = codes.as_chunks_mut::<SCALED>().0.iter_mut().zip(scales);
-    for (b, (codes, scale)) in blocks.enumerate() {
+    let scales = to.scales.iter_mut().zip(to.totals);
+    let blocks = to.codes.as_chunks_mut::<SCALED>().0.iter_mut().zip(scales);
+    for (b, (codes, (scale, total))) in blocks.enumerate() {
         let block = match whole.get(b) {
             Some(block) => block,
             None if b == whole.len() => &last,
             None => &[0.0; SCALED],
         };
-        let run_sums;
-        (*scale, run_sums) = quantize_block(ops, block, codes);
-        for (half, run_sum) in run_sums.iter().enumerate() {
-            sums[b / 4 * 8 + lane(b % 4 * 2 + half)] = *scale * *run_sum as f32;
-        }
+        let sums;
+        (*scale, sums) = quantize_block(ops, block, codes);
+        *total = (sums[0] + sums[1]) as f32;
+        let at = b / BLOCKS * 2 * BLOCKS + b % BLOCKS;
+        (to.sums[at], to.sums[at + BLOCKS]) = (sums[0], sums[1]);
     }
 }
 

@@ -190,7 +190,12 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // Filled in by whoever comes first with an `Isa` of this tier, which is the proof that the
     // functions inside may be called.
     static KERNELS: OnceLock<Kernels> = OnceLock::new();
-    KERNELS.get_or_init(|| Kernels { isa, of: kernels_of, gemm_q8, gemm_f32 })
+    KERNELS.get_or_init(|| Kernels {
+        isa,
+        of: kernels_of,
+        panel_size: crate::row_panel::size,
+        gemm_f32,
+    })
 }
 
 /// A safe function of the table around one compiled with the tier's features.
@@ -212,7 +217,7 @@ macro_rules! entry {
 entry!(fn dot<B>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = products::dot::<B>);
 entry!(fn dot_n<B>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::dot_n::<B>);
 entry!(fn unpack_panel<B>(rows: Rows<'_>, panel: &mut Panel<'_>) = products::unpack_panel::<B>);
-entry!(fn gemm_q8(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm_q8);
+entry!(fn gemm<B>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm::<B>);
 entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = numbers::dot);
 entry!(fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen);
 entry!(fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) = numbers::gemm_f32);
@@ -222,6 +227,7 @@ fn block_kernels<B: blocks::Block>() -> TypeKernels {
         dot: dot::<B>,
         dot_n: dot_n::<B>,
         unpack_panel: unpack_panel::<B>,
+        gemm: gemm::<B>,
     })
 }
 

@@ -19,6 +19,7 @@ pub mod pool;
 pub mod probe;
 pub mod recurrent;
 pub mod rope;
+mod row_panel;
 pub mod softmax;
 pub mod table;
 

@@ -7,7 +7,7 @@
 use crate::act::{ActFormat, Acts, F32Acts, Q8Acts};
 use crate::disjoint::Disjoint;
 use crate::table::{
-    BlockKernels, DOT_N, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied,
+    BlockKernels, DOT_N, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels, is_multiplied,
 };
 use crate::{Error, Parts, Pool, Worker};
 use oprel_quant::QuantType;
@@ -121,14 +121,16 @@ impl<'a> MatMul<'a> {
 const CHUNKS_PER_THREAD: usize = 8;
 /// A chunk is not worth taking for less, in the measure of [`MatMul::row_cost`].
 const MIN_CHUNK_COST: usize = 16 << 10;
-/// Chunks have rows by this number, so that threads do not write to the same cache lines.
-const ROW_MULTIPLE: usize = 16;
-/// f32 words of a panel: what stays in a core's cache beside the activations that it meets.
+/// Chunks have rows by this number, so that threads do not write to the same cache lines, and panels
+/// are full.
+const ROW_MULTIPLE: usize = 32;
+/// f32 words of a panel of numbers: what stays in a core's cache beside the activations that it meets.
 const PANEL_WORDS: usize = 24 << 10;
-/// Rows of a panel at most.
+/// Rows of a panel of numbers at most.
 const PANEL_ROWS: usize = 16;
-/// Tokens whose results are kept beside a panel before they are written out.
-const TILE_TOKENS: usize = 64;
+/// Tokens whose results are kept beside a panel before they are written out: whole register tiles
+/// of all tiers.
+const TILE_TOKENS: usize = 96;
 
 /// Multiplies once; see [`MatMul`].
 ///
@@ -203,10 +205,11 @@ impl Columns<'_> {
         }
     }
 
-    /// Writes out a tile (tokens, n) that begins at token `t` and the chunk's row `r`.
-    fn put(&self, t: usize, r: usize, n: usize, tile: &[f32]) {
-        for (i, row) in tile.chunks_exact(n).enumerate() {
-            self.fill(t + i, r, n, |out| out.copy_from_slice(row));
+    /// Writes out `n` columns of a tile (tokens, `stride`) that begins at token `t` and the chunk's
+    /// row `r`.
+    fn put(&self, t: usize, r: usize, n: usize, (tile, stride): (&[f32], usize)) {
+        for (i, row) in tile.chunks_exact(stride).enumerate() {
+            self.fill(t + i, r, n, |out| out.copy_from_slice(&row[..n]));
         }
     }
 }
@@ -223,24 +226,30 @@ fn run_blocks(
     if n == 1 {
         return out.fill(0, 0, rows.n(), |y| (of.dot)(rows, acts.row(0), y));
     }
-    let row_words = Panel::row_words(rows.ty, rows.k);
-    let (tile, memory) = scratch.split_at_mut(PANEL_ROWS * TILE_TOKENS);
-    if n <= DOT_N || row_words > memory.len() {
+    let PanelSize { rows: panel_rows, words } = (kernels.panel_size)(rows.ty, rows.k);
+    let scratch = aligned(scratch);
+    let (tile, memory) = scratch.split_at_mut(panel_rows.max(PANEL_ROWS) * TILE_TOKENS);
+    if n <= DOT_N || words > memory.len() {
         return run_few(of, rows, acts, out, tile);
     }
-    let panel_rows = (PANEL_WORDS / row_words).clamp(1, PANEL_ROWS);
     for r in (0..rows.n()).step_by(panel_rows) {
         let part = rows.range(r, (r + panel_rows).min(rows.n()));
-        let memory = &mut memory[..part.n() * row_words];
-        let mut panel = Panel::in_memory(rows.ty, rows.k, part.n(), memory);
+        let memory = &mut memory[..words];
+        let mut panel = Panel { ty: rows.ty, k: rows.k, n_rows: part.n(), memory };
         (of.unpack_panel)(part, &mut panel);
         for t in (0..n).step_by(TILE_TOKENS) {
             let acts = acts.range(t, (t + TILE_TOKENS).min(n));
-            let tile = &mut tile[..acts.n() * part.n()];
-            (kernels.gemm_q8)(&panel, acts, tile);
-            out.put(t, r, part.n(), tile);
+            let tile = &mut tile[..acts.n() * panel_rows];
+            (of.gemm)(&panel, acts, tile);
+            out.put(t, r, part.n(), (tile, panel_rows));
         }
     }
+}
+
+/// Scratch from its first whole cache line on.
+fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let before = scratch.as_ptr().align_offset(64).min(scratch.len());
+    &mut scratch[before..]
 }
 
 /// Tokens by [`DOT_N`], without a panel.
@@ -258,7 +267,7 @@ fn run_few(
             let acts = acts.range(t, (t + DOT_N).min(acts.n()));
             let tile = &mut tile[..acts.n() * part.n()];
             (of.dot_n)(part, acts, tile);
-            out.put(t, r, part.n(), tile);
+            out.put(t, r, part.n(), (tile, part.n()));
         }
     }
 }
@@ -288,7 +297,7 @@ fn run_numbers(
             let acts = acts.range(t, (t + TILE_TOKENS).min(n));
             let tile = &mut tile[..acts.n() * part.n()];
             (kernels.gemm_f32)(widened, acts, tile);
-            out.put(t, r, part.n(), tile);
+            out.put(t, r, part.n(), (tile, part.n()));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-/// 128 weights: codes in order; scales and minima in the order of [`lane`](crate::act::lane).
+/// 128 weights: codes in order; scales and minima of the first halves of the four blocks, then of the
+/// second halves.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
     pub(super) codes: [__m256i; 4],
@@ -21,6 +22,8 @@ pub(super) trait Block: 'static {
     const MINS: bool = false;
     /// Whether codes are between -32 and 32.
     const SMALL: bool;
+    /// Whether halves of blocks have scales of their own.
+    const HALVES: bool = false;
 
     /// Unpacks group `g` of a span of [`Block::SPAN_BYTES`].
     ///

@@ -107,6 +107,7 @@ impl Block for Q6K {
     const SPAN_BYTES: usize = 210;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -136,6 +137,7 @@ impl Block for Q2K {
     const GROUPS: usize = 2;
     const MINS: bool = true;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -155,6 +157,7 @@ impl Block for Q3K {
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

@@ -97,6 +97,7 @@ impl Block for Iq2Xs {
     const SPAN_BYTES: usize = 74;
     const GROUPS: usize = 2;
     const SMALL: bool = false;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -120,6 +121,7 @@ impl Block for Iq2S {
     const SPAN_BYTES: usize = 82;
     const GROUPS: usize = 2;
     const SMALL: bool = false;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -237,6 +239,7 @@ impl Block for Iq1M {
     const SPAN_BYTES: usize = 56;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

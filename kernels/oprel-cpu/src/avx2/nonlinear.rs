@@ -122,6 +122,7 @@ impl Block for Nvfp4 {
     const SPAN_BYTES: usize = 2 * 36;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
