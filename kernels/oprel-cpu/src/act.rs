@@ -7,6 +7,7 @@
 use crate::isa::Isa;
 use crate::lanes::{Ops, tiers};
 use crate::{Parts, Pool};
+use bytemuck::{Pod, Zeroable};
 use oprel_quant::QuantType;
 
 /// Elements that kernels take at once; quantized activations are padded with zeros to it.
@@ -138,36 +139,37 @@ impl<'a> F32Acts<'a> {
     }
 }
 
-/// Quantized activations of n tokens: element `i` of a token is about
-/// `scales[i / 32] * codes[i]`.
+/// 256 quantized activations of a token: element `i` is about `scales[i / 32] * codes[i]`.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct ActGroup {
+    /// Codes -127 to 127; zeros beyond the last element.
+    pub codes: [i8; GROUP],
+    /// One scale for each block.
+    pub scales: [f32; BLOCKS],
+    /// The sum of the codes of each block.
+    pub totals: [i32; BLOCKS],
+    /// The same of the blocks' first halves, and of their second halves.
+    pub sums: [[i32; BLOCKS]; 2],
+}
+
+/// One token of [`Q8Acts`]: its groups.
+pub type ActRow<'a> = &'a [ActGroup];
+
+/// Quantized activations of n tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Acts<'a> {
     k: usize,
-    codes: &'a [i8],
-    scales: &'a [f32],
-    totals: &'a [f32],
-    sums: &'a [i32],
+    groups: &'a [ActGroup],
     rows: Rows<'a>,
 }
 
-/// One token of [`Q8Acts`].
-#[derive(Clone, Copy, Debug)]
-pub struct ActRow<'a> {
-    /// Codes -127 to 127, padded with zeros to whole groups.
-    pub codes: &'a [i8],
-    /// One scale for each block.
-    pub scales: &'a [f32],
-    /// The sum of the codes of each block.
-    pub totals: &'a [f32],
-    /// Sums of codes by half block; for each group those of its blocks' first halves, then those
-    /// of the second halves.
-    pub sums: &'a [i32],
-}
+/// f32 words of a cache line, to which quantized activations are aligned.
+const LINE: usize = 16;
 
 /// f32 words that `n` tokens of `k` quantized elements take.
 pub fn q8_words(n: usize, k: usize) -> usize {
-    let padded = k.next_multiple_of(GROUP);
-    n * (padded / 4 + 2 * padded / SCALED + padded / SUMMED)
+    n * k.div_ceil(GROUP) * size_of::<ActGroup>() / size_of::<f32>() + LINE
 }
 
 impl<'a> Q8Acts<'a> {
@@ -188,14 +190,8 @@ impl<'a> Q8Acts<'a> {
 
     /// Token `i`.
     pub fn row(&self, i: usize) -> ActRow<'a> {
-        let padded = self.k.next_multiple_of(GROUP);
-        let i = self.rows.at(i);
-        ActRow {
-            codes: &self.codes[i * padded..][..padded],
-            scales: &self.scales[i * padded / SCALED..][..padded / SCALED],
-            totals: &self.totals[i * padded / SCALED..][..padded / SCALED],
-            sums: &self.sums[i * padded / SUMMED..][..padded / SUMMED],
-        }
+        let n_groups = self.k.div_ceil(GROUP);
+        &self.groups[self.rows.at(i) * n_groups..][..n_groups]
     }
 
     /// Tokens `start..end`.
@@ -203,15 +199,9 @@ impl<'a> Q8Acts<'a> {
         if let Some(rows) = self.rows.range(start, end) {
             return Q8Acts { rows, ..self };
         }
-        let padded = self.k.next_multiple_of(GROUP);
-        Q8Acts {
-            codes: &self.codes[start * padded..end * padded],
-            scales: &self.scales[start * padded / SCALED..end * padded / SCALED],
-            totals: &self.totals[start * padded / SCALED..end * padded / SCALED],
-            sums: &self.sums[start * padded / SUMMED..end * padded / SUMMED],
-            rows: Rows::All(end - start),
-            ..self
-        }
+        let n_groups = self.k.div_ceil(GROUP);
+        let groups = &self.groups[start * n_groups..end * n_groups];
+        Q8Acts { groups, rows: Rows::All(end - start), ..self }
     }
 }
 
@@ -231,64 +221,44 @@ pub fn quantize_acts<'m>(
     memory: &'m mut [f32],
 ) -> Q8Acts<'m> {
     assert!(k > 0 && x.len().is_multiple_of(k), "{} elements are no rows of {k}", x.len());
-    let (n, padded) = (x.len() / k, k.next_multiple_of(GROUP));
-    let (codes, rest) = memory.split_at_mut(n * padded / 4);
-    let (scales, rest) = rest.split_at_mut(n * padded / SCALED);
-    let (totals, rest) = rest.split_at_mut(n * padded / SCALED);
-    let sums: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..n * padded / SUMMED]);
-    let codes: &mut [i8] = bytemuck::cast_slice_mut(codes);
+    let (n, n_groups) = (x.len() / k, k.div_ceil(GROUP));
+    let unaligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let groups: &mut [ActGroup] =
+        bytemuck::cast_slice_mut(&mut memory[unaligned..][..q8_words(n, k) - LINE]);
     if n == 1 {
-        quantize_row(isa, x, ActRowMut { codes, scales, totals, sums });
+        quantize_row(isa, x, groups);
     } else if n > 1 {
-        let parts = (
-            Parts::new(codes, padded),
-            Parts::new(scales, padded / SCALED),
-            Parts::new(totals, padded / SCALED),
-            Parts::new(sums, padded / SUMMED),
-        );
-        pool.run_parts(parts, |i, (codes, scales, totals, sums), _| {
-            quantize_row(isa, &x[i * k..][..k], ActRowMut { codes, scales, totals, sums });
+        pool.run_parts(Parts::new(groups, n_groups), |i, groups, _| {
+            quantize_row(isa, &x[i * k..][..k], groups);
         });
     }
-    Q8Acts { k, codes, scales, totals, sums, rows: Rows::All(n) }
-}
-
-/// One token of [`Q8Acts`], to be filled.
-#[derive(Debug)]
-pub struct ActRowMut<'a> {
-    /// As [`ActRow::codes`].
-    pub codes: &'a mut [i8],
-    /// As [`ActRow::scales`].
-    pub scales: &'a mut [f32],
-    /// As [`ActRow::totals`].
-    pub totals: &'a mut [f32],
-    /// As [`ActRow::sums`].
-    pub sums: &'a mut [i32],
+    Q8Acts { k, groups, rows: Rows::All(n) }
 }
 
 tiers! {
     /// Quantizes one token `x` (k).
-    pub fn quantize_row(x: &[f32], to: ActRowMut<'_>) = quantize_row_lanes;
+    pub fn quantize_row(x: &[f32], to: &mut [ActGroup]) = quantize_row_lanes;
 }
 
 #[inline(always)]
-fn quantize_row_lanes<O: Ops>(ops: O, x: &[f32], to: ActRowMut<'_>) {
+fn quantize_row_lanes<O: Ops>(ops: O, x: &[f32], to: &mut [ActGroup]) {
     let (whole, tail) = x.as_chunks::<SCALED>();
     let mut last = [0.0; SCALED];
     last[..tail.len()].copy_from_slice(tail);
-    let scales = to.scales.iter_mut().zip(to.totals);
-    let blocks = to.codes.as_chunks_mut::<SCALED>().0.iter_mut().zip(scales);
-    for (b, (codes, (scale, total))) in blocks.enumerate() {
-        let block = match whole.get(b) {
-            Some(block) => block,
-            None if b == whole.len() => &last,
-            None => &[0.0; SCALED],
-        };
-        let sums;
-        (*scale, sums) = quantize_block(ops, block, codes);
-        *total = (sums[0] + sums[1]) as f32;
-        let at = b / BLOCKS * 2 * BLOCKS + b % BLOCKS;
-        (to.sums[at], to.sums[at + BLOCKS]) = (sums[0], sums[1]);
+    for (g, to) in to.iter_mut().enumerate() {
+        let codes = to.codes.as_chunks_mut::<SCALED>().0;
+        for b in 0..BLOCKS {
+            let at = g * BLOCKS + b;
+            let block = match whole.get(at) {
+                Some(block) => block,
+                None if at == whole.len() => &last,
+                None => &[0.0; SCALED],
+            };
+            let sums;
+            (to.scales[b], sums) = quantize_block(ops, block, &mut codes[b]);
+            to.totals[b] = sums[0] + sums[1];
+            (to.sums[0][b], to.sums[1][b]) = (sums[0], sums[1]);
+        }
     }
 }
 

@@ -5,13 +5,13 @@
 //! and in [`Avx2Ops`].
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
-mod blocks;
-mod k_quants;
-mod lookup;
-mod nonlinear;
+pub(crate) mod blocks;
+pub(crate) mod k_quants;
+pub(crate) mod lookup;
+pub(crate) mod nonlinear;
 mod numbers;
 mod products;
-mod simple;
+pub(crate) mod simple;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::Isa;
@@ -190,12 +190,12 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // Filled in by whoever comes first with an `Isa` of this tier, which is the proof that the
     // functions inside may be called.
     static KERNELS: OnceLock<Kernels> = OnceLock::new();
-    KERNELS.get_or_init(|| Kernels {
-        isa,
-        of: kernels_of,
-        panel_size: crate::row_panel::size,
-        gemm_f32,
-    })
+    KERNELS.get_or_init(|| table(isa))
+}
+
+/// The table of this tier, for `isa` or a higher tier.
+pub(crate) fn table(isa: Isa) -> Kernels {
+    Kernels { isa, of: kernels_of, panel_size: crate::row_panel::size, gemm_f32 }
 }
 
 /// A safe function of the table around one compiled with the tier's features.
@@ -231,7 +231,7 @@ fn block_kernels<B: blocks::Block>() -> TypeKernels {
     })
 }
 
-fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
+pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
     if !is_multiplied(ty) {
         return None;

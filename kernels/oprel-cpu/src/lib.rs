@@ -25,6 +25,8 @@ pub mod table;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 
 pub use act::{ActFormat, Acts, F32Acts, Q8Acts};

@@ -66,13 +66,12 @@ pub(crate) fn for_groups(ty: QuantType, row: &[u8], mut each: impl FnMut(usize, 
 
 /// Adds a group's products with the same group of a token to the eight lanes.
 fn add_group(ty: QuantType, acc: &mut [f32; BLOCKS], w: &Group, g: usize, act: ActRow<'_>) {
-    let (codes, blocks) = (&act.codes[g * GROUP..], g * BLOCKS);
-    let sums = &act.sums[2 * blocks..][..2 * BLOCKS];
+    let act = &act[g];
     let (with_halves, with_mins) = (has_halves(ty), has_mins(ty));
     for b in 0..BLOCKS {
         let run = |half: usize| {
             let at = b * SCALED + half * SUMMED;
-            let products = w.codes[at..at + SUMMED].iter().zip(&codes[at..at + SUMMED]);
+            let products = w.codes[at..at + SUMMED].iter().zip(&act.codes[at..at + SUMMED]);
             products.map(|(w, a)| i32::from(*w) * i32::from(*a)).sum::<i32>()
         };
         let mut p;
@@ -83,12 +82,12 @@ fn add_group(ty: QuantType, acc: &mut [f32; BLOCKS], w: &Group, g: usize, act: A
             p = w.scales[0][b] * (run(0) + run(1)) as f32;
         }
         if with_mins && with_halves {
-            p = w.mins[0][b].mul_add(sums[b] as f32, p);
-            p = w.mins[1][b].mul_add(sums[BLOCKS + b] as f32, p);
+            p = w.mins[0][b].mul_add(act.sums[0][b] as f32, p);
+            p = w.mins[1][b].mul_add(act.sums[1][b] as f32, p);
         } else if with_mins {
-            p = w.mins[0][b].mul_add(act.totals[blocks + b], p);
+            p = w.mins[0][b].mul_add(act.totals[b] as f32, p);
         }
-        acc[b] = p.mul_add(act.scales[blocks + b], acc[b]);
+        acc[b] = p.mul_add(act.scales[b], acc[b]);
     }
 }
 

@@ -127,7 +127,9 @@ impl Kernels {
         match isa.tier() {
             Tier::Scalar => &scalar::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 | Tier::Avx512 => crate::avx2::kernels(isa),
+            Tier::Avx2 => crate::avx2::kernels(isa),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => crate::avx512::kernels(isa),
         }
     }
 

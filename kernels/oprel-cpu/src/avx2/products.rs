@@ -105,17 +105,13 @@ fn unpack<B: Block>(bytes: &[u8]) -> Wide {
 /// Adds the products of group `g` with a token to its lanes.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn add_group<B: Block>(acc: &mut __m256, w: &Wide, act: &ActRow<'_>, g: usize) {
-    let codes = &act.codes[g * GROUP..][..GROUP];
-    let blocks = g * BLOCKS..(g + 1) * BLOCKS;
-    let (scales, totals) = (&act.scales[blocks.clone()], &act.totals[blocks]);
-    let sums = &act.sums[g * 2 * BLOCKS..][..2 * BLOCKS];
-    // SAFETY: what is read lies in the slices just cut.
+fn add_group<B: Block>(acc: &mut __m256, w: &Wide, act: ActRow<'_>, g: usize) {
+    let act = &act[g];
+    // SAFETY: what is read are arrays of 32 bytes.
     unsafe {
-        let product = |b: usize| {
-            let act = _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
-            pairs_of::<B>(w.codes[b], act)
-        };
+        let (codes, _) = act.codes.as_chunks::<32>();
+        let product =
+            |b: usize| pairs_of::<B>(w.codes[b], _mm256_loadu_si256(codes[b].as_ptr().cast()));
         let first = run_sums_of::<B>([product(0), product(1), product(2), product(3)]);
         let second = run_sums_of::<B>([product(4), product(5), product(6), product(7)]);
         let halves = [
@@ -131,15 +127,14 @@ fn add_group<B: Block>(acc: &mut __m256, w: &Wide, act: &ActRow<'_>, g: usize) {
             p = _mm256_mul_ps(w.scales[0], float(_mm256_add_epi32(halves[0], halves[1])));
         }
         if B::MINS && B::HALVES {
-            let sum = |half: usize| {
-                float(_mm256_loadu_si256(sums[half * BLOCKS..][..BLOCKS].as_ptr().cast()))
-            };
+            let sum = |half: usize| float(_mm256_loadu_si256(act.sums[half].as_ptr().cast()));
             p = _mm256_fmadd_ps(w.mins[0], sum(0), p);
             p = _mm256_fmadd_ps(w.mins[1], sum(1), p);
         } else if B::MINS {
-            p = _mm256_fmadd_ps(w.mins[0], _mm256_loadu_ps(totals.as_ptr()), p);
+            let totals = float(_mm256_loadu_si256(act.totals.as_ptr().cast()));
+            p = _mm256_fmadd_ps(w.mins[0], totals, p);
         }
-        *acc = _mm256_fmadd_ps(p, _mm256_loadu_ps(scales.as_ptr()), *acc);
+        *acc = _mm256_fmadd_ps(p, _mm256_loadu_ps(act.scales.as_ptr()), *acc);
     }
 }
 
@@ -178,13 +173,13 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], o
             prefetch(bytes);
             let w = unpack::<B>(bytes);
             for t in 0..N {
-                add_group::<B>(&mut acc[t], &w, &acts[t], g);
+                add_group::<B>(&mut acc[t], &w, acts[t], g);
             }
         }
         if !tail.is_empty() {
             let w = unpack::<B>(&padded(tail)[..wide_bytes::<B>()]);
             for t in 0..N {
-                add_group::<B>(&mut acc[t], &w, &acts[t], n_groups);
+                add_group::<B>(&mut acc[t], &w, acts[t], n_groups);
             }
         }
         for t in 0..N {
@@ -300,7 +295,7 @@ fn gemm_tile<B: Block, const N: usize>(
         for g in 0..view.padded_k / GROUP {
             let w = load_group::<B>(row, g);
             for t in 0..N {
-                add_group::<B>(&mut acc[t], &w, &acts[t], g);
+                add_group::<B>(&mut acc[t], &w, acts[t], g);
             }
         }
         for t in 0..N {
