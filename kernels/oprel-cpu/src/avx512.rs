@@ -7,7 +7,9 @@
 mod blocks;
 mod dots;
 mod gemm;
+mod k_quants;
 mod panel;
+mod simple;
 
 use crate::act::{ActRow, Q8Acts};
 use crate::avx2;
@@ -61,23 +63,23 @@ fn block_kernels<B: Block>() -> TypeKernels {
 
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
-    use avx2::{k_quants, lookup, nonlinear, simple};
+    use avx2::{k_quants as avx2_k_quants, lookup, nonlinear, simple as avx2_simple};
     if !is_multiplied(ty) {
         return None;
     }
     Some(match ty {
-        Q4_0 => block_kernels::<Joined<simple::Q4_0>>(),
-        Q4_1 => block_kernels::<Joined<simple::Q4_1>>(),
-        Q5_0 => block_kernels::<Joined<simple::Q5_0>>(),
-        Q5_1 => block_kernels::<Joined<simple::Q5_1>>(),
-        Q8_0 => block_kernels::<Joined<simple::Q8_0>>(),
-        Q1_0 => block_kernels::<Joined<simple::Q1_0>>(),
-        Q2_K => block_kernels::<Joined<k_quants::Q2K>>(),
-        Q3_K => block_kernels::<Joined<k_quants::Q3K>>(),
-        Q4_K => block_kernels::<Joined<k_quants::Q4K>>(),
-        Q5_K => block_kernels::<Joined<k_quants::Q5K>>(),
-        Q6_K => block_kernels::<Joined<k_quants::Q6K>>(),
-        TQ2_0 => block_kernels::<Joined<k_quants::Tq2>>(),
+        Q4_0 => block_kernels::<simple::Q4_0>(),
+        Q4_1 => block_kernels::<simple::Q4_1>(),
+        Q5_0 => block_kernels::<simple::Q5_0>(),
+        Q5_1 => block_kernels::<simple::Q5_1>(),
+        Q8_0 => block_kernels::<simple::Q8_0>(),
+        Q1_0 => block_kernels::<Joined<avx2_simple::Q1_0>>(),
+        Q2_K => block_kernels::<k_quants::Q2K>(),
+        Q3_K => block_kernels::<k_quants::Q3K>(),
+        Q4_K => block_kernels::<k_quants::Q4K>(),
+        Q5_K => block_kernels::<k_quants::Q5K>(),
+        Q6_K => block_kernels::<k_quants::Q6K>(),
+        TQ2_0 => block_kernels::<Joined<avx2_k_quants::Tq2>>(),
         IQ4_NL => block_kernels::<Joined<nonlinear::Iq4Nl>>(),
         IQ4_XS => block_kernels::<Joined<nonlinear::Iq4Xs>>(),
         MXFP4 => block_kernels::<Joined<nonlinear::Mxfp4>>(),

@@ -22,23 +22,22 @@ pub(super) fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32
     }
 }
 
-/// Takes tokens by `C`, the rest in one smaller tile.
+/// Takes tokens in tiles of nearly equal size, at most `MOST`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn tokens_by<B: Block, const C: usize>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+fn tokens_by<B: Block, const MOST: usize>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     let n = acts.n();
-    let mut t = 0;
-    while t + C <= n {
-        tile::<B, C>(panel, acts, t, out);
-        t += C;
-    }
-    match n - t {
-        0 => {}
-        1 => tile::<B, 1>(panel, acts, t, out),
-        2 => tile::<B, 2>(panel, acts, t, out),
-        3 => tile::<B, 3>(panel, acts, t, out),
-        4 => tile::<B, 4>(panel, acts, t, out),
-        _ => tile::<B, 5>(panel, acts, t, out),
+    let n_tiles = n.div_ceil(MOST);
+    for i in 0..n_tiles {
+        let (first, end) = (i * n / n_tiles, (i + 1) * n / n_tiles);
+        match end - first {
+            1 => tile::<B, 1>(panel, acts, first, out),
+            2 => tile::<B, 2>(panel, acts, first, out),
+            3 => tile::<B, 3>(panel, acts, first, out),
+            4 => tile::<B, 4>(panel, acts, first, out),
+            5 => tile::<B, 5>(panel, acts, first, out),
+            _ => tile::<B, 6>(panel, acts, first, out),
+        }
     }
 }
 
@@ -51,11 +50,19 @@ fn tile<B: Block, const C: usize>(
     out: &mut [f32],
 ) {
     let acts: [ActRow<'_>; C] = std::array::from_fn(|c| acts.row(first + c));
-    let lane = |l: usize| sum_lane::<B, C>(panel, &acts, l);
-    let mut total = add(lane(0), lane(4));
-    total = add(total, add(lane(2), lane(6)));
-    let second = add(lane(1), lane(5));
-    total = add(total, add(second, add(lane(3), lane(7))));
+    let zero = [[_mm512_setzero_ps(); 2]; C];
+    let (mut total, mut half, mut quarter) = (zero, zero, zero);
+    sum_lane::<B, C, false>(panel, &acts, 0, &mut total);
+    sum_lane::<B, C, true>(panel, &acts, 4, &mut total);
+    sum_lane::<B, C, false>(panel, &acts, 2, &mut quarter);
+    sum_lane::<B, C, true>(panel, &acts, 6, &mut quarter);
+    add(&mut total, &quarter);
+    sum_lane::<B, C, false>(panel, &acts, 1, &mut half);
+    sum_lane::<B, C, true>(panel, &acts, 5, &mut half);
+    sum_lane::<B, C, false>(panel, &acts, 3, &mut quarter);
+    sum_lane::<B, C, true>(panel, &acts, 7, &mut quarter);
+    add(&mut half, &quarter);
+    add(&mut total, &half);
     for (c, rows) in total.iter().enumerate() {
         let (to, _) = out[(first + c) * ROWS..][..ROWS].as_chunks_mut::<LANES>();
         for (to, sums) in to.iter_mut().zip(rows) {
@@ -67,23 +74,23 @@ fn tile<B: Block, const C: usize>(
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn add<const C: usize>(mut a: Tile<C>, b: Tile<C>) -> Tile<C> {
+fn add<const C: usize>(a: &mut Tile<C>, b: &Tile<C>) {
     for c in 0..C {
         for r in 0..2 {
             a[c][r] = _mm512_add_ps(a[c][r], b[c][r]);
         }
     }
-    a
 }
 
-/// The blocks of one lane, summed in order.
+/// The blocks of one lane, summed in order; then added `to` what is there, or written over it.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline(never)]
-fn sum_lane<B: Block, const C: usize>(
+fn sum_lane<B: Block, const C: usize, const ADD: bool>(
     panel: &Panel<'_>,
     acts: &[ActRow<'_>; C],
     lane: usize,
-) -> Tile<C> {
+    to: &mut Tile<C>,
+) {
     let lane = lane % BLOCKS;
     let n_groups = panel.k.div_ceil(GROUP);
     let words = block_words(B::HALVES, B::MINS);
@@ -109,7 +116,11 @@ fn sum_lane<B: Block, const C: usize>(
             }
         }
     }
-    f
+    if ADD {
+        add(to, &f);
+    } else {
+        *to = f;
+    }
 }
 
 /// What a block gives before it is scaled by the activations' scales.
@@ -167,8 +178,9 @@ fn start<B: Block, const C: usize>(
     for c in 0..C {
         sums[c] = [_mm512_setzero_si512(); 2];
         if B::OFFSET != 0 {
-            let sum = _mm512_set1_epi32(sum(act[c]));
-            sums[c] = [_mm512_mullo_epi32(sum, _mm512_set1_epi32(-B::OFFSET)); 2];
+            let shifts = _mm512_set1_epi32(B::OFFSET.trailing_zeros() as i32);
+            let sum = _mm512_sllv_epi32(_mm512_set1_epi32(sum(act[c])), shifts);
+            sums[c] = [_mm512_sub_epi32(_mm512_setzero_si512(), sum); 2];
         }
     }
 }
