@@ -46,25 +46,7 @@ pub struct StateView<'a> {
     pub recurrent: &'a [Transfer<'a>],
 }
 
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KvType {
-    /// 4 bytes, exact.
-    F32,
-    /// 2 bytes; what peers use.
-    #[default]
-    F16,
-}
-
-impl KvType {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
-        }
-    }
-}
+pub use oprel_cpu::attention::KvType;
 
 /// The slots that share a page table: those of equal [`Reach`].
 #[derive(Clone, Debug, PartialEq, Eq)]

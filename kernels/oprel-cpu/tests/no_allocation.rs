@@ -3,7 +3,9 @@
 
 use oprel_cpu::act::{q8_words, quantize_acts};
 use oprel_cpu::activation::{Activation, activate_gated};
-use oprel_cpu::attention::{AttnSpan, Heads, Kv, KvLayout, Seen, attention};
+use oprel_cpu::attention::{
+    AppendSpan, AttnSpan, Heads, Kv, KvLayout, KvMut, KvType, Seen, append, attention, partial_len,
+};
 use oprel_cpu::norm::{Norm, NormKind, normalize};
 use oprel_cpu::recurrent::{Columns, Conv1d, DeltaInputs, DeltaRule, conv1d, delta_scan};
 use oprel_cpu::{Acts, F32Acts, Isa, Kernels, MatMul, MatRef, Pool, embed_rows, matmul_all};
@@ -41,6 +43,8 @@ struct Memory {
     acts: Vec<f32>,
     out: [Vec<f32>; 2],
     kv: Vec<f32>,
+    cache: [Vec<u8>; 2],
+    partials: Vec<f32>,
     state: Vec<f32>,
 }
 
@@ -55,13 +59,15 @@ fn memory(n: usize) -> Memory {
         acts: vec![0.0; q8_words(n, WIDTH)],
         out: [vec![0.0; n * ROWS], vec![0.0; n * ROWS]],
         kv: vec![0.1; 2 * 4 * 64 * 64],
+        cache: [vec![0; 5 * 4 * 64 * 64 * 2], vec![0; 5 * 4 * 64 * 64 * 2]],
+        partials: vec![0.0; partial_len(4, 64, 300)],
         state: vec![0.0; 4 * 64 * 64],
     }
 }
 
 /// One of each kernel.
 fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
-    let Memory { q4, f16, x, acts, out: [a, b], kv, state } = memory;
+    let Memory { q4, f16, x, acts, out: [a, b], kv, cache, partials, state } = memory;
     let n = x.len() / WIDTH;
     let q4 = MatRef::new(QuantType::Q4_K, ROWS, WIDTH, q4).unwrap();
     let f16 = MatRef::new(QuantType::F16, ROWS, WIDTH, f16).unwrap();
@@ -75,13 +81,16 @@ fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
     embed_rows(pool, q4, &[7], &mut x[..WIDTH]).unwrap();
     let norm = Norm { kind: NormKind::Rms, eps: 1e-5, groups: 4, weight: None, bias: None };
     normalize(isa, &norm, &x[..WIDTH], &mut b[..WIDTH]);
-    let heads =
-        Heads { n_heads: 4, n_kv_heads: 4, scale: 0.1, soft_cap: None, sinks: None, alibi: None };
-    let seen = [Seen { start: 0, end: 100, at: 99 }];
-    let span = AttnSpan { pages: &[0, 1], first: 0, seen: &seen, mask: None };
-    let layout = KvLayout::new(4, 64, 64, 64);
-    let cache = Kv::F32 { k: kv, v: kv };
-    attention(pool, isa, &heads, &layout, cache, &[span], &x[..WIDTH], &mut a[..WIDTH]);
+    let heads = Heads { n_heads: 4, scale: 0.1, soft_cap: None, sinks: None, alibi: None };
+    let seen = [Seen { start: 0, end: 300, at: 299 }];
+    let layout = KvLayout::new(KvType::F16, 4, 64, 64, 64);
+    let pages = &[0, 1, 2, 3, 4];
+    let new = AppendSpan { pages, first: 0, start: 299, n: 1 };
+    let [k, v] = cache;
+    append(pool, isa, &layout, KvMut { k, v }, &[new], &x[..WIDTH], &x[..WIDTH]);
+    let span = AttnSpan { pages, first: 0, seen: &seen, mask: None };
+    let (cells, out) = (Kv { k, v }, &mut a[..WIDTH]);
+    attention(pool, isa, &heads, &layout, cells, &[span], &x[..WIDTH], out, partials);
     let conv = Conv1d { weight: &kv[..3 * WIDTH], bias: None, taps: 3 };
     let out = &mut b[..n * WIDTH];
     conv1d(pool, isa, &conv, &mut state[..2 * WIDTH], n, Columns::all(x, WIDTH), out);

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::EXECUTOR;
+use super::check::unsupported;
 use crate::describe::{Decoder, Op, SlotId, StateSpec, VDim};
 use crate::exec::{Dev, Limits, Placement};
 use crate::state::{Group, KvType, PAGE_LEN, PageId, PageTable, RowId, groups};
@@ -155,6 +156,8 @@ impl Store {
         let kv_type = match limits.kv {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
+            KvType::Bf16 => DType::BF16,
+            KvType::Q8_0 => return Err(unsupported("a KV cache of q8_0")),
         };
         match *spec {
             StateSpec::Kv { heads, k, v, .. } => {

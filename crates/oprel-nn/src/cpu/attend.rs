@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use half::slice::HalfBitsSliceExt;
-use oprel_cpu::attention::{AttnSpan, Heads, Kv, KvLayout, Seen, SeenMask, attention};
+use oprel_cpu::attention::{
+    AppendSpan, AttnSpan, Heads, MOST_DIM, Seen, SeenMask, append, attention, partial_len,
+};
 
 use super::arena::Buf;
 use super::compile::{Compiler, unsupported};
-use super::kv::{Cells, KvStore};
+use super::kv::KvStore;
 use super::run::{Memories, Run, SpanAt};
 use super::spans::visible;
 use crate::batch::See;
 use crate::describe::{Mask, Reach, SlotId, StateSpec};
-use crate::state::PAGE_LEN;
 use crate::weights::WeightId;
 use crate::{Error, Result};
 
 /// Spans whose attention runs in one region.
 const SPANS: usize = 16;
-/// Elements of a value that a thread has room for.
-const MOST_V_DIM: usize = 4096;
+/// Sequences whose partial results have room in memory at once.
+const SPLIT_SPANS: usize = 4;
 
 /// Where keys and values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +117,13 @@ impl Attend {
         if let Mask::Window(0) | Mask::Chunk(0) = scores.mask {
             return Err(Error::Description("a window of no positions".into()));
         }
-        if scores.v_dim > MOST_V_DIM {
-            return Err(unsupported(format!("values of {} elements", scores.v_dim)));
+        if scores.k_dim.max(scores.v_dim) > MOST_DIM {
+            let Scores { k_dim, v_dim, .. } = scores;
+            return Err(unsupported(format!("keys and values of {k_dim} and {v_dim} elements")));
         }
+        let spans = (c.limits.spans as usize).min(SPLIT_SPANS);
+        let partials = partial_len(scores.n_heads, scores.v_dim, c.limits.context as usize);
+        c.partials = c.partials.max(partials.saturating_mul(spans));
         let sinks = sinks.map(|id| c.vector(id, scores.n_heads)).transpose()?;
         let alibi = alibi.map(|most| slopes(scores.n_heads, most));
         Ok(Attend { slot, scores, sinks, alibi, q, out })
@@ -130,37 +134,36 @@ impl Attend {
     pub(super) fn append(&self, run: &mut Run<'_>, keys: Buf, values: Option<Buf>) {
         let Memories { arena, spans, tables, kv, uncached, .. } = &mut *run.mem;
         let store = self.slot.store(kv, uncached);
-        let v_cols = values.map_or(0, |v| v.cols);
         let values = values.map_or(0..0, |v| v.range(run.n));
-        let [keys_of, values_of] = arena.ranges([keys.range(run.n), values]);
-        for (i, span) in spans.iter().enumerate() {
-            let table = tables.of(i, store.group);
-            let start = self.slot.start(span);
-            for t in 0..span.n {
-                let (row, position) = (span.first + t, start + t);
-                let key = &keys_of[row * keys.cols..][..keys.cols];
-                let value = &values_of[row * v_cols..][..v_cols];
-                let page = table[position / PAGE_LEN] as usize;
-                store.append(page, position % PAGE_LEN, key, value);
-            }
+        let [keys, values] = arena.ranges([keys.range(run.n), values]);
+        let (isa, layout, group) = (run.kernels.isa(), store.layout, store.group);
+        for (chunk, few) in spans.chunks(SPANS).enumerate() {
+            let of_span: [AppendSpan<'_>; SPANS] = std::array::from_fn(|i| {
+                let SpanAt { first, n, .. } = few.get(i).copied().unwrap_or_default();
+                let start = few.get(i).map_or(0, |span| self.slot.start(span));
+                let index = chunk * SPANS + i.min(few.len() - 1);
+                AppendSpan { pages: tables.of(index, group), first, start, n }
+            });
+            let cells = store.cells_mut();
+            append(run.pool, isa, &layout, cells, &of_span[..few.len()], keys, values);
         }
     }
 
     /// Attends with the queries of the batch.
     pub(super) fn run(&self, run: &mut Run<'_>) {
         self.fill_seen(run);
-        let Memories { arena, spans, tables, kv, uncached, seen, trees, .. } = &mut *run.mem;
+        let Memories { arena, spans, tables, kv, uncached, seen, trees, partials, .. } =
+            &mut *run.mem;
         let store = self.slot.store(kv, uncached);
         let scores = &self.scores;
         let heads = Heads {
             n_heads: scores.n_heads,
-            n_kv_heads: scores.n_kv_heads,
             scale: scores.scale,
             soft_cap: scores.soft_cap,
             sinks: self.sinks.as_deref(),
             alibi: self.alibi.as_deref(),
         };
-        let (layout, cells) = pages(store);
+        let (layout, cells) = (store.layout, store.cells());
         let [q, out] = arena.rows(run.n, [self.q, self.out]);
         let mut tree = 0;
         for (chunk, few) in spans.chunks(SPANS).enumerate() {
@@ -178,7 +181,8 @@ impl Attend {
                 AttnSpan { pages: tables.of(index, store.group), first: span.first, seen, mask }
             });
             let isa = run.kernels.isa();
-            attention(run.pool, isa, &heads, &layout, cells, &of_span[..few.len()], q, out);
+            let of_span = &of_span[..few.len()];
+            attention(run.pool, isa, &heads, &layout, cells, of_span, q, out, partials);
         }
     }
 
@@ -193,23 +197,6 @@ impl Attend {
             }));
         }
     }
-}
-
-/// Where heads lie in the pages of a store, and its cells.
-fn pages(store: &KvStore) -> (KvLayout, Kv<'_>) {
-    let (heads, k_dim, v_dim) = (store.heads, store.k_dim, store.v_dim);
-    let layout = match store.values {
-        Some(_) => KvLayout::new(heads, PAGE_LEN, k_dim, v_dim),
-        None => KvLayout::aliased(heads, PAGE_LEN, k_dim, v_dim),
-    };
-    let cells = match (&store.keys, store.values.as_ref().unwrap_or(&store.keys)) {
-        (Cells::F32(k), Cells::F32(v)) => Kv::F32 { k, v },
-        (Cells::F16(k), Cells::F16(v)) => {
-            Kv::F16 { k: k.reinterpret_cast(), v: v.reinterpret_cast() }
-        }
-        _ => panic!("keys and values are stored alike"),
-    };
-    (layout, cells)
 }
 
 /// ALiBi's slope of each head, as ggml spaces them for head counts that are no power of two.

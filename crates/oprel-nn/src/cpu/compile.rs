@@ -72,6 +72,8 @@ pub(super) struct Compiler<'a> {
     pub(super) widest: (usize, usize),
     /// Shapes of attention that keeps nothing: heads, elements of a key and of a value.
     pub(super) uncached: Vec<(usize, usize, usize)>,
+    /// Most elements that partial results of attention take.
+    pub(super) partials: usize,
     /// Most experts of a router, and most that a token uses.
     pub(super) experts: (usize, usize),
 }
@@ -92,6 +94,7 @@ impl<'a> Compiler<'a> {
             head_reads: HashMap::new(),
             act_words: 0,
             widest: (0, 0),
+            partials: 0,
             uncached: Vec::new(),
             experts: (0, 0),
         }

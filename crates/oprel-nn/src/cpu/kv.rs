@@ -1,51 +1,42 @@
-//! Keys and values of sequences, in pages: a slot holds [page][kv head][position][element].
+//! Keys and values of sequences, in pages, as the attention kernels lay them out.
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use oprel_cpu::attention::{Kv, KvLayout, KvMut};
 
 use super::arena::zeroed;
 use crate::Result;
 use crate::describe::VDim;
 use crate::state::{KvType, PAGE_LEN};
 
-/// Cells of keys or of values, as they are stored.
+/// Bytes of a cache line: where cells begin.
+const ALIGN: usize = 64;
+
+/// Cells of keys or of values.
 #[derive(Debug)]
-pub(super) enum Cells {
-    F32(Box<[f32]>),
-    /// Bits of half-precision numbers.
-    F16(Box<[u16]>),
+struct Cells {
+    memory: Box<[u8]>,
+    start: usize,
+    len: usize,
 }
 
 impl Cells {
-    fn new(kv: KvType, len: usize) -> Result<Cells> {
-        Ok(match kv {
-            KvType::F32 => Cells::F32(zeroed(len, "the KV cache")?),
-            KvType::F16 => Cells::F16(zeroed(len, "the KV cache")?),
-        })
+    fn new(len: Option<usize>) -> Result<Cells> {
+        let room = len.and_then(|len| len.checked_add(ALIGN));
+        let memory: Box<[u8]> = zeroed(room.unwrap_or(usize::MAX), "the KV cache")?;
+        let start = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
+        let len = memory.len() - ALIGN;
+        Ok(Cells { memory, start, len })
     }
 
-    fn bytes(&self) -> u64 {
-        match self {
-            Cells::F32(x) => x.len() as u64 * 4,
-            Cells::F16(x) => x.len() as u64 * 2,
-        }
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..][..self.len]
     }
 
-    fn write(&mut self, at: usize, row: &[f32]) {
-        match self {
-            Cells::F32(x) => x[at..at + row.len()].copy_from_slice(row),
-            Cells::F16(x) => {
-                let cells: &mut [f16] = x[at..at + row.len()].reinterpret_cast_mut();
-                cells.convert_from_f32_slice(row);
-            }
-        }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..self.len]
     }
 
-    fn copy(&mut self, from: usize, to: usize, len: usize) {
-        match self {
-            Cells::F32(x) => x.copy_within(from..from + len, to),
-            Cells::F16(x) => x.copy_within(from..from + len, to),
-        }
+    fn copy_page(&mut self, bytes: usize, from: usize, to: usize) {
+        self.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
     }
 }
 
@@ -54,12 +45,10 @@ impl Cells {
 pub(super) struct KvStore {
     /// Which page table of a span leads here.
     pub(super) group: usize,
-    pub(super) heads: usize,
-    pub(super) k_dim: usize,
-    pub(super) v_dim: usize,
-    pub(super) keys: Cells,
+    pub(super) layout: KvLayout,
+    keys: Cells,
     /// `None` where the first elements of a key are the value.
-    pub(super) values: Option<Cells>,
+    values: Option<Cells>,
 }
 
 impl KvStore {
@@ -73,41 +62,40 @@ impl KvStore {
         pages: usize,
         kv: KvType,
     ) -> Result<KvStore> {
-        let cells = |dim: usize| {
-            let len = [heads, PAGE_LEN, dim].iter().try_fold(pages, |n, &m| n.checked_mul(m));
-            Cells::new(kv, len.unwrap_or(usize::MAX))
+        let layout = match v_dim {
+            VDim::Own(v_dim) => KvLayout::new(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
+            VDim::AliasK(v_dim) => KvLayout::aliased(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
         };
-        let keys = cells(k_dim)?;
-        let (v_dim, values) = match v_dim {
-            VDim::Own(dim) => (dim as usize, Some(cells(dim as usize)?)),
-            VDim::AliasK(dim) => (dim as usize, None),
+        let cells = |page: usize| Cells::new(pages.checked_mul(page));
+        let keys = cells(layout.k_page_bytes())?;
+        let values = match layout.is_aliased() {
+            true => None,
+            false => Some(cells(layout.v_page_bytes())?),
         };
-        Ok(KvStore { group, heads, k_dim, v_dim, keys, values })
+        Ok(KvStore { group, layout, keys, values })
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.keys.bytes() + self.values.as_ref().map_or(0, Cells::bytes)
+        (self.keys.len + self.values.as_ref().map_or(0, |v| v.len)) as u64
     }
 
-    /// Stores the key (heads, k_dim) and the value (heads, v_dim) of position `at` of a page.
-    pub(super) fn append(&mut self, page: usize, at: usize, key: &[f32], value: &[f32]) {
-        let row = |head: usize| (page * self.heads + head) * PAGE_LEN + at;
-        for (head, key) in key.chunks_exact(self.k_dim).enumerate() {
-            self.keys.write(row(head) * self.k_dim, key);
-        }
-        if let Some(values) = &mut self.values {
-            for (head, value) in value.chunks_exact(self.v_dim).enumerate() {
-                values.write(row(head) * self.v_dim, value);
-            }
-        }
+    /// What is stored.
+    pub(super) fn cells(&self) -> Kv<'_> {
+        let k = self.keys.bytes();
+        Kv { k, v: self.values.as_ref().map_or(k, Cells::bytes) }
+    }
+
+    /// The same, to be written.
+    pub(super) fn cells_mut(&mut self) -> KvMut<'_> {
+        let v = self.values.as_mut().map_or(&mut [][..], Cells::bytes_mut);
+        KvMut { k: self.keys.bytes_mut(), v }
     }
 
     /// Copies a page.
     pub(super) fn copy_page(&mut self, from: usize, to: usize) {
-        let page = self.heads * PAGE_LEN;
-        self.keys.copy(from * page * self.k_dim, to * page * self.k_dim, page * self.k_dim);
+        self.keys.copy_page(self.layout.k_page_bytes(), from, to);
         if let Some(values) = &mut self.values {
-            values.copy(from * page * self.v_dim, to * page * self.v_dim, page * self.v_dim);
+            values.copy_page(self.layout.v_page_bytes(), from, to);
         }
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn prepare(
         spans: Vec::with_capacity(limits.spans as usize),
         tables: Tables::new(limits.spans as usize, c.n_groups + 1, tables)?,
         seen: Vec::with_capacity(limits.tokens as usize),
+        partials: zeroed(c.partials, "partial results of attention")?,
         trees: zeroed((limits.tokens as usize).saturating_pow(2), "trees of drafts")?,
         windows: groups(&decoder.slots).iter().map(|g| window(g.reach)).collect(),
         routes: Routes::new(limits.tokens as usize * c.experts.1, c.experts.0),
@@ -119,6 +120,7 @@ fn scratch_bytes(mem: &Memories) -> u64 {
     let uncached: u64 = mem.uncached.iter().map(KvStore::bytes).sum();
     let acts = mem.trees.len() as u64
         + mem.acts.len() as u64 * 4
+        + mem.partials.len() as u64 * 4
         + mem.fine.as_ref().map_or(0, Fine::bytes);
     mem.arena.bytes() + acts + uncached + mem.tables.bytes() + mem.routes.bytes() + mem.head.bytes()
 }

@@ -43,6 +43,8 @@ pub(super) struct Memories {
     pub(super) tables: Tables,
     /// What each token sees in the attention that is running.
     pub(super) seen: Vec<Seen>,
+    /// What attention works in where a context is split over threads.
+    pub(super) partials: Box<[f32]>,
     /// For each span that is a tree, which of its tokens (n, n) each of them sees.
     pub(super) trees: Box<[bool]>,
     /// By group: how many positions its layers look at, the token itself included.

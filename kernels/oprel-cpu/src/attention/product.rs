@@ -1,0 +1,116 @@
+//! The product of a few rows of numbers and a tile of cells: scores and sums of values alike.
+
+use super::cells::{BLOCK, Cells, Tile};
+use super::wide::{LANES, Wide};
+use std::ops::Range;
+
+/// Rows that meet a tile's cells while those are in registers.
+pub(super) const MOST_ROWS: usize = 6;
+/// Vectors side by side in a tile of registers, where there are registers enough.
+const MANY: usize = 4;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// What a product reads and writes.
+pub(super) struct Product<'a> {
+    pub(super) tile: Tile<'a>,
+    /// Rows of the tile that are added up.
+    pub(super) rows: Range<usize>,
+    /// Columns, a multiple of sixteen of them.
+    pub(super) cols: Range<usize>,
+    /// Adds to what is in the results; else they begin at 0.
+    pub(super) adds: bool,
+    /// Elements from a row of results to the next.
+    pub(super) stride: usize,
+    /// What to have in the cache for the next product.
+    pub(super) ahead: Option<&'a [u8]>,
+}
+
+impl Product<'_> {
+    /// `c[j][col] (+)= sum of a[j][i] * tile[rows.start + i][col]`, one product after another in the
+    /// order of rows; the first of `c` is column `cols.start`.
+    #[inline(always)]
+    pub(super) fn run_wide<O: Wide, C: Cells>(&self, ops: O, a: &[&[f32]], c: &mut [f32]) {
+        match *a {
+            [a0] => self.columns::<O, C, 1>(ops, [a0], c),
+            [a0, a1] => self.columns::<O, C, 2>(ops, [a0, a1], c),
+            [a0, a1, a2] => self.columns::<O, C, 3>(ops, [a0, a1, a2], c),
+            [a0, a1, a2, a3] => self.columns::<O, C, 4>(ops, [a0, a1, a2, a3], c),
+            [a0, a1, a2, a3, a4] => self.columns::<O, C, 5>(ops, [a0, a1, a2, a3, a4], c),
+            [a0, a1, a2, a3, a4, a5] => {
+                self.columns::<O, C, MOST_ROWS>(ops, [a0, a1, a2, a3, a4, a5], c);
+            }
+            _ => debug_assert!(a.is_empty(), "at most {MOST_ROWS} rows"),
+        }
+    }
+
+    #[inline(always)]
+    fn columns<O: Wide, C: Cells, const M: usize>(&self, ops: O, a: [&[f32]; M], c: &mut [f32]) {
+        let mut col = self.cols.start;
+        while O::MANY && col + MANY * LANES <= self.cols.end {
+            self.block::<O, C, M, MANY>(ops, a, col, c);
+            col += MANY * LANES;
+        }
+        while col < self.cols.end {
+            self.block::<O, C, M, 1>(ops, a, col, c);
+            col += LANES;
+        }
+    }
+
+    /// `M` rows by `N` vectors.
+    #[inline(always)]
+    fn block<O: Wide, C: Cells, const M: usize, const N: usize>(
+        &self,
+        ops: O,
+        a: [&[f32]; M],
+        col: usize,
+        c: &mut [f32],
+    ) {
+        let n = self.rows.len();
+        let a = a.map(|a| &a[..n]);
+        let at = col - self.cols.start;
+        let mut acc = [[ops.splat(0.0); N]; M];
+        if self.adds {
+            for j in 0..M {
+                let (c, _) = c[j * self.stride + at..][..N * LANES].as_chunks::<LANES>();
+                for v in 0..N {
+                    acc[j][v] = ops.load(&c[v]);
+                }
+            }
+        }
+        for from in (0..n).step_by(BLOCK) {
+            let mut scales = [C::scale(ops, &self.tile, self.rows.start + from, col); N];
+            for v in 1..N {
+                scales[v] = C::scale(ops, &self.tile, self.rows.start + from, col + v * LANES);
+            }
+            for k in from..n.min(from + BLOCK) {
+                let row = self.rows.start + k;
+                let start = (row * self.tile.cols + col) * C::SIZE;
+                let cells = &self.tile.bytes[start..][..N * LANES * C::SIZE];
+                if let Some(ahead) = self.ahead {
+                    for line in 0..(N * LANES * C::SIZE).div_ceil(LINE) {
+                        ops.prefetch(ahead.as_ptr().wrapping_add(start + line * LINE));
+                    }
+                }
+                let mut values = [ops.splat(0.0); N];
+                for v in 0..N {
+                    let cells = &cells[v * LANES * C::SIZE..][..LANES * C::SIZE];
+                    let at = (row, col + v * LANES);
+                    values[v] = C::load(ops, &self.tile, scales[v], cells, at);
+                }
+                for j in 0..M {
+                    let factor = ops.splat(a[j][k]);
+                    for v in 0..N {
+                        acc[j][v] = ops.fma(values[v], factor, acc[j][v]);
+                    }
+                }
+            }
+        }
+        for j in 0..M {
+            let (c, _) = c[j * self.stride + at..][..N * LANES].as_chunks_mut::<LANES>();
+            for v in 0..N {
+                ops.store(acc[j][v], &mut c[v]);
+            }
+        }
+    }
+}
