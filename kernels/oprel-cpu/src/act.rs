@@ -4,11 +4,15 @@
 //! in blocks by int8 activations, quantized once for all matrices that read them. Memory comes
 //! from the caller: [`q8_words`] says how much f32 space `n` tokens of `k` elements take.
 
+use crate::Pool;
 use crate::isa::Isa;
 use crate::lanes::{Ops, tiers};
-use crate::{Parts, Pool};
 use bytemuck::{Pod, Zeroable};
 use oprel_quant::QuantType;
+
+mod fill;
+
+pub use fill::{Q8Mut, Q8Parts, quantized};
 
 /// Elements that kernels take at once; quantized activations are padded with zeros to it.
 pub const GROUP: usize = 256;
@@ -18,6 +22,9 @@ pub const SCALED: usize = 32;
 pub const SUMMED: usize = 16;
 /// Blocks of a group, and lanes of a sum.
 pub const BLOCKS: usize = GROUP / SCALED;
+
+/// Tokens that a thread quantizes at once.
+const TOKENS: usize = 4;
 
 /// What a kernel of a quant type wants its activations to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -221,18 +228,13 @@ pub fn quantize_acts<'m>(
     memory: &'m mut [f32],
 ) -> Q8Acts<'m> {
     assert!(k > 0 && x.len().is_multiple_of(k), "{} elements are no rows of {k}", x.len());
-    let (n, n_groups) = (x.len() / k, k.div_ceil(GROUP));
-    let unaligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    let groups: &mut [ActGroup] =
-        bytemuck::cast_slice_mut(&mut memory[unaligned..][..q8_words(n, k) - LINE]);
-    if n == 1 {
-        quantize_row(isa, x, groups);
-    } else if n > 1 {
-        pool.run_parts(Parts::new(groups, n_groups), |i, groups, _| {
-            quantize_row(isa, &x[i * k..][..k], groups);
-        });
-    }
-    Q8Acts { k, groups, rows: Rows::All(n) }
+    let mut acts = Q8Mut::new(memory, x.len() / k, k);
+    pool.run_parts(acts.parts(TOKENS), |i, mut part, _| {
+        for (j, x) in x[i * TOKENS * k..].chunks_exact(k).take(part.n()).enumerate() {
+            part.quantize(isa, j, x);
+        }
+    });
+    acts.finish()
 }
 
 tiers! {

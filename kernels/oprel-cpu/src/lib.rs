@@ -33,6 +33,6 @@ pub use act::{ActFormat, Acts, F32Acts, Q8Acts};
 pub use disjoint::Parts;
 pub use error::Error;
 pub use isa::{Isa, Tier};
-pub use matmul::{MatMul, MatRef, embed_rows, matmul, matmul_all};
+pub use matmul::{MatMul, MatRef, Product, embed_rows, matmul, matmul_all};
 pub use pool::{Pool, Worker};
 pub use table::Kernels;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Isa;
-use crate::act::{GROUP, SCALED, q8_words, quantize_acts};
+use crate::act::{F32Acts, GROUP, SCALED, q8_words, quantize_acts};
 use oprel_quant::{dequantize, quantize};
 
 /// Types with kernels.
