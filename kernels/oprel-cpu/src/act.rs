@@ -4,17 +4,27 @@
 //! in blocks by int8 activations, quantized once for all matrices that read them. Memory comes
 //! from the caller: [`q8_words`] says how much f32 space `n` tokens of `k` elements take.
 
+use crate::Pool;
 use crate::isa::Isa;
 use crate::lanes::{Ops, tiers};
-use crate::{Parts, Pool};
+use bytemuck::{Pod, Zeroable};
 use oprel_quant::QuantType;
 
+mod fill;
+
+pub use fill::{Q8Mut, Q8Parts, quantized};
+
 /// Elements that kernels take at once; quantized activations are padded with zeros to it.
-pub const GROUP: usize = 128;
-/// Elements that share a scale.
+pub const GROUP: usize = 256;
+/// Elements of a block, which share a scale and an entry of `totals`.
 pub const SCALED: usize = 32;
-/// Elements that share an entry of `sums`.
+/// Elements that share an entry of `sums`: the halves of a block.
 pub const SUMMED: usize = 16;
+/// Blocks of a group, and lanes of a sum.
+pub const BLOCKS: usize = GROUP / SCALED;
+
+/// Tokens that a thread quantizes at once.
+const TOKENS: usize = 4;
 
 /// What a kernel of a quant type wants its activations to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,38 +146,37 @@ impl<'a> F32Acts<'a> {
     }
 }
 
-/// Quantized activations of n tokens: element `i` of a token is about
-/// `scales[i / 32] * codes[i]`.
+/// 256 quantized activations of a token: element `i` is about `scales[i / 32] * codes[i]`.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct ActGroup {
+    /// Codes -127 to 127; zeros beyond the last element.
+    pub codes: [i8; GROUP],
+    /// One scale for each block.
+    pub scales: [f32; BLOCKS],
+    /// The sum of the codes of each block.
+    pub totals: [i32; BLOCKS],
+    /// The same of the blocks' first halves, and of their second halves.
+    pub sums: [[i32; BLOCKS]; 2],
+}
+
+/// One token of [`Q8Acts`]: its groups.
+pub type ActRow<'a> = &'a [ActGroup];
+
+/// Quantized activations of n tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Acts<'a> {
     k: usize,
-    codes: &'a [i8],
-    scales: &'a [f32],
-    sums: &'a [f32],
+    groups: &'a [ActGroup],
     rows: Rows<'a>,
 }
 
-/// One token of [`Q8Acts`].
-#[derive(Clone, Copy, Debug)]
-pub struct ActRow<'a> {
-    /// Codes -127 to 127, padded with zeros to whole groups.
-    pub codes: &'a [i8],
-    /// One scale for each [`SCALED`] codes.
-    pub scales: &'a [f32],
-    /// Scale times sum of each [`SUMMED`] codes, in the order of [`lane`] within a group.
-    pub sums: &'a [f32],
-}
-
-/// Where run `run` (of [`SUMMED`] elements) of a group lies among the group's eight sums, scales
-/// and minima: first halves of the four blocks of 32, then second halves.
-pub const fn lane(run: usize) -> usize {
-    run % 2 * 4 + run / 2
-}
+/// f32 words of a cache line, to which quantized activations are aligned.
+const LINE: usize = 16;
 
 /// f32 words that `n` tokens of `k` quantized elements take.
 pub fn q8_words(n: usize, k: usize) -> usize {
-    let padded = k.next_multiple_of(GROUP);
-    n * (padded / 4 + padded / SCALED + padded / SUMMED)
+    n * k.div_ceil(GROUP) * size_of::<ActGroup>() / size_of::<f32>() + LINE
 }
 
 impl<'a> Q8Acts<'a> {
@@ -188,13 +197,8 @@ impl<'a> Q8Acts<'a> {
 
     /// Token `i`.
     pub fn row(&self, i: usize) -> ActRow<'a> {
-        let padded = self.k.next_multiple_of(GROUP);
-        let i = self.rows.at(i);
-        ActRow {
-            codes: &self.codes[i * padded..][..padded],
-            scales: &self.scales[i * padded / SCALED..][..padded / SCALED],
-            sums: &self.sums[i * padded / SUMMED..][..padded / SUMMED],
-        }
+        let n_groups = self.k.div_ceil(GROUP);
+        &self.groups[self.rows.at(i) * n_groups..][..n_groups]
     }
 
     /// Tokens `start..end`.
@@ -202,14 +206,9 @@ impl<'a> Q8Acts<'a> {
         if let Some(rows) = self.rows.range(start, end) {
             return Q8Acts { rows, ..self };
         }
-        let padded = self.k.next_multiple_of(GROUP);
-        Q8Acts {
-            codes: &self.codes[start * padded..end * padded],
-            scales: &self.scales[start * padded / SCALED..end * padded / SCALED],
-            sums: &self.sums[start * padded / SUMMED..end * padded / SUMMED],
-            rows: Rows::All(end - start),
-            ..self
-        }
+        let n_groups = self.k.div_ceil(GROUP);
+        let groups = &self.groups[start * n_groups..end * n_groups];
+        Q8Acts { groups, rows: Rows::All(end - start), ..self }
     }
 }
 
@@ -229,55 +228,38 @@ pub fn quantize_acts<'m>(
     memory: &'m mut [f32],
 ) -> Q8Acts<'m> {
     assert!(k > 0 && x.len().is_multiple_of(k), "{} elements are no rows of {k}", x.len());
-    let (n, padded) = (x.len() / k, k.next_multiple_of(GROUP));
-    let (codes, rest) = memory.split_at_mut(n * padded / 4);
-    let (scales, rest) = rest.split_at_mut(n * padded / SCALED);
-    let sums = &mut rest[..n * padded / SUMMED];
-    let codes: &mut [i8] = bytemuck::cast_slice_mut(codes);
-    if n == 1 {
-        quantize_row(isa, x, codes, scales, sums);
-    } else if n > 1 {
-        let parts = (
-            Parts::new(codes, padded),
-            Parts::new(scales, padded / SCALED),
-            Parts::new(sums, padded / SUMMED),
-        );
-        pool.run_parts(parts, |i, (codes, scales, sums), _| {
-            quantize_row(isa, &x[i * k..][..k], codes, scales, sums);
-        });
-    }
-    Q8Acts { k, codes, scales, sums, rows: Rows::All(n) }
+    let mut acts = Q8Mut::new(memory, x.len() / k, k);
+    pool.run_parts(acts.parts(TOKENS), |i, mut part, _| {
+        for (j, x) in x[i * TOKENS * k..].chunks_exact(k).take(part.n()).enumerate() {
+            part.quantize(isa, j, x);
+        }
+    });
+    acts.finish()
 }
 
 tiers! {
-    /// Quantizes one token `x` (k): `codes` (k padded to whole groups), `scales` (one for 32),
-    /// `sums` (one for 16, in the order of [`lane`]).
-    pub fn quantize_row(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32])
-        = quantize_row_lanes;
+    /// Quantizes one token `x` (k).
+    pub fn quantize_row(x: &[f32], to: &mut [ActGroup]) = quantize_row_lanes;
 }
 
 #[inline(always)]
-fn quantize_row_lanes<O: Ops>(
-    ops: O,
-    x: &[f32],
-    codes: &mut [i8],
-    scales: &mut [f32],
-    sums: &mut [f32],
-) {
+fn quantize_row_lanes<O: Ops>(ops: O, x: &[f32], to: &mut [ActGroup]) {
     let (whole, tail) = x.as_chunks::<SCALED>();
     let mut last = [0.0; SCALED];
     last[..tail.len()].copy_from_slice(tail);
-    let blocks = codes.as_chunks_mut::<SCALED>().0.iter_mut().zip(scales);
-    for (b, (codes, scale)) in blocks.enumerate() {
-        let block = match whole.get(b) {
-            Some(block) => block,
-            None if b == whole.len() => &last,
-            None => &[0.0; SCALED],
-        };
-        let run_sums;
-        (*scale, run_sums) = quantize_block(ops, block, codes);
-        for (half, run_sum) in run_sums.iter().enumerate() {
-            sums[b / 4 * 8 + lane(b % 4 * 2 + half)] = *scale * *run_sum as f32;
+    for (g, to) in to.iter_mut().enumerate() {
+        let codes = to.codes.as_chunks_mut::<SCALED>().0;
+        for b in 0..BLOCKS {
+            let at = g * BLOCKS + b;
+            let block = match whole.get(at) {
+                Some(block) => block,
+                None if at == whole.len() => &last,
+                None => &[0.0; SCALED],
+            };
+            let sums;
+            (to.scales[b], sums) = quantize_block(ops, block, &mut codes[b]);
+            to.totals[b] = sums[0] + sums[1];
+            (to.sums[0][b], to.sums[1][b]) = (sums[0], sums[1]);
         }
     }
 }

@@ -5,13 +5,13 @@
 //! and in [`Avx2Ops`].
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
-mod blocks;
-mod k_quants;
-mod lookup;
-mod nonlinear;
+pub(crate) mod blocks;
+pub(crate) mod k_quants;
+pub(crate) mod lookup;
+pub(crate) mod nonlinear;
 mod numbers;
 mod products;
-mod simple;
+pub(crate) mod simple;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::Isa;
@@ -190,7 +190,12 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // Filled in by whoever comes first with an `Isa` of this tier, which is the proof that the
     // functions inside may be called.
     static KERNELS: OnceLock<Kernels> = OnceLock::new();
-    KERNELS.get_or_init(|| Kernels { isa, of: kernels_of, gemm_q8, gemm_f32 })
+    KERNELS.get_or_init(|| table(isa))
+}
+
+/// The table of this tier, for `isa` or a higher tier.
+pub(crate) fn table(isa: Isa) -> Kernels {
+    Kernels { isa, of: kernels_of, panel_size: crate::row_panel::size, gemm_f32 }
 }
 
 /// A safe function of the table around one compiled with the tier's features.
@@ -212,7 +217,7 @@ macro_rules! entry {
 entry!(fn dot<B>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = products::dot::<B>);
 entry!(fn dot_n<B>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::dot_n::<B>);
 entry!(fn unpack_panel<B>(rows: Rows<'_>, panel: &mut Panel<'_>) = products::unpack_panel::<B>);
-entry!(fn gemm_q8(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm_q8);
+entry!(fn gemm<B>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm::<B>);
 entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = numbers::dot);
 entry!(fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen);
 entry!(fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) = numbers::gemm_f32);
@@ -222,10 +227,11 @@ fn block_kernels<B: blocks::Block>() -> TypeKernels {
         dot: dot::<B>,
         dot_n: dot_n::<B>,
         unpack_panel: unpack_panel::<B>,
+        gemm: gemm::<B>,
     })
 }
 
-fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
+pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
     if !is_multiplied(ty) {
         return None;

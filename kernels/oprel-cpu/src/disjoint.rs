@@ -4,7 +4,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A mutable slice that several threads take ranges of.
+/// A mutable slice that several threads take ranges of. Copies stand for the same slice: what callers
+/// of `range` promise spans them.
 pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
@@ -17,6 +18,14 @@ unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 // SAFETY: as a `&mut [T]`.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 
+impl<T> Clone for Disjoint<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Disjoint<'_, T> {}
+
 impl<'a, T> Disjoint<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Disjoint { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
@@ -25,6 +34,20 @@ impl<'a, T> Disjoint<'a, T> {
     /// How many elements there are.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Elements `start..end` alone.
+    pub(crate) fn cut(&self, start: usize, end: usize) -> Self {
+        assert!(start <= end && end <= self.len, "range beyond the slice");
+        // SAFETY: inside the slice, as just checked.
+        Disjoint { start: unsafe { self.start.add(start) }, len: end - start, ..*self }
+    }
+
+    /// Where element `i` is: for threads that share elements, and take parts of them.
+    pub(crate) fn at(&self, i: usize) -> *mut T {
+        assert!(i < self.len, "an element of the slice");
+        // SAFETY: inside the slice, as just checked.
+        unsafe { self.start.add(i) }
     }
 
     /// The elements of `range`.

@@ -19,17 +19,20 @@ pub mod pool;
 pub mod probe;
 pub mod recurrent;
 pub mod rope;
+mod row_panel;
 pub mod softmax;
 pub mod table;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 
 pub use act::{ActFormat, Acts, F32Acts, Q8Acts};
 pub use disjoint::Parts;
 pub use error::Error;
 pub use isa::{Isa, Tier};
-pub use matmul::{MatMul, MatRef, embed_rows, matmul, matmul_all};
+pub use matmul::{MatMul, MatRef, Product, embed_rows, matmul, matmul_all};
 pub use pool::{Pool, Worker};
 pub use table::Kernels;

@@ -2,13 +2,22 @@
 //! in one region.
 //!
 //! One token meets each row where it lies; a few tokens share the unpacking of a row; many tokens
-//! meet panels of unpacked rows in a thread's scratch. All give the same bits.
+//! meet panels of unpacked rows in a thread's scratch. All give the same bits. What becomes of a
+//! result (stored, added, activated, quantized) happens where it was computed, while it is in cache.
 
-use crate::act::{ActFormat, Acts, F32Acts, Q8Acts};
+mod experts;
+mod product;
+mod result;
+
+pub use experts::{Activated, Places, activated_experts, matmul_experts, sum_products};
+pub use product::Product;
+
+use self::product::{Scratch, Shape};
+use self::result::{To, activated};
+use crate::act::{ActFormat, Acts, Q8Mut, SCALED};
+use crate::activation::Activation;
 use crate::disjoint::Disjoint;
-use crate::table::{
-    BlockKernels, DOT_N, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied,
-};
+use crate::table::{Kernels, Rows, is_multiplied};
 use crate::{Error, Parts, Pool, Worker};
 use oprel_quant::QuantType;
 
@@ -66,17 +75,22 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// One multiplication: `out` (n, rows) = `acts` (n, cols) times the transpose of `w` (rows, cols),
-/// plus `bias` (rows).
-pub struct MatMul<'a> {
-    w: MatRef<'a>,
-    acts: Acts<'a>,
-    bias: Option<&'a [f32]>,
-    out: Disjoint<'a, f32>,
+/// One multiplication, to be done by [`matmul_all`]: what is multiplied, and what becomes of it.
+pub struct MatMul<'a>(Job<'a>);
+
+/// A multiplication. Copies write to the same memory: only one is run.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    product: Product<'a>,
+    /// Multiplies the result, activated.
+    gate: Option<Product<'a>>,
+    /// On the gate, or on the product where there is none.
+    activation: Option<Activation>,
+    to: To<'a>,
 }
 
 impl<'a> MatMul<'a> {
-    /// A multiplication to be done by [`matmul_all`].
+    /// `out` (n, rows) = `acts` (n, cols) times the transpose of `w` (rows, cols), plus `bias` (rows).
     ///
     /// # Panics
     /// If shapes do not fit each other, or the activations are not what `w` wants.
@@ -86,51 +100,110 @@ impl<'a> MatMul<'a> {
         bias: Option<&'a [f32]>,
         out: &'a mut [f32],
     ) -> MatMul<'a> {
-        assert_eq!(w.cols(), acts.k(), "a matrix meets activations of its width");
-        assert_eq!(out.len(), acts.n() * w.rows(), "a result for each token and row");
-        assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias for each row");
-        let format = match acts {
-            Acts::F32(_) => ActFormat::F32,
-            Acts::Q8(_) => ActFormat::Q8,
-        };
-        assert_eq!(format, w.act_format(), "{} wants other activations", w.ty());
-        MatMul { w, acts, bias, out: Disjoint::new(out) }
+        MatMul::store(Product::new(w, acts, bias), out)
     }
 
-    /// What a row costs, in bytes read, arithmetic counted at eight multiplications a byte.
+    /// `out` (n, rows) = the product.
+    ///
+    /// # Panics
+    /// If `out` is not of that shape.
+    pub fn store(product: Product<'a>, out: &'a mut [f32]) -> MatMul<'a> {
+        assert_eq!(out.len(), product.len(), "a result for each token and row");
+        MatMul(Job { product, gate: None, activation: None, to: To::Store(Disjoint::new(out)) })
+    }
+
+    /// `to` (n, rows) += `factor` times the product, rounded twice.
+    ///
+    /// # Panics
+    /// If `to` is not of that shape.
+    pub fn add(product: Product<'a>, to: &'a mut [f32], factor: f32) -> MatMul<'a> {
+        assert_eq!(to.len(), product.len(), "a result for each token and row");
+        let to = To::Add(Disjoint::new(to), factor);
+        MatMul(Job { product, gate: None, activation: None, to })
+    }
+
+    /// The same with the result activated: `f(product)`, or `f(gate) * product`.
+    ///
+    /// # Panics
+    /// If the gate is of another shape.
+    pub fn activated(self, f: Activation, gate: Option<Product<'a>>) -> MatMul<'a> {
+        let MatMul(job) = self;
+        MatMul(Job::activated(job.product, gate, f, job.to))
+    }
+
+    /// The activated result quantized to `acts` (n, rows), as [`MatMul::activated`]; `wide` (n, rows)
+    /// is memory for it meanwhile.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other.
+    pub fn quantized(
+        product: Product<'a>,
+        f: Activation,
+        gate: Option<Product<'a>>,
+        wide: &'a mut [f32],
+        acts: &'a mut Q8Mut<'_>,
+    ) -> MatMul<'a> {
+        assert_eq!(wide.len(), product.len(), "a result for each token and row");
+        assert_eq!((acts.n(), acts.k()), (product.n(), product.rows()), "a token for each");
+        let to = To::Quantize { wide: Disjoint::new(wide), acts, first: 0 };
+        MatMul(Job::activated(product, gate, f, to))
+    }
+}
+
+impl<'a> Job<'a> {
+    /// A product that is activated, or gated.
+    fn activated(
+        product: Product<'a>,
+        gate: Option<Product<'a>>,
+        f: Activation,
+        to: To<'a>,
+    ) -> Job<'a> {
+        let shape = |p: &Product<'_>| (p.n(), p.rows());
+        assert!(gate.is_none_or(|gate| shape(&gate) == shape(&product)), "a gate of its shape");
+        Job { product, gate, activation: Some(f), to }
+    }
+
+    fn rows(&self) -> usize {
+        self.product.rows()
+    }
+
     fn row_cost(&self) -> usize {
-        self.w.rows.row_bytes + self.w.cols() * self.acts.n() / 8
+        self.product.row_cost() + self.gate.map_or(0, |gate| gate.row_cost())
     }
 
     /// Rows of a chunk that costs about `chunk_cost`.
     fn chunk_rows(&self, chunk_cost: usize) -> usize {
-        let rows = chunk_cost / self.row_cost().max(1);
-        rows.max(1).next_multiple_of(ROW_MULTIPLE)
+        chunk_rows(self.row_cost(), chunk_cost)
     }
 
     /// Chunks of about `chunk_cost`.
     fn n_chunks(&self, chunk_cost: usize) -> usize {
-        if self.acts.n() == 0 {
+        if self.product.n() == 0 {
             return 0;
         }
-        self.w.rows().div_ceil(self.chunk_rows(chunk_cost))
+        self.rows().div_ceil(self.chunk_rows(chunk_cost))
     }
 }
 
 /// Chunks that each thread finds, so that one which is held up leaves its share to others.
 const CHUNKS_PER_THREAD: usize = 8;
-/// A chunk is not worth taking for less, in the measure of [`MatMul::row_cost`].
+/// A chunk is not worth taking for less, in the measure of [`Product::row_cost`].
 const MIN_CHUNK_COST: usize = 16 << 10;
-/// Chunks have rows by this number, so that threads do not write to the same cache lines.
-const ROW_MULTIPLE: usize = 16;
-/// f32 words of a panel: what stays in a core's cache beside the activations that it meets.
-const PANEL_WORDS: usize = 24 << 10;
-/// Rows of a panel at most.
-const PANEL_ROWS: usize = 16;
-/// Tokens whose results are kept beside a panel before they are written out.
-const TILE_TOKENS: usize = 64;
+/// Chunks have rows by this number, so that threads do not write to the same cache lines, panels are
+/// full, and blocks of quantized results are whole.
+const ROW_MULTIPLE: usize = SCALED;
 
-/// Multiplies once; see [`MatMul`].
+/// What a chunk of work that costs `total` should cost.
+fn chunk_cost(pool: &Pool, total: usize) -> usize {
+    (total / (pool.n_threads() * CHUNKS_PER_THREAD)).max(MIN_CHUNK_COST)
+}
+
+/// Rows of a chunk.
+fn chunk_rows(row_cost: usize, chunk_cost: usize) -> usize {
+    (chunk_cost / row_cost.max(1)).max(1).next_multiple_of(ROW_MULTIPLE)
+}
+
+/// Multiplies once; see [`MatMul::new`].
 ///
 /// # Panics
 /// As [`MatMul::new`].
@@ -148,16 +221,26 @@ pub fn matmul(
 /// Does all of `jobs` in one region.
 pub fn matmul_all(pool: &mut Pool, kernels: &Kernels, jobs: &mut [MatMul<'_>]) {
     let jobs = &*jobs;
-    let total: usize = jobs.iter().map(|job| job.row_cost() * job.w.rows()).sum();
-    let chunk_cost = (total / (pool.n_threads() * CHUNKS_PER_THREAD)).max(MIN_CHUNK_COST);
-    let n_chunks = jobs.iter().map(|job| job.n_chunks(chunk_cost)).sum();
+    run_jobs(pool, kernels, jobs.len(), |i| jobs[i].0);
+}
+
+/// Does `n` jobs in one region; what they write does not overlap.
+fn run_jobs<'j>(
+    pool: &mut Pool,
+    kernels: &Kernels,
+    n: usize,
+    job: impl Fn(usize) -> Job<'j> + Sync,
+) {
+    let total = (0..n).map(&job).map(|job| job.row_cost() * job.rows()).sum();
+    let chunk_cost = chunk_cost(pool, total);
+    let n_chunks = (0..n).map(|i| job(i).n_chunks(chunk_cost)).sum();
     pool.run(n_chunks, |mut chunk, worker| {
-        for job in jobs {
+        for job in (0..n).map(&job) {
             let n = job.n_chunks(chunk_cost);
             if chunk < n {
                 let chunk_rows = job.chunk_rows(chunk_cost);
                 let start = chunk * chunk_rows;
-                run_rows(kernels, job, start, (start + chunk_rows).min(job.w.rows()), worker);
+                run_rows(kernels, &job, start, (start + chunk_rows).min(job.rows()), worker);
                 return;
             }
             chunk -= n;
@@ -166,129 +249,37 @@ pub fn matmul_all(pool: &mut Pool, kernels: &Kernels, jobs: &mut [MatMul<'_>]) {
 }
 
 /// Computes results of rows `start..end` for all tokens; no other thread has these rows.
-fn run_rows(kernels: &Kernels, job: &MatMul<'_>, start: usize, end: usize, worker: &mut Worker) {
-    let rows = job.w.rows.range(start, end);
-    let out = Columns { job, start };
-    match (kernels.of(job.w.ty()), job.acts) {
-        (Some(TypeKernels::Block(of)), Acts::Q8(acts)) => {
-            run_blocks(kernels, of, rows, acts, &out, worker.scratch());
-        }
-        (Some(TypeKernels::Number(of)), Acts::F32(acts)) => {
-            run_numbers(kernels, of, rows, acts, &out, worker.scratch());
-        }
-        _ => unreachable!("a job's activations are what its matrix wants"),
-    }
-}
-
-/// The results that belong to a chunk of rows: some columns of `out` (n, rows).
-struct Columns<'a> {
-    job: &'a MatMul<'a>,
-    start: usize,
-}
-
-impl Columns<'_> {
-    /// Results of token `t` for `n` rows from the chunk's row `r`, for `write` to fill; then the
-    /// bias is added.
-    fn fill(&self, t: usize, r: usize, n: usize, write: impl FnOnce(&mut [f32])) {
-        let first = self.start + r;
-        let at = t * self.job.w.rows() + first;
-        // SAFETY: a chunk's rows belong to one thread, which takes one range at a time.
-        #[expect(unsafe_code, reason = "threads write disjoint columns of one matrix")]
-        let out = unsafe { self.job.out.range(at..at + n) };
-        write(out);
-        if let Some(bias) = self.job.bias {
-            for (y, b) in out.iter_mut().zip(&bias[first..]) {
-                *y += b;
+fn run_rows(kernels: &Kernels, job: &Job<'_>, start: usize, end: usize, worker: &mut Worker) {
+    let Job { product, gate, activation, to } = *job;
+    let (isa, n) = (kernels.isa(), product.n());
+    let Scratch { tiles: [tile, gate_tile], panels: [panel, gate_panel] } =
+        Scratch::of(worker, gate.is_some());
+    let shape = product.shape(kernels, panel.len());
+    let Shape { rows, tokens } =
+        gate.map_or(shape, |gate| shape.both(gate.shape(kernels, gate_panel.len())));
+    let in_blocks = rows.is_multiple_of(SCALED) || end - start <= rows;
+    for r in (start..end).step_by(rows) {
+        let part = r..(r + rows).min(end);
+        let ready = product.ready(kernels, part.clone(), tokens, panel);
+        let gate_ready = gate.map(|gate| gate.ready(kernels, part, tokens, gate_panel));
+        for t in (0..n).step_by(tokens) {
+            let of = t..(t + tokens).min(n);
+            let y = product.multiply(kernels, &ready, r, of.clone(), tile);
+            let gate = gate.zip(gate_ready.as_ref());
+            let gate = gate.map(|(gate, ready)| gate.multiply(kernels, ready, r, of, gate_tile));
+            let y = activated(isa, activation, y, gate);
+            // SAFETY: a chunk's rows belong to one thread, and jobs do not overlap.
+            #[expect(unsafe_code, reason = "threads write disjoint columns of one matrix")]
+            unsafe {
+                to.put(isa, job.rows(), (t, r), &y, in_blocks);
             }
         }
     }
-
-    /// Writes out a tile (tokens, n) that begins at token `t` and the chunk's row `r`.
-    fn put(&self, t: usize, r: usize, n: usize, tile: &[f32]) {
-        for (i, row) in tile.chunks_exact(n).enumerate() {
-            self.fill(t + i, r, n, |out| out.copy_from_slice(row));
-        }
-    }
-}
-
-fn run_blocks(
-    kernels: &Kernels,
-    of: BlockKernels,
-    rows: Rows<'_>,
-    acts: Q8Acts<'_>,
-    out: &Columns<'_>,
-    scratch: &mut [f32],
-) {
-    let n = acts.n();
-    if n == 1 {
-        return out.fill(0, 0, rows.n(), |y| (of.dot)(rows, acts.row(0), y));
-    }
-    let row_words = Panel::row_words(rows.ty, rows.k);
-    let (tile, memory) = scratch.split_at_mut(PANEL_ROWS * TILE_TOKENS);
-    if n <= DOT_N || row_words > memory.len() {
-        return run_few(of, rows, acts, out, tile);
-    }
-    let panel_rows = (PANEL_WORDS / row_words).clamp(1, PANEL_ROWS);
-    for r in (0..rows.n()).step_by(panel_rows) {
-        let part = rows.range(r, (r + panel_rows).min(rows.n()));
-        let memory = &mut memory[..part.n() * row_words];
-        let mut panel = Panel::in_memory(rows.ty, rows.k, part.n(), memory);
-        (of.unpack_panel)(part, &mut panel);
-        for t in (0..n).step_by(TILE_TOKENS) {
-            let acts = acts.range(t, (t + TILE_TOKENS).min(n));
-            let tile = &mut tile[..acts.n() * part.n()];
-            (kernels.gemm_q8)(&panel, acts, tile);
-            out.put(t, r, part.n(), tile);
-        }
-    }
-}
-
-/// Tokens by [`DOT_N`], without a panel.
-fn run_few(
-    of: BlockKernels,
-    rows: Rows<'_>,
-    acts: Q8Acts<'_>,
-    out: &Columns<'_>,
-    tile: &mut [f32],
-) {
-    let tile_rows = tile.len() / DOT_N;
-    for r in (0..rows.n()).step_by(tile_rows) {
-        let part = rows.range(r, (r + tile_rows).min(rows.n()));
-        for t in (0..acts.n()).step_by(DOT_N) {
-            let acts = acts.range(t, (t + DOT_N).min(acts.n()));
-            let tile = &mut tile[..acts.n() * part.n()];
-            (of.dot_n)(part, acts, tile);
-            out.put(t, r, part.n(), tile);
-        }
-    }
-}
-
-fn run_numbers(
-    kernels: &Kernels,
-    of: NumberKernels,
-    rows: Rows<'_>,
-    acts: F32Acts<'_>,
-    out: &Columns<'_>,
-    scratch: &mut [f32],
-) {
-    let (n, k) = (acts.n(), rows.k);
-    let (tile, memory) = scratch.split_at_mut(PANEL_ROWS * TILE_TOKENS);
-    if n == 1 || k > memory.len() {
-        for t in 0..n {
-            out.fill(t, 0, rows.n(), |y| (of.dot)(rows, acts.row(t), y));
-        }
-        return;
-    }
-    let panel_rows = (PANEL_WORDS / k).clamp(1, PANEL_ROWS);
-    for r in (0..rows.n()).step_by(panel_rows) {
-        let part = rows.range(r, (r + panel_rows).min(rows.n()));
-        let widened = &mut memory[..part.n() * k];
-        (of.widen)(part, widened);
-        for t in (0..n).step_by(TILE_TOKENS) {
-            let acts = acts.range(t, (t + TILE_TOKENS).min(n));
-            let tile = &mut tile[..acts.n() * part.n()];
-            (kernels.gemm_f32)(widened, acts, tile);
-            out.put(t, r, part.n(), tile);
+    if !in_blocks {
+        // SAFETY: as above.
+        #[expect(unsafe_code, reason = "threads write disjoint columns of one matrix")]
+        unsafe {
+            to.finish(isa, job.rows(), n, (start, end));
         }
     }
 }
@@ -319,5 +310,7 @@ pub fn embed_rows(
     Ok(())
 }
 
+#[cfg(test)]
+mod fused_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,47 +1,48 @@
 //! Matrix kernels in portable code: every quant type, in the order that [`table`](crate::table)
 //! defines. They are what other tiers are tested against.
 
-use crate::act::{ActRow, F32Acts, GROUP, Q8Acts, SCALED, SUMMED, lane};
+use crate::act::{ActRow, BLOCKS, F32Acts, GROUP, Q8Acts, SCALED, SUMMED};
 use crate::isa::Isa;
 use crate::lanes::{self, ScalarOps};
-use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
+use crate::row_panel::{self, RowPanel};
+use crate::table::{
+    BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, has_halves, is_multiplied,
+};
 use oprel_quant::{QuantType, Unpacked, has_mins, unpack};
 
 pub(crate) static KERNELS: Kernels =
-    Kernels { isa: Isa::SCALAR, of: kernels_of, gemm_q8, gemm_f32 };
+    Kernels { isa: Isa::SCALAR, of: kernels_of, panel_size: row_panel::size, gemm_f32 };
 
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     if !is_multiplied(ty) {
         return None;
     }
     Some(if ty.is_quantized() {
-        TypeKernels::Block(BlockKernels { dot, dot_n, unpack_panel })
+        TypeKernels::Block(BlockKernels { dot, dot_n, unpack_panel, gemm })
     } else {
         TypeKernels::Number(NumberKernels { dot: dot_numbers, widen })
     })
 }
 
-/// Runs of [`SUMMED`] weights in a group.
-const RUNS: usize = GROUP / SUMMED;
-
-/// 128 weights: codes in order, scales and minima by lane.
+/// 256 weights: codes in order; scales and minima by half, then by block.
 #[derive(Clone)]
 pub(crate) struct Group {
     pub(crate) codes: [i8; GROUP],
-    pub(crate) scales: [f32; RUNS],
-    pub(crate) mins: [f32; RUNS],
+    pub(crate) scales: [[f32; BLOCKS]; 2],
+    pub(crate) mins: [[f32; BLOCKS]; 2],
 }
 
 impl Group {
-    const ZERO: Group = Group { codes: [0; GROUP], scales: [0.0; RUNS], mins: [0.0; RUNS] };
+    const ZERO: Group =
+        Group { codes: [0; GROUP], scales: [[0.0; BLOCKS]; 2], mins: [[0.0; BLOCKS]; 2] };
 
-    /// The part of a block's runs `run..` that goes to this group's runs `to..`.
-    fn copy_runs(&mut self, parts: &Unpacked, run: usize, to: usize, n: usize) {
-        self.codes[to * SUMMED..][..n * SUMMED]
-            .copy_from_slice(&parts.codes[run * SUMMED..][..n * SUMMED]);
+    /// The first `n` runs of a block, as this group's runs `to..`.
+    fn copy_runs(&mut self, parts: &Unpacked, to: usize, n: usize) {
+        self.codes[to * SUMMED..][..n * SUMMED].copy_from_slice(&parts.codes[..n * SUMMED]);
         for i in 0..n {
-            self.scales[lane(to + i)] = parts.scales[run + i];
-            self.mins[lane(to + i)] = parts.mins[run + i];
+            let (half, block) = ((to + i) % 2, (to + i) / 2);
+            self.scales[half][block] = parts.scales[i];
+            self.mins[half][block] = parts.mins[i];
         }
     }
 }
@@ -49,64 +50,51 @@ impl Group {
 /// Unpacks `row` group by group, and gives each to `each` with its number.
 pub(crate) fn for_groups(ty: QuantType, row: &[u8], mut each: impl FnMut(usize, &Group)) {
     let mut parts = Unpacked::ZERO;
-    let mut group = Group::ZERO;
-    let (mut g, mut filled) = (0, 0);
-    for block in row.chunks_exact(ty.block_bytes()) {
-        // Whole blocks of a type with kernels: this cannot fail.
-        let unpacked = unpack(ty, block, &mut parts);
-        debug_assert!(unpacked.is_ok());
-        let n_runs = ty.block_len() / SUMMED;
-        let mut run = 0;
-        while run < n_runs {
-            let n = (n_runs - run).min(RUNS - filled);
-            group.copy_runs(&parts, run, filled, n);
-            run += n;
-            filled += n;
-            if filled == RUNS {
-                each(g, &group);
-                (g, filled) = (g + 1, 0);
-            }
-        }
-    }
-    if filled > 0 {
-        group.codes[filled * SUMMED..].fill(0);
-        for run in filled..RUNS {
-            group.scales[lane(run)] = 0.0;
-            group.mins[lane(run)] = 0.0;
+    let n_runs = ty.block_len() / SUMMED;
+    let blocks_of_group = GROUP / ty.block_len();
+    for (g, blocks) in row.chunks(ty.block_bytes() * blocks_of_group).enumerate() {
+        let mut group = Group::ZERO;
+        for (i, block) in blocks.chunks_exact(ty.block_bytes()).enumerate() {
+            // Whole blocks of a type with kernels: this cannot fail.
+            let unpacked = unpack(ty, block, &mut parts);
+            debug_assert!(unpacked.is_ok());
+            group.copy_runs(&parts, i * n_runs, n_runs);
         }
         each(g, &group);
     }
 }
 
 /// Adds a group's products with the same group of a token to the eight lanes.
-fn add_group(
-    acc: &mut [f32; RUNS],
-    (codes, scales, mins): (&[i8], &[f32], Option<&[f32]>),
-    g: usize,
-    act: ActRow<'_>,
-) {
-    let act_codes = &act.codes[g * GROUP..][..GROUP];
-    for run in 0..RUNS {
-        let products = codes[run * SUMMED..][..SUMMED].iter().zip(&act_codes[run * SUMMED..]);
-        let sum: i32 = products.map(|(w, a)| i32::from(*w) * i32::from(*a)).sum();
-        let l = lane(run);
-        let scale = scales[l] * act.scales[g * GROUP / SCALED + run / 2];
-        acc[l] = scale.mul_add(sum as f32, acc[l]);
-    }
-    if let Some(mins) = mins {
-        for l in 0..RUNS {
-            acc[l] = mins[l].mul_add(act.sums[g * RUNS + l], acc[l]);
+fn add_group(ty: QuantType, acc: &mut [f32; BLOCKS], w: &Group, g: usize, act: ActRow<'_>) {
+    let act = &act[g];
+    let (with_halves, with_mins) = (has_halves(ty), has_mins(ty));
+    for b in 0..BLOCKS {
+        let run = |half: usize| {
+            let at = b * SCALED + half * SUMMED;
+            let products = w.codes[at..at + SUMMED].iter().zip(&act.codes[at..at + SUMMED]);
+            products.map(|(w, a)| i32::from(*w) * i32::from(*a)).sum::<i32>()
+        };
+        let mut p;
+        if with_halves {
+            p = w.scales[0][b] * run(0) as f32;
+            p = w.scales[1][b].mul_add(run(1) as f32, p);
+        } else {
+            p = w.scales[0][b] * (run(0) + run(1)) as f32;
         }
+        if with_mins && with_halves {
+            p = w.mins[0][b].mul_add(act.sums[0][b] as f32, p);
+            p = w.mins[1][b].mul_add(act.sums[1][b] as f32, p);
+        } else if with_mins {
+            p = w.mins[0][b].mul_add(act.totals[b] as f32, p);
+        }
+        acc[b] = p.mul_add(act.scales[b], acc[b]);
     }
 }
 
 fn dot(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
-    let with_mins = has_mins(rows.ty);
     for (row, y) in rows.iter().zip(out) {
-        let mut acc = [0.0; RUNS];
-        for_groups(rows.ty, row, |g, w| {
-            add_group(&mut acc, (&w.codes, &w.scales, with_mins.then_some(&w.mins)), g, act);
-        });
+        let mut acc = [0.0; BLOCKS];
+        for_groups(rows.ty, row, |g, w| add_group(rows.ty, &mut acc, w, g, act));
         *y = lanes::sum(acc);
     }
 }
@@ -117,32 +105,39 @@ fn dot_n(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     }
 }
 
-pub(crate) fn unpack_panel(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let with_mins = has_mins(rows.ty);
-    let runs = panel.padded_k / SUMMED;
+fn unpack_panel(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let mut panel = RowPanel::of(panel);
     for (r, row) in rows.iter().enumerate() {
+        let (codes, scales, mins) = panel.row_mut(r);
         for_groups(rows.ty, row, |g, w| {
-            panel.codes[r * panel.padded_k + g * GROUP..][..GROUP].copy_from_slice(&w.codes);
-            panel.scales[r * runs + g * RUNS..][..RUNS].copy_from_slice(&w.scales);
-            if with_mins {
-                panel.mins[r * runs + g * RUNS..][..RUNS].copy_from_slice(&w.mins);
+            codes[g * GROUP..][..GROUP].copy_from_slice(&w.codes);
+            scales[g * 2 * BLOCKS..][..2 * BLOCKS].copy_from_slice(w.scales.as_flattened());
+            if let Some(mins) = mins.get_mut(g * 2 * BLOCKS..(g + 1) * 2 * BLOCKS) {
+                mins.copy_from_slice(w.mins.as_flattened());
             }
         });
     }
 }
 
-fn gemm_q8(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+fn gemm(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+    let stride = row_panel::size(panel.ty, panel.k).rows;
+    let view = RowPanel::view(panel);
+    let mut group = Group::ZERO;
     for t in 0..acts.n() {
         let act = acts.row(t);
         for r in 0..panel.n_rows {
-            let (codes, scales, mins) = panel.row(r);
-            let mut acc = [0.0; RUNS];
-            for g in 0..panel.padded_k / GROUP {
-                let runs = g * RUNS..(g + 1) * RUNS;
-                let mins = mins.get(runs.clone());
-                add_group(&mut acc, (&codes[g * GROUP..], &scales[runs], mins), g, act);
+            let (codes, scales, mins) = view.row(r);
+            let mut acc = [0.0; BLOCKS];
+            for g in 0..view.padded_k / GROUP {
+                group.codes.copy_from_slice(&codes[g * GROUP..][..GROUP]);
+                let runs = g * 2 * BLOCKS..(g + 1) * 2 * BLOCKS;
+                group.scales.as_flattened_mut().copy_from_slice(&scales[runs.clone()]);
+                if let Some(mins) = mins.get(runs) {
+                    group.mins.as_flattened_mut().copy_from_slice(mins);
+                }
+                add_group(panel.ty, &mut acc, &group, g, act);
             }
-            out[t * panel.n_rows + r] = lanes::sum(acc);
+            out[t * stride + r] = lanes::sum(acc);
         }
     }
 }

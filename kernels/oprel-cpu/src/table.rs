@@ -2,13 +2,15 @@
 //!
 //! # The order of sums
 //!
-//! Weights in blocks. A row is taken in groups of 128 weights, short last groups padded with
-//! zeros. A group has eight runs of 16; the products of a run's integer codes are summed exactly.
-//! Each run has a lane ([`act::lane`](crate::act::lane)), and group after group
+//! Weights in blocks. A row is taken in blocks of 32 weights, block `b` in lane `b % 8`. The
+//! products of integer codes are summed exactly, over a block where its weights share a scale, over
+//! its halves where these have scales of their own ([`has_halves`]). Block after block
 //!
 //! ```text
-//! acc[lane] = fma(weight scale * activation scale, sum as f32, acc[lane])
-//! acc[lane] = fma(weight minimum, activation sum, acc[lane])      types with minima
+//! p = scale * sum                      of the block, or of its first half
+//! p = fma(second scale, second sum, p)                        types with halves
+//! p = fma(minimum, sum of the activations' codes, p)          types with minima; by halves too
+//! acc[lane] = fma(p, activation scale, acc[lane])
 //! ```
 //!
 //! The eight lanes are added at the end: halves, quarters, the last two. Weights stored as
@@ -16,10 +18,10 @@
 //! function of the table, of every tier, computes exactly this, so a result does not depend on
 //! which of them computed it.
 
-use crate::act::{ActRow, F32Acts, GROUP, Q8Acts};
+use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::{Isa, Tier};
 use crate::scalar;
-use oprel_quant::{QuantType, has_mins};
+use oprel_quant::QuantType;
 
 /// Consecutive rows of a matrix, as stored.
 #[derive(Clone, Copy, Debug)]
@@ -51,48 +53,27 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows of weights made ready for many tokens: codes and scales of a panel in cache.
-///
-/// Codes are (rows, k padded to groups); scales and minima (rows, one for 16 weights), within a
-/// group in the order of [`act::lane`](crate::act::lane). A panel holds whole rows.
+/// Rows of weights made ready for many tokens: codes and scales in cache, as the tier wants them.
+/// A panel holds whole rows.
 #[derive(Debug)]
 pub struct Panel<'a> {
-    /// Rows in the panel.
+    /// How the weights were stored.
+    pub ty: QuantType,
+    /// Weights of a row.
+    pub k: usize,
+    /// Rows in the panel, at most [`PanelSize::rows`].
     pub n_rows: usize,
-    /// Codes of a row: a multiple of [`GROUP`].
-    pub padded_k: usize,
-    /// Whether codes are at most 32 away from zero.
-    pub small: bool,
-    /// Codes.
-    pub codes: &'a mut [i8],
-    /// Scales.
-    pub scales: &'a mut [f32],
-    /// Minima; empty for types without.
-    pub mins: &'a mut [f32],
+    /// [`PanelSize::words`] of memory, aligned to 64 bytes.
+    pub memory: &'a mut [f32],
 }
 
-impl<'a> Panel<'a> {
-    /// f32 words that one row of a panel takes.
-    pub fn row_words(ty: QuantType, k: usize) -> usize {
-        let padded = k.next_multiple_of(GROUP);
-        padded / 4 + padded / 16 * if has_mins(ty) { 2 } else { 1 }
-    }
-
-    /// A panel of `n_rows` rows in `memory`, `n_rows` times [`Panel::row_words`] long.
-    pub fn in_memory(ty: QuantType, k: usize, n_rows: usize, memory: &'a mut [f32]) -> Panel<'a> {
-        let padded_k = k.next_multiple_of(GROUP);
-        let (codes, rest) = memory.split_at_mut(n_rows * padded_k / 4);
-        let (scales, mins) = rest.split_at_mut(n_rows * padded_k / 16);
-        let codes = bytemuck::cast_slice_mut(codes);
-        Panel { n_rows, padded_k, small: has_small_codes(ty), codes, scales, mins }
-    }
-
-    /// Codes, scales and minima of row `r`.
-    pub fn row(&self, r: usize) -> (&[i8], &[f32], &[f32]) {
-        let runs = self.padded_k / 16;
-        let mins = if self.mins.is_empty() { &[] } else { &self.mins[r * runs..][..runs] };
-        (&self.codes[r * self.padded_k..][..self.padded_k], &self.scales[r * runs..][..runs], mins)
-    }
+/// How large a panel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PanelSize {
+    /// Rows of a full panel.
+    pub rows: usize,
+    /// f32 words of its memory.
+    pub words: usize,
 }
 
 /// Most tokens that a `dot_n` takes.
@@ -106,8 +87,10 @@ pub struct BlockKernels {
     /// A few tokens, at most [`DOT_N`]: `out[t * rows + r] = row r . token t`; a row is unpacked
     /// once.
     pub dot_n: fn(Rows<'_>, Q8Acts<'_>, out: &mut [f32]),
-    /// Many tokens: unpacks the rows to a panel, for [`Kernels::gemm_q8`].
+    /// Many tokens: unpacks the rows to a panel, for [`BlockKernels::gemm`].
     pub unpack_panel: fn(Rows<'_>, &mut Panel<'_>),
+    /// A panel times tokens: `out[t * PanelSize::rows + r]`.
+    pub gemm: fn(&Panel<'_>, Q8Acts<'_>, out: &mut [f32]),
 }
 
 /// Kernels of a type stored as numbers.
@@ -132,8 +115,8 @@ pub enum TypeKernels {
 pub struct Kernels {
     pub(crate) isa: Isa,
     pub(crate) of: fn(QuantType) -> Option<TypeKernels>,
-    /// A panel times tokens: `out[t * panel rows + r]`.
-    pub gemm_q8: fn(&Panel<'_>, Q8Acts<'_>, out: &mut [f32]),
+    /// How large panels of a type and row length are.
+    pub panel_size: fn(QuantType, k: usize) -> PanelSize,
     /// f32 weights (rows, k) times tokens: `out[t * rows + r]`.
     pub gemm_f32: fn(w: &[f32], F32Acts<'_>, out: &mut [f32]),
 }
@@ -144,7 +127,9 @@ impl Kernels {
         match isa.tier() {
             Tier::Scalar => &scalar::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 | Tier::Avx512 => crate::avx2::kernels(isa),
+            Tier::Avx2 => crate::avx2::kernels(isa),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => crate::avx512::kernels(isa),
         }
     }
 
@@ -165,8 +150,8 @@ pub(crate) fn is_multiplied(ty: QuantType) -> bool {
     !matches!(ty, F64 | I8 | I16 | I32 | I64 | Q8_1 | Q8_K)
 }
 
-/// Whether codes of `ty` are at most 32 away from zero.
-fn has_small_codes(ty: QuantType) -> bool {
+/// Whether the halves of a block of 32 weights have scales of their own.
+pub(crate) fn has_halves(ty: QuantType) -> bool {
     use QuantType::*;
-    !matches!(ty, Q8_0 | IQ4_NL | IQ4_XS | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS)
+    matches!(ty, Q2_K | Q3_K | Q6_K | IQ1_M | IQ2_XS | IQ2_S | NVFP4)
 }

@@ -1,7 +1,7 @@
 //! Activations in two terms of eight bits, for encoders: a vector that stands for a whole text shows
 //! the rounding of every layer, and a short text has few tokens to average it over.
 
-use oprel_cpu::act::{ActFormat, Q8Acts, SCALED, quantize_acts};
+use oprel_cpu::act::{ActFormat, GROUP, Q8Acts, SCALED, quantize_acts};
 use oprel_cpu::activation::add;
 use oprel_cpu::{Acts, matmul};
 
@@ -67,7 +67,8 @@ fn subtract(x: &[f32], cols: usize, quantized: Q8Acts<'_>, rest: &mut [f32]) {
     for (i, (x, rest)) in rows.enumerate() {
         let row = quantized.row(i);
         for (j, (x, rest)) in x.iter().zip(rest).enumerate() {
-            *rest = x - row.scales[j / SCALED] * f32::from(row.codes[j]);
+            let (group, j) = (&row[j / GROUP], j % GROUP);
+            *rest = x - group.scales[j / SCALED] * f32::from(group.codes[j]);
         }
     }
 }

@@ -1,11 +1,17 @@
 use super::*;
 
-fn quantized(isa: Isa, x: &[f32]) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
-    let padded = x.len().next_multiple_of(GROUP);
-    let mut codes = vec![99; padded];
-    let (mut scales, mut sums) = (vec![9.0; padded / SCALED], vec![9.0; padded / SUMMED]);
-    quantize_row(isa, x, &mut codes, &mut scales, &mut sums);
-    (codes, scales, sums)
+fn quantized(isa: Isa, x: &[f32]) -> Vec<ActGroup> {
+    let mut groups =
+        vec![ActGroup { codes: [99; GROUP], ..ActGroup::zeroed() }; x.len().div_ceil(GROUP)];
+    quantize_row(isa, x, &mut groups);
+    groups
+}
+
+/// Element `i` as the codes have it, and its scale.
+fn element(groups: &[ActGroup], i: usize) -> (f32, f32) {
+    let group = &groups[i / GROUP];
+    let scale = group.scales[i % GROUP / SCALED];
+    (f32::from(group.codes[i % GROUP]) * scale, scale)
 }
 
 fn wave(n: usize) -> Vec<f32> {
@@ -17,17 +23,19 @@ fn codes_and_scales_give_the_elements_back_within_half_a_step() {
     for isa in Isa::supported() {
         for k in [1, 31, 32, 33, 100, 128, 384, 1000] {
             let x = wave(k);
-            let (codes, scales, sums) = quantized(isa, &x);
+            let groups = quantized(isa, &x);
             for (i, v) in x.iter().enumerate() {
-                let scale = scales[i / SCALED];
-                let error = (f32::from(codes[i]) * scale - v).abs();
-                assert!(error <= scale * 0.5001, "{isa} {k} {i}");
+                let (y, scale) = element(&groups, i);
+                assert!((y - v).abs() <= scale * 0.5001, "{isa} {k} {i}");
             }
-            assert!(codes[k..].iter().all(|c| *c == 0));
-            for run in 0..codes.len() / SUMMED {
-                let sum: i32 = codes[run * SUMMED..][..SUMMED].iter().map(|c| i32::from(*c)).sum();
-                let at = run / 8 * 8 + lane(run % 8);
-                assert_eq!(sums[at], scales[run / 2] * sum as f32);
+            assert!((k..groups.len() * GROUP).all(|i| element(&groups, i).0 == 0.0));
+            let sum = |codes: &[i8]| codes.iter().map(|c| i32::from(*c)).sum::<i32>();
+            for group in &groups {
+                for (b, block) in group.codes.chunks_exact(SCALED).enumerate() {
+                    assert_eq!(group.sums[0][b], sum(&block[..SUMMED]));
+                    assert_eq!(group.sums[1][b], sum(&block[SUMMED..]));
+                    assert_eq!(group.totals[b], sum(block));
+                }
             }
         }
     }
@@ -51,8 +59,8 @@ fn what_is_no_number_stays_visible_in_its_block_alone() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut x = wave(128);
             x[70] = bad;
-            let (_, scales, sums) = quantized(isa, &x);
-            assert!(!scales[2].is_finite() && !sums[2].is_finite() && !sums[6].is_finite());
+            let scales = quantized(isa, &x)[0].scales;
+            assert!(!scales[2].is_finite());
             assert!(scales[0].is_finite() && scales[1].is_finite() && scales[3].is_finite());
         }
     }
@@ -69,9 +77,8 @@ fn many_tokens_are_quantized_like_one_and_can_be_chosen() {
     let chosen = acts.select(&[4, 1]);
     assert_eq!(chosen.n(), 2);
     for (i, token) in [4, 1].into_iter().enumerate() {
-        let (codes, scales, sums) = quantized(Isa::SCALAR, &x[token * k..][..k]);
-        let row = chosen.row(i);
-        assert_eq!((row.codes, row.scales, row.sums), (&codes[..], &scales[..], &sums[..]));
-        assert_eq!(acts.row(token).codes, &codes[..]);
+        let groups = quantized(Isa::SCALAR, &x[token * k..][..k]);
+        assert_eq!(chosen.row(i), groups);
+        assert_eq!(acts.row(token), groups);
     }
 }

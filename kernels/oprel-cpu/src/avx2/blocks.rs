@@ -2,17 +2,18 @@
 
 use std::arch::x86_64::*;
 
-/// 128 weights: codes in order; scales and minima in the order of [`lane`](crate::act::lane).
+/// 128 weights: codes in order; scales and minima of the first halves of the four blocks, then of the
+/// second halves.
 #[derive(Clone, Copy)]
-pub(super) struct Group {
-    pub(super) codes: [__m256i; 4],
-    pub(super) scales: __m256,
+pub(crate) struct Group {
+    pub(crate) codes: [__m256i; 4],
+    pub(crate) scales: __m256,
     /// Read only where the type has minima.
-    pub(super) mins: __m256,
+    pub(crate) mins: __m256,
 }
 
 /// A type stored in blocks, as this tier unpacks it.
-pub(super) trait Block: 'static {
+pub(crate) trait Block: 'static {
     /// Bytes of a span: as many whole blocks as fill whole groups.
     const SPAN_BYTES: usize;
     /// Groups of a span.
@@ -21,6 +22,8 @@ pub(super) trait Block: 'static {
     const MINS: bool = false;
     /// Whether codes are between -32 and 32.
     const SMALL: bool;
+    /// Whether halves of blocks have scales of their own.
+    const HALVES: bool = false;
 
     /// Unpacks group `g` of a span of [`Block::SPAN_BYTES`].
     ///

@@ -57,7 +57,7 @@ fn scales_and_mins(block: &[u8], g: usize) -> (__m256, __m256) {
     (scales, negative(mins))
 }
 
-pub(super) struct Q4K;
+pub(crate) struct Q4K;
 
 impl Block for Q4K {
     const SPAN_BYTES: usize = 144;
@@ -75,7 +75,7 @@ impl Block for Q4K {
     }
 }
 
-pub(super) struct Q5K;
+pub(crate) struct Q5K;
 
 impl Block for Q5K {
     const SPAN_BYTES: usize = 176;
@@ -101,12 +101,13 @@ impl Block for Q5K {
     }
 }
 
-pub(super) struct Q6K;
+pub(crate) struct Q6K;
 
 impl Block for Q6K {
     const SPAN_BYTES: usize = 210;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -129,13 +130,14 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-pub(super) struct Q2K;
+pub(crate) struct Q2K;
 
 impl Block for Q2K {
     const SPAN_BYTES: usize = 84;
     const GROUPS: usize = 2;
     const MINS: bool = true;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -149,12 +151,13 @@ impl Block for Q2K {
     }
 }
 
-pub(super) struct Q3K;
+pub(crate) struct Q3K;
 
 impl Block for Q3K {
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -182,7 +185,7 @@ fn scales_q3(block: &[u8], g: usize) -> u64 {
     ((six | 0x8080_8080_8080_8080) - 0x2020_2020_2020_2020) ^ 0x8080_8080_8080_8080
 }
 
-pub(super) struct Tq2;
+pub(crate) struct Tq2;
 
 impl Block for Tq2 {
     const SPAN_BYTES: usize = 66;

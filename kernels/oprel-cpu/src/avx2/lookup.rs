@@ -67,7 +67,7 @@ fn nibble_pairs(bytes: u32) -> __m256 {
     _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(both))
 }
 
-pub(super) struct Iq2Xxs;
+pub(crate) struct Iq2Xxs;
 
 impl Block for Iq2Xxs {
     const SPAN_BYTES: usize = 66;
@@ -91,12 +91,13 @@ impl Block for Iq2Xxs {
     }
 }
 
-pub(super) struct Iq2Xs;
+pub(crate) struct Iq2Xs;
 
 impl Block for Iq2Xs {
     const SPAN_BYTES: usize = 74;
     const GROUPS: usize = 2;
     const SMALL: bool = false;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -114,12 +115,13 @@ impl Block for Iq2Xs {
     }
 }
 
-pub(super) struct Iq2S;
+pub(crate) struct Iq2S;
 
 impl Block for Iq2S {
     const SPAN_BYTES: usize = 82;
     const GROUPS: usize = 2;
     const SMALL: bool = false;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -138,7 +140,7 @@ impl Block for Iq2S {
     }
 }
 
-pub(super) struct Iq3Xxs;
+pub(crate) struct Iq3Xxs;
 
 impl Block for Iq3Xxs {
     const SPAN_BYTES: usize = 98;
@@ -163,7 +165,7 @@ impl Block for Iq3Xxs {
     }
 }
 
-pub(super) struct Iq3S;
+pub(crate) struct Iq3S;
 
 impl Block for Iq3S {
     const SPAN_BYTES: usize = 110;
@@ -205,7 +207,7 @@ fn odd_eighths(d: __m256, s: __m256) -> __m256 {
     _mm256_mul_ps(_mm256_mul_ps(d, odd), _mm256_set1_ps(0.125))
 }
 
-pub(super) struct Iq1S;
+pub(crate) struct Iq1S;
 
 impl Block for Iq1S {
     const SPAN_BYTES: usize = 50;
@@ -231,12 +233,13 @@ impl Block for Iq1S {
     }
 }
 
-pub(super) struct Iq1M;
+pub(crate) struct Iq1M;
 
 impl Block for Iq1M {
     const SPAN_BYTES: usize = 56;
     const GROUPS: usize = 2;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -266,7 +269,7 @@ impl Block for Iq1M {
     }
 }
 
-pub(super) struct Tq1;
+pub(crate) struct Tq1;
 
 impl Block for Tq1 {
     const SPAN_BYTES: usize = 54;

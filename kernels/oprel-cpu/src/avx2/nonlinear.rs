@@ -27,7 +27,7 @@ fn four(table: &[i8; 16], span: &[u8], at: usize, step: usize) -> [__m256i; 4] {
     [codes(0), codes(1), codes(2), codes(3)]
 }
 
-pub(super) struct Iq4Nl;
+pub(crate) struct Iq4Nl;
 
 impl Block for Iq4Nl {
     const SPAN_BYTES: usize = 4 * 18;
@@ -42,7 +42,7 @@ impl Block for Iq4Nl {
     }
 }
 
-pub(super) struct Iq4Xs;
+pub(crate) struct Iq4Xs;
 
 impl Block for Iq4Xs {
     const SPAN_BYTES: usize = 136;
@@ -74,7 +74,7 @@ fn shifts(step: i32) -> __m256i {
     _mm256_setr_epi32(0, step, 2 * step, 3 * step, 0, step, 2 * step, 3 * step)
 }
 
-pub(super) struct Mxfp4;
+pub(crate) struct Mxfp4;
 
 impl Block for Mxfp4 {
     const SPAN_BYTES: usize = 4 * 17;
@@ -116,12 +116,13 @@ static E4M3_HALF: [f32; 256] = {
     table
 };
 
-pub(super) struct Nvfp4;
+pub(crate) struct Nvfp4;
 
 impl Block for Nvfp4 {
     const SPAN_BYTES: usize = 2 * 36;
     const GROUPS: usize = 1;
     const SMALL: bool = true;
+    const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

@@ -1,15 +1,16 @@
 //! Integer products of groups with activations, in the order that [`table`](crate::table) defines.
 
 use super::blocks::{Block, Group};
-use crate::act::{ActRow, GROUP, Q8Acts};
+use crate::act::{ActRow, BLOCKS, GROUP, Q8Acts};
+use crate::row_panel::{self, RowPanel};
 use crate::table::{DOT_N, Panel, Rows};
 use std::arch::x86_64::*;
 
 /// How far ahead of its use a row is fetched, in bytes: enough to cover the latency of memory at
 /// full bandwidth.
 const AHEAD: usize = 6 << 10;
-/// Bytes that the largest span takes, for a last span that is cut short.
-const LONGEST_SPAN: usize = 256;
+/// Bytes that 256 weights take at most, for a last group that is cut short.
+const LONGEST: usize = 8 * 34;
 
 /// Asks for the bytes `AHEAD` of `span`, every cache line of them.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -34,7 +35,7 @@ fn pairs<const POSITIVE: bool>(codes: __m256i, act: __m256i) -> __m256i {
     }
 }
 
-/// Sums of the runs of a group: eight i32, by lane.
+/// Sums of the halves of four blocks: the first halves, then the second ones.
 ///
 /// `SMALL` codes, at most 32 away from 0, allow to add four pairs in 16 bits first
 /// (8 * 32 * 127 = 32512).
@@ -61,36 +62,92 @@ fn run_sums<const SMALL: bool>(p: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
 }
 
-/// Adds the products of group `g` with a token to its lanes. `MINS` says that there are minima, and
-/// that codes are not negative.
+/// 256 weights in registers.
+struct Wide {
+    codes: [__m256i; 8],
+    /// By half, then by block.
+    scales: [__m256; 2],
+    mins: [__m256; 2],
+}
+
+/// Two groups of 128 side by side.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn add_group<const MINS: bool, const SMALL: bool>(
-    acc: &mut __m256,
-    group: &Group,
-    act: &ActRow<'_>,
-    g: usize,
-) {
-    let codes = &act.codes[g * GROUP..][..GROUP];
-    let scales = &act.scales[g * 4..][..4];
-    // SAFETY: what is read lies in the slices just cut.
-    unsafe {
-        let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
-        let p = [
-            pairs::<MINS>(group.codes[0], load(0)),
-            pairs::<MINS>(group.codes[1], load(1)),
-            pairs::<MINS>(group.codes[2], load(2)),
-            pairs::<MINS>(group.codes[3], load(3)),
-        ];
-        let sums = _mm256_cvtepi32_ps(run_sums::<SMALL>(p));
-        let four = _mm_loadu_ps(scales.as_ptr());
-        let scales = _mm256_mul_ps(group.scales, _mm256_set_m128(four, four));
-        *acc = _mm256_fmadd_ps(scales, sums, *acc);
-        if MINS {
-            let act_sums = _mm256_loadu_ps(act.sums[g * 8..][..8].as_ptr());
-            *acc = _mm256_fmadd_ps(group.mins, act_sums, *acc);
-        }
+fn wide<B: Block>(a: Group, b: Group) -> Wide {
+    let [a0, a1, a2, a3] = a.codes;
+    let [b0, b1, b2, b3] = b.codes;
+    let firsts = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
+    let seconds = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+    Wide {
+        codes: [a0, a1, a2, a3, b0, b1, b2, b3],
+        scales: [firsts(a.scales, b.scales), seconds(a.scales, b.scales)],
+        mins: [firsts(a.mins, b.mins), seconds(a.mins, b.mins)],
     }
+}
+
+/// Bytes of 256 weights.
+const fn wide_bytes<B: Block>() -> usize {
+    B::SPAN_BYTES * 2 / B::GROUPS
+}
+
+/// Unpacks [`wide_bytes`].
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn unpack<B: Block>(bytes: &[u8]) -> Wide {
+    let (first, second) = match B::GROUPS {
+        1 => bytes.split_at(B::SPAN_BYTES),
+        _ => (bytes, bytes),
+    };
+    // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+    unsafe { wide::<B>(B::group(first, 0), B::group(second, B::GROUPS - 1)) }
+}
+
+/// Adds the products of group `g` with a token to its lanes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn add_group<B: Block>(acc: &mut __m256, w: &Wide, act: ActRow<'_>, g: usize) {
+    let act = &act[g];
+    // SAFETY: what is read are arrays of 32 bytes.
+    unsafe {
+        let (codes, _) = act.codes.as_chunks::<32>();
+        let product =
+            |b: usize| pairs_of::<B>(w.codes[b], _mm256_loadu_si256(codes[b].as_ptr().cast()));
+        let first = run_sums_of::<B>([product(0), product(1), product(2), product(3)]);
+        let second = run_sums_of::<B>([product(4), product(5), product(6), product(7)]);
+        let halves = [
+            _mm256_permute2x128_si256::<0x20>(first, second),
+            _mm256_permute2x128_si256::<0x31>(first, second),
+        ];
+        let float = |x: __m256i| _mm256_cvtepi32_ps(x);
+        let mut p;
+        if B::HALVES {
+            p = _mm256_mul_ps(w.scales[0], float(halves[0]));
+            p = _mm256_fmadd_ps(w.scales[1], float(halves[1]), p);
+        } else {
+            p = _mm256_mul_ps(w.scales[0], float(_mm256_add_epi32(halves[0], halves[1])));
+        }
+        if B::MINS && B::HALVES {
+            let sum = |half: usize| float(_mm256_loadu_si256(act.sums[half].as_ptr().cast()));
+            p = _mm256_fmadd_ps(w.mins[0], sum(0), p);
+            p = _mm256_fmadd_ps(w.mins[1], sum(1), p);
+        } else if B::MINS {
+            let totals = float(_mm256_loadu_si256(act.totals.as_ptr().cast()));
+            p = _mm256_fmadd_ps(w.mins[0], totals, p);
+        }
+        *acc = _mm256_fmadd_ps(p, _mm256_loadu_ps(act.scales.as_ptr()), *acc);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn pairs_of<B: Block>(codes: __m256i, act: __m256i) -> __m256i {
+    if B::MINS { pairs::<true>(codes, act) } else { pairs::<false>(codes, act) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn run_sums_of<B: Block>(p: [__m256i; 4]) -> __m256i {
+    if B::MINS || B::SMALL { run_sums::<true>(p) } else { run_sums::<false>(p) }
 }
 
 /// The sum of eight lanes, as [`lanes::sum`](crate::lanes::sum).
@@ -102,33 +159,6 @@ pub(super) fn sum(x: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
 }
 
-/// Adds the products of one span, whose first group is `g`, with `N` tokens.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn add_span<B: Block, const N: usize>(
-    acc: &mut [__m256; N],
-    span: &[u8],
-    acts: &[ActRow<'_>; N],
-    g: usize,
-) {
-    for i in 0..B::GROUPS {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let group = unsafe { B::group(span, i) };
-        for t in 0..N {
-            // The four combinations are constants of the type: one branch is compiled.
-            match (B::MINS, B::SMALL) {
-                (true, _) => add_group::<true, true>(&mut acc[t], &group, &acts[t], g + i),
-                (false, true) => {
-                    add_group::<false, true>(&mut acc[t], &group, &acts[t], g + i);
-                }
-                (false, false) => {
-                    add_group::<false, false>(&mut acc[t], &group, &acts[t], g + i);
-                }
-            }
-        }
-    }
-}
-
 /// Rows with `N` tokens: `out[t * rows + r]`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
@@ -136,17 +166,21 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], o
     let n_rows = rows.n();
     for (r, row) in rows.iter().enumerate() {
         let mut acc = [_mm256_setzero_ps(); N];
-        let spans = row.chunks_exact(B::SPAN_BYTES);
-        let tail = spans.remainder();
-        let mut g = 0;
-        for span in spans {
-            prefetch(span);
-            add_span::<B, N>(&mut acc, span, acts, g);
-            g += B::GROUPS;
+        let groups = row.chunks_exact(wide_bytes::<B>());
+        let tail = groups.remainder();
+        let n_groups = groups.len();
+        for (g, bytes) in groups.enumerate() {
+            prefetch(bytes);
+            let w = unpack::<B>(bytes);
+            for t in 0..N {
+                add_group::<B>(&mut acc[t], &w, acts[t], g);
+            }
         }
         if !tail.is_empty() {
-            let span = padded(tail);
-            add_span::<B, N>(&mut acc, &span[..B::SPAN_BYTES], acts, g);
+            let w = unpack::<B>(&padded(tail)[..wide_bytes::<B>()]);
+            for t in 0..N {
+                add_group::<B>(&mut acc[t], &w, acts[t], n_groups);
+            }
         }
         for t in 0..N {
             out[t * n_rows + r] = sum(acc[t]);
@@ -154,13 +188,13 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], o
     }
 }
 
-/// A span that is cut short, with zeros behind it. Their scales may mean anything finite: the
+/// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
 /// activations there are zero.
 #[inline]
-fn padded(tail: &[u8]) -> [u8; LONGEST_SPAN] {
-    let mut span = [0; LONGEST_SPAN];
-    span[..tail.len()].copy_from_slice(tail);
-    span
+fn padded(tail: &[u8]) -> [u8; LONGEST] {
+    let mut bytes = [0; LONGEST];
+    bytes[..tail.len()].copy_from_slice(tail);
+    bytes
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -186,94 +220,86 @@ pub(super) fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let n_groups = panel.padded_k / GROUP;
+    let mut panel = RowPanel::of(panel);
     for (r, row) in rows.iter().enumerate() {
-        let spans = row.chunks_exact(B::SPAN_BYTES);
-        let tail = spans.remainder();
-        let mut g = r * n_groups;
-        for span in spans {
-            prefetch(span);
-            put_span::<B>(panel, span, g);
-            g += B::GROUPS;
+        let groups = row.chunks_exact(wide_bytes::<B>());
+        let tail = groups.remainder();
+        let n_groups = groups.len();
+        let mut to = panel.row_mut(r);
+        for (g, bytes) in groups.enumerate() {
+            prefetch(bytes);
+            put_group::<B>(&mut to, bytes, g);
         }
         if !tail.is_empty() {
-            put_span::<B>(panel, &padded(tail)[..B::SPAN_BYTES], g);
+            put_group::<B>(&mut to, &padded(tail)[..wide_bytes::<B>()], n_groups);
         }
     }
 }
 
-/// Writes a span to the panel, its first group being the panel's `g`th.
+/// Writes group `g` to a row of the panel.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn put_span<B: Block>(panel: &mut Panel<'_>, span: &[u8], g: usize) {
-    for i in 0..B::GROUPS {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let group = unsafe { B::group(span, i) };
-        let codes = &mut panel.codes[(g + i) * GROUP..][..GROUP];
-        let scales = &mut panel.scales[(g + i) * 8..][..8];
-        // SAFETY: what is written lies in the slices just cut.
-        unsafe {
-            for b in 0..4 {
-                let codes = &mut codes[b * 32..][..32];
-                _mm256_storeu_si256(codes.as_mut_ptr().cast(), group.codes[b]);
-            }
-            _mm256_storeu_ps(scales.as_mut_ptr(), group.scales);
-            if B::MINS {
-                let mins = &mut panel.mins[(g + i) * 8..][..8];
-                _mm256_storeu_ps(mins.as_mut_ptr(), group.mins);
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-pub(super) fn gemm_q8(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
-    match (panel.mins.is_empty(), panel.small) {
-        (false, _) => gemm_tokens::<true, true>(panel, acts, out),
-        (true, true) => gemm_tokens::<false, true>(panel, acts, out),
-        (true, false) => gemm_tokens::<false, false>(panel, acts, out),
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn gemm_tokens<const MINS: bool, const SMALL: bool>(
-    panel: &Panel<'_>,
-    acts: Q8Acts<'_>,
-    out: &mut [f32],
+fn put_group<B: Block>(
+    (codes, scales, mins): &mut (&mut [i8], &mut [f32], &mut [f32]),
+    bytes: &[u8],
+    g: usize,
 ) {
+    let w = unpack::<B>(bytes);
+    let codes = &mut codes[g * GROUP..][..GROUP];
+    let runs = g * 2 * BLOCKS;
+    for (b, part) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        // SAFETY: an array of 32 is written.
+        unsafe { _mm256_storeu_si256(part.as_mut_ptr().cast(), w.codes[b]) };
+    }
+    for half in 0..2 {
+        let scales = &mut scales[runs + half * BLOCKS..][..BLOCKS];
+        // SAFETY: what is written lies in the slice just cut.
+        unsafe { _mm256_storeu_ps(scales.as_mut_ptr(), w.scales[half]) };
+        if B::MINS {
+            let mins = &mut mins[runs + half * BLOCKS..][..BLOCKS];
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(mins.as_mut_ptr(), w.mins[half]) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     let n = acts.n();
     let mut t = 0;
     while t + 4 <= n {
         let tokens = [acts.row(t), acts.row(t + 1), acts.row(t + 2), acts.row(t + 3)];
-        gemm_tile::<MINS, SMALL, 4>(panel, &tokens, &mut out[t * panel.n_rows..]);
+        gemm_tile::<B, 4>(panel, &tokens, t, out);
         t += 4;
     }
     for t in t..n {
-        gemm_tile::<MINS, SMALL, 1>(panel, &[acts.row(t)], &mut out[t * panel.n_rows..]);
+        gemm_tile::<B, 1>(panel, &[acts.row(t)], t, out);
     }
 }
 
-/// All rows of the panel with `N` tokens.
+/// All rows of the panel with `N` tokens, `first` being the first.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn gemm_tile<const MINS: bool, const SMALL: bool, const N: usize>(
+fn gemm_tile<B: Block, const N: usize>(
     panel: &Panel<'_>,
     acts: &[ActRow<'_>; N],
+    first: usize,
     out: &mut [f32],
 ) {
+    let stride = row_panel::size(panel.ty, panel.k).rows;
+    let view = RowPanel::view(panel);
     for r in 0..panel.n_rows {
-        let (codes, scales, mins) = panel.row(r);
+        let row = view.row(r);
         let mut acc = [_mm256_setzero_ps(); N];
-        for g in 0..panel.padded_k / GROUP {
-            let group = load_group::<MINS>(codes, scales, mins, g);
+        for g in 0..view.padded_k / GROUP {
+            let w = load_group::<B>(row, g);
             for t in 0..N {
-                add_group::<MINS, SMALL>(&mut acc[t], &group, &acts[t], g);
+                add_group::<B>(&mut acc[t], &w, acts[t], g);
             }
         }
         for t in 0..N {
-            out[t * panel.n_rows + r] = sum(acc[t]);
+            out[(first + t) * stride + r] = sum(acc[t]);
         }
     }
 }
@@ -281,17 +307,19 @@ fn gemm_tile<const MINS: bool, const SMALL: bool, const N: usize>(
 /// Group `g` of a row of the panel.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn load_group<const MINS: bool>(codes: &[i8], scales: &[f32], mins: &[f32], g: usize) -> Group {
+fn load_group<B: Block>((codes, scales, mins): (&[i8], &[f32], &[f32]), g: usize) -> Wide {
     let codes = &codes[g * GROUP..][..GROUP];
+    let runs = g * 2 * BLOCKS;
     // SAFETY: what is read lies in the slices cut here.
     unsafe {
         let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
-        let mins =
-            if MINS { _mm256_loadu_ps(mins[g * 8..][..8].as_ptr()) } else { _mm256_setzero_ps() };
-        Group {
-            codes: [load(0), load(1), load(2), load(3)],
-            scales: _mm256_loadu_ps(scales[g * 8..][..8].as_ptr()),
-            mins,
+        let eight =
+            |x: &[f32], half: usize| _mm256_loadu_ps(x[runs + half * BLOCKS..][..BLOCKS].as_ptr());
+        let none = _mm256_setzero_ps();
+        Wide {
+            codes: [load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)],
+            scales: [eight(scales, 0), eight(scales, 1)],
+            mins: if B::MINS { [eight(mins, 0), eight(mins, 1)] } else { [none; 2] },
         }
     }
 }

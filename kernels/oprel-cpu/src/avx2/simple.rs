@@ -27,7 +27,7 @@ fn less(codes: __m256i, offset: i8) -> __m256i {
     _mm256_sub_epi8(codes, _mm256_set1_epi8(offset))
 }
 
-pub(super) struct Q4_0;
+pub(crate) struct Q4_0;
 
 impl Block for Q4_0 {
     const SPAN_BYTES: usize = 4 * 18;
@@ -42,7 +42,7 @@ impl Block for Q4_0 {
     }
 }
 
-pub(super) struct Q4_1;
+pub(crate) struct Q4_1;
 
 impl Block for Q4_1 {
     const SPAN_BYTES: usize = 4 * 20;
@@ -59,7 +59,7 @@ impl Block for Q4_1 {
     }
 }
 
-pub(super) struct Q5_0;
+pub(crate) struct Q5_0;
 
 impl Block for Q5_0 {
     const SPAN_BYTES: usize = 4 * 22;
@@ -77,7 +77,7 @@ impl Block for Q5_0 {
     }
 }
 
-pub(super) struct Q5_1;
+pub(crate) struct Q5_1;
 
 impl Block for Q5_1 {
     const SPAN_BYTES: usize = 4 * 24;
@@ -97,7 +97,7 @@ impl Block for Q5_1 {
     }
 }
 
-pub(super) struct Q8_0;
+pub(crate) struct Q8_0;
 
 impl Block for Q8_0 {
     const SPAN_BYTES: usize = 4 * 34;
@@ -112,7 +112,7 @@ impl Block for Q8_0 {
     }
 }
 
-pub(super) struct Q1_0;
+pub(crate) struct Q1_0;
 
 impl Block for Q1_0 {
     const SPAN_BYTES: usize = 18;

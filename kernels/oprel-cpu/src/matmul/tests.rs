@@ -1,6 +1,6 @@
 use super::*;
 use crate::Isa;
-use crate::act::{q8_words, quantize_acts};
+use crate::act::{F32Acts, GROUP, SCALED, q8_words, quantize_acts};
 use oprel_quant::{dequantize, quantize};
 
 /// Types with kernels.
@@ -101,11 +101,11 @@ fn seen(ty: QuantType, x: &[f32], k: usize) -> Vec<f32> {
     let mut pool = Pool::new(1).unwrap();
     let mut memory = vec![0.0; q8_words(x.len() / k, k)];
     let acts = quantize_acts(&mut pool, Isa::SCALAR, x, k, &mut memory);
-    let rows = (0..acts.n()).map(|t| acts.row(t));
-    rows.flat_map(|row| {
-        (0..k).map(move |i| f32::from(row.codes[i]) * row.scales[i / 32]).collect::<Vec<_>>()
-    })
-    .collect()
+    let element = |t: usize, i: usize| {
+        let group = &acts.row(t)[i / GROUP];
+        f32::from(group.codes[i % GROUP]) * group.scales[i % GROUP / SCALED]
+    };
+    (0..acts.n()).flat_map(|t| (0..k).map(move |i| (t, i))).map(|(t, i)| element(t, i)).collect()
 }
 
 #[test]

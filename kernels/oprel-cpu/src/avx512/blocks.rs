@@ -1,0 +1,176 @@
+//! Groups of 256 weights in registers, and how types give them.
+
+use crate::avx2::blocks as avx2;
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+/// 256 weights.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    /// Codes in order, unsigned: each is [`Block::OFFSET`] above the code it stands for.
+    pub(super) codes: [__m512i; 4],
+    /// Scales of the eight blocks; where halves have their own, of the first and the second ones.
+    pub(super) scales: [__m256; 2],
+    /// Read only where the type has minima; as `scales`.
+    pub(super) mins: [__m256; 2],
+}
+
+impl Group {
+    /// Weights of zero.
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn zero() -> Group {
+        let none = [_mm256_setzero_ps(); 2];
+        Group { codes: [_mm512_setzero_si512(); 4], scales: none, mins: none }
+    }
+}
+
+/// A type stored in blocks, as this tier unpacks it.
+pub(super) trait Block: 'static {
+    /// Bytes of 256 weights.
+    const BYTES: usize;
+    /// What is added to codes to make them unsigned: 0 or a power of two.
+    const OFFSET: i32;
+    /// The largest unsigned code.
+    const MOST: i32;
+    /// Whether weights have a minimum.
+    const MINS: bool = false;
+    /// Whether halves of blocks have scales of their own.
+    const HALVES: bool = false;
+
+    /// Unpacks [`Block::BYTES`].
+    ///
+    /// # Safety
+    /// The CPU has the features of this tier.
+    unsafe fn group(bytes: &[u8]) -> Group;
+}
+
+/// A type as the AVX2 tier unpacks it, two groups of 128 joined.
+pub(super) struct Joined<B>(PhantomData<B>);
+
+impl<B: avx2::Block> Block for Joined<B> {
+    const BYTES: usize = B::SPAN_BYTES * 2 / B::GROUPS;
+    const OFFSET: i32 = if B::MINS {
+        0
+    } else if B::SMALL {
+        32
+    } else {
+        128
+    };
+    const MOST: i32 = if B::MINS {
+        31
+    } else if B::SMALL {
+        64
+    } else {
+        255
+    };
+    const MINS: bool = B::MINS;
+    const HALVES: bool = B::HALVES;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn group(bytes: &[u8]) -> Group {
+        let (first, second) = match B::GROUPS {
+            1 => bytes.split_at(B::SPAN_BYTES),
+            _ => (bytes, bytes),
+        };
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+        let (a, b) = unsafe { (B::group(first, 0), B::group(second, B::GROUPS - 1)) };
+        let join = |low: __m256i, high: __m256i| {
+            let codes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            _mm512_add_epi8(codes, _mm512_set1_epi8(Self::OFFSET as u8 as i8))
+        };
+        let codes = [
+            join(a.codes[0], a.codes[1]),
+            join(a.codes[2], a.codes[3]),
+            join(b.codes[0], b.codes[1]),
+            join(b.codes[2], b.codes[3]),
+        ];
+        let firsts = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
+        let seconds = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+        Group {
+            codes,
+            scales: [firsts(a.scales, b.scales), seconds(a.scales, b.scales)],
+            mins: [firsts(a.mins, b.mins), seconds(a.mins, b.mins)],
+        }
+    }
+}
+
+/// 16 bytes at `at`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn load16(bytes: &[u8], at: usize) -> __m128i {
+    let bytes = &bytes[at..at + 16];
+    // SAFETY: 16 bytes are there.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// 32 bytes at `at`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn load32(bytes: &[u8], at: usize) -> __m256i {
+    let bytes = &bytes[at..at + 32];
+    // SAFETY: 32 bytes are there.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// 32 bytes at `at`, twice.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn load32_twice(bytes: &[u8], at: usize) -> __m512i {
+    _mm512_broadcast_i64x4(load32(bytes, at))
+}
+
+/// 64 bytes at `at`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn load64(bytes: &[u8], at: usize) -> __m512i {
+    let bytes = &bytes[at..at + 64];
+    // SAFETY: 64 bytes are there.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// `a` in the first eight lanes, `b` in the others.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn two(a: f32, b: f32) -> __m512 {
+    _mm512_insertf32x8::<1>(_mm512_set1_ps(a), _mm256_set1_ps(b))
+}
+
+/// The two half-precision numbers in the first four bytes: one in the first eight lanes, the other
+/// in the rest.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn f16_pair(bytes: __m128i) -> __m512 {
+    let order = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_cvtph_ps(bytes)))
+}
+
+/// Half-precision numbers at `at`, `at + STEP`, ...: one for each of eight blocks.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn f16_of_blocks<const STEP: usize>(bytes: &[u8], at: usize) -> __m256 {
+    let four = |first: usize| {
+        let bits = |b: usize| {
+            let at = at + (first + b) * STEP;
+            u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) << (16 * b)
+        };
+        (bits(0) | bits(1) | bits(2) | bits(3)) as i64
+    };
+    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
+}
+
+/// Bytes of sixteen halves of blocks: those of first halves, then those of second ones.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn of_halves(bytes: __m128i) -> __m128i {
+    let order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    _mm_shuffle_epi8(bytes, order)
+}
+
+/// For types without minima.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn no_mins() -> [__m256; 2] {
+    [_mm256_setzero_ps(); 2]
+}

@@ -1,0 +1,142 @@
+//! Panels of 32 rows for the matrix product: codes of 16 rows side by side in a register, four
+//! weights of each, so that a row is a lane.
+//!
+//! A panel is a list of blocks of 32 weights, those of lane 0 first (see [`at`]). A block is codes
+//! (8 quarters of four weights, 32 rows), then scales (32 rows), where halves have their own the
+//! second scales, then minima likewise. Rows beyond the last are zero.
+
+use super::blocks::{Block, Group};
+use super::dots::{padded, prefetch};
+use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::table::{Panel, PanelSize, Rows, has_halves};
+use oprel_quant::{QuantType, has_mins};
+use std::arch::x86_64::*;
+
+/// Rows of a panel.
+pub(super) const ROWS: usize = 32;
+/// Rows of a register.
+pub(super) const LANES: usize = 16;
+/// f32 words of a block's codes.
+pub(super) const CODE_WORDS: usize = ROWS * SCALED / 4;
+
+/// How large a panel of a type is.
+pub(super) fn size(ty: QuantType, k: usize) -> PanelSize {
+    let blocks = k.div_ceil(GROUP) * BLOCKS;
+    PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
+}
+
+/// f32 words of a block.
+pub(super) const fn block_words(halves: bool, mins: bool) -> usize {
+    let vectors = (1 + halves as usize) * (1 + mins as usize);
+    CODE_WORDS + vectors * ROWS
+}
+
+/// Which block of the panel is block `lane` of group `g`.
+pub(super) fn at(lane: usize, g: usize, n_groups: usize) -> usize {
+    lane * n_groups + g
+}
+
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let n_groups = rows.k.div_ceil(GROUP);
+    for first in (0..ROWS).step_by(LANES) {
+        for g in 0..n_groups {
+            let mut groups = [Group::zero(); LANES];
+            for (i, group) in groups.iter_mut().enumerate() {
+                let Some(row) = rows.bytes.get((first + i) * rows.row_bytes..) else { break };
+                if row.is_empty() {
+                    break;
+                }
+                let row = &row[..rows.row_bytes];
+                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+                *group = match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
+                    Some(bytes) => {
+                        prefetch(bytes);
+                        unsafe { B::group(bytes) }
+                    }
+                    None => unsafe { B::group(&padded(&row[g * B::BYTES..])[..B::BYTES]) },
+                };
+            }
+            put::<B>(&groups, first, (g, n_groups), panel.memory);
+        }
+    }
+}
+
+/// Writes group `g` of 16 rows from `first` on.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn put<B: Block>(
+    groups: &[Group; LANES],
+    first: usize,
+    (g, n_groups): (usize, usize),
+    memory: &mut [f32],
+) {
+    let words = block_words(B::HALVES, B::MINS);
+    let mut columns = [[_mm512_setzero_si512(); LANES]; 4];
+    for (q, column) in columns.iter_mut().enumerate() {
+        for (i, group) in groups.iter().enumerate() {
+            column[i] = group.codes[q];
+        }
+        transpose(column);
+    }
+    let mut vectors = [[[0.0f32; BLOCKS]; LANES]; 4];
+    for (i, group) in groups.iter().enumerate() {
+        let [s, t] = group.scales;
+        let [m, n] = group.mins;
+        for (to, v) in vectors.iter_mut().zip([s, t, m, n]) {
+            // SAFETY: an array of eight is written.
+            unsafe { _mm256_storeu_ps(to[i].as_mut_ptr(), v) };
+        }
+    }
+    let wanted: &[usize] = match (B::HALVES, B::MINS) {
+        (false, false) => &[0],
+        (true, false) => &[0, 1],
+        (false, true) => &[0, 2],
+        (true, true) => &[0, 1, 2, 3],
+    };
+    for lane in 0..BLOCKS {
+        let block = &mut memory[at(lane, g, n_groups) * words..][..words];
+        let (codes, rest) = block.split_at_mut(CODE_WORDS);
+        for quarter in 0..8 {
+            let to = &mut codes[quarter * ROWS + first..][..LANES];
+            let from = columns[lane / 2][lane % 2 * 8 + quarter];
+            // SAFETY: a slice of 64 bytes is written.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) };
+        }
+        for (to, &which) in rest.chunks_exact_mut(ROWS).zip(wanted) {
+            for (i, to) in to[first..][..LANES].iter_mut().enumerate() {
+                *to = vectors[which][i][lane];
+            }
+        }
+    }
+}
+
+/// Turns 16 rows of 16 words into 16 columns.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn transpose(v: &mut [__m512i; LANES]) {
+    let mut t = [_mm512_setzero_si512(); LANES];
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    // v[4 i + j]: column j of each 128 bits, of rows 4 i to 4 i + 3.
+    for i in 0..4 {
+        v[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        v[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        v[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        v[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for j in 0..4 {
+        let low_even = _mm512_shuffle_i32x4::<0x88>(v[j], v[4 + j]);
+        let low_odd = _mm512_shuffle_i32x4::<0xdd>(v[j], v[4 + j]);
+        let high_even = _mm512_shuffle_i32x4::<0x88>(v[8 + j], v[12 + j]);
+        let high_odd = _mm512_shuffle_i32x4::<0xdd>(v[8 + j], v[12 + j]);
+        t[j] = _mm512_shuffle_i32x4::<0x88>(low_even, high_even);
+        t[8 + j] = _mm512_shuffle_i32x4::<0xdd>(low_even, high_even);
+        t[4 + j] = _mm512_shuffle_i32x4::<0x88>(low_odd, high_odd);
+        t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(low_odd, high_odd);
+    }
+    *v = t;
+}

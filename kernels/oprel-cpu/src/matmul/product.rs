@@ -1,0 +1,254 @@
+//! A product of a matrix and activations, some rows and some tokens at a time.
+
+use super::MatRef;
+use crate::Worker;
+use crate::act::{ActFormat, Acts};
+use crate::table::{BlockKernels, DOT_N, Kernels, NumberKernels, Panel, Rows, TypeKernels};
+use std::ops::Range;
+
+/// `scale * (acts (n, cols) times the transpose of w (rows, cols)) + bias (rows)`: (n, rows).
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    w: MatRef<'a>,
+    acts: Acts<'a>,
+    scale: Option<f32>,
+    bias: Option<&'a [f32]>,
+}
+
+/// f32 words of a panel of numbers: what stays in a core's cache beside the activations that it meets.
+const PANEL_WORDS: usize = 24 << 10;
+/// Rows of a panel of numbers at most.
+const PANEL_ROWS: usize = 16;
+/// Tokens whose results are kept beside a panel before they are written out: whole register tiles
+/// of all tiers.
+const TILE_TOKENS: usize = 96;
+/// f32 words of a tile of results.
+const TILE_WORDS: usize = 32 * TILE_TOKENS;
+
+/// A thread's scratch: tiles of results and memory of panels, of a product and of its gate.
+pub(super) struct Scratch<'w> {
+    pub(super) tiles: [&'w mut [f32]; 2],
+    pub(super) panels: [&'w mut [f32]; 2],
+}
+
+impl<'w> Scratch<'w> {
+    pub(super) fn of(worker: &'w mut Worker, gated: bool) -> Scratch<'w> {
+        let (tile, rest) = aligned(worker.scratch()).split_at_mut(TILE_WORDS);
+        let (gate_tile, memory) = rest.split_at_mut(TILE_WORDS);
+        let gate = if gated { memory.len() / 2 } else { 0 };
+        let (panel, rest) = memory.split_at_mut(memory.len() - gate);
+        Scratch { tiles: [tile, gate_tile], panels: [panel, aligned(rest)] }
+    }
+}
+
+/// Memory from its first whole cache line on.
+fn aligned(memory: &mut [f32]) -> &mut [f32] {
+    let before = memory.as_ptr().align_offset(64).min(memory.len());
+    &mut memory[before..]
+}
+
+/// How many rows and tokens are taken at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) rows: usize,
+    pub(super) tokens: usize,
+}
+
+impl Shape {
+    /// What suits two products.
+    pub(super) fn both(self, other: Shape) -> Shape {
+        Shape { rows: self.rows.min(other.rows), tokens: self.tokens.min(other.tokens) }
+    }
+}
+
+/// Rows that are ready to meet tokens.
+pub(super) enum Ready<'r> {
+    /// As they are stored.
+    Stored(Rows<'r>),
+    /// Unpacked.
+    Panel(Panel<'r>),
+    /// As f32 numbers.
+    Wide(&'r [f32]),
+}
+
+/// Results of some tokens for some rows: (tokens, stride), of which the first `n_rows` count.
+pub(super) struct Tile<'t> {
+    pub(super) y: &'t mut [f32],
+    pub(super) stride: usize,
+    pub(super) n_rows: usize,
+}
+
+impl<'a> Product<'a> {
+    /// The product of `w` and `acts`, plus `bias`.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other, or the activations are not what `w` wants.
+    pub fn new(w: MatRef<'a>, acts: Acts<'a>, bias: Option<&'a [f32]>) -> Product<'a> {
+        assert_eq!(w.cols(), acts.k(), "a matrix meets activations of its width");
+        assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias for each row");
+        let format = match acts {
+            Acts::F32(_) => ActFormat::F32,
+            Acts::Q8(_) => ActFormat::Q8,
+        };
+        assert_eq!(format, w.act_format(), "{} wants other activations", w.ty());
+        Product { w, acts, scale: None, bias }
+    }
+
+    /// The product times a factor, before the bias is added.
+    #[must_use]
+    pub fn scaled(self, factor: f32) -> Product<'a> {
+        Product { scale: Some(factor), ..self }
+    }
+
+    /// How many tokens.
+    pub fn n(&self) -> usize {
+        self.acts.n()
+    }
+
+    /// Elements of a token's result.
+    pub fn rows(&self) -> usize {
+        self.w.rows()
+    }
+
+    /// Elements of all results.
+    pub(super) fn len(&self) -> usize {
+        self.n() * self.rows()
+    }
+
+    /// What a row costs, in bytes read, arithmetic counted at eight multiplications a byte.
+    pub(super) fn row_cost(&self) -> usize {
+        self.w.rows.row_bytes + self.w.cols() * self.n() / 8
+    }
+
+    fn kernels(&self, kernels: &Kernels) -> TypeKernels {
+        match kernels.of(self.w.ty()) {
+            Some(of) => of,
+            None => unreachable!("a matrix is of a type with kernels"),
+        }
+    }
+
+    /// What is taken at once, with so much memory for a panel.
+    pub(super) fn shape(&self, kernels: &Kernels, memory: usize) -> Shape {
+        let (ty, k, n) = (self.w.ty(), self.w.cols(), self.n());
+        let panel = (kernels.panel_size)(ty, k);
+        match self.kernels(kernels) {
+            _ if n == 1 => Shape { rows: TILE_WORDS, tokens: 1 },
+            TypeKernels::Block(_) if n <= DOT_N || panel.words > memory => {
+                Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N }
+            }
+            TypeKernels::Block(_) => {
+                let tokens = (TILE_WORDS / panel.rows).min(TILE_TOKENS);
+                Shape { rows: panel.rows, tokens }
+            }
+            TypeKernels::Number(_) if k > memory => Shape { rows: TILE_WORDS, tokens: 1 },
+            TypeKernels::Number(_) => {
+                let rows = (PANEL_WORDS / k).clamp(1, PANEL_ROWS);
+                Shape { rows, tokens: TILE_TOKENS }
+            }
+        }
+    }
+
+    /// Makes `rows` ready for tokens that come in so many, at most as [`Product::shape`] said.
+    pub(super) fn ready<'r>(
+        &self,
+        kernels: &Kernels,
+        rows: Range<usize>,
+        tokens: usize,
+        memory: &'r mut [f32],
+    ) -> Ready<'r>
+    where
+        'a: 'r,
+    {
+        let rows = self.w.rows.range(rows.start, rows.end);
+        match self.kernels(kernels) {
+            TypeKernels::Block(of) if tokens > DOT_N => {
+                let words = (kernels.panel_size)(rows.ty, rows.k).words;
+                let memory = &mut memory[..words];
+                let mut panel = Panel { ty: rows.ty, k: rows.k, n_rows: rows.n(), memory };
+                (of.unpack_panel)(rows, &mut panel);
+                Ready::Panel(panel)
+            }
+            TypeKernels::Number(of) if tokens > 1 => {
+                let wide = &mut memory[..rows.n() * rows.k];
+                (of.widen)(rows, wide);
+                Ready::Wide(wide)
+            }
+            _ => Ready::Stored(rows),
+        }
+    }
+
+    /// Rows as they are stored, which suit one token.
+    pub(super) fn stored(&self, rows: Range<usize>) -> Ready<'a> {
+        Ready::Stored(self.w.rows.range(rows.start, rows.end))
+    }
+
+    /// Results of `tokens` for rows that are ready; they begin at row `first`.
+    pub(super) fn multiply<'t>(
+        &self,
+        kernels: &Kernels,
+        ready: &Ready<'_>,
+        first: usize,
+        tokens: Range<usize>,
+        tile: &'t mut [f32],
+    ) -> Tile<'t> {
+        let n = tokens.len();
+        let (n_rows, stride) = match ready {
+            Ready::Stored(rows) => (rows.n(), rows.n()),
+            Ready::Panel(panel) => (panel.n_rows, (kernels.panel_size)(panel.ty, panel.k).rows),
+            Ready::Wide(wide) => (wide.len() / self.w.cols(), wide.len() / self.w.cols()),
+        };
+        let y = &mut tile[..n * stride];
+        match self.kernels(kernels) {
+            TypeKernels::Block(of) => self.blocks(of, ready, tokens, y),
+            TypeKernels::Number(of) => self.numbers(kernels, of, ready, tokens, y),
+        }
+        let tile = Tile { y, stride, n_rows };
+        self.finish(first, tile)
+    }
+
+    fn blocks(&self, of: BlockKernels, ready: &Ready<'_>, tokens: Range<usize>, y: &mut [f32]) {
+        let Acts::Q8(acts) = self.acts else { unreachable!("checked when it was made") };
+        match ready {
+            Ready::Panel(panel) => (of.gemm)(panel, acts.range(tokens.start, tokens.end), y),
+            Ready::Stored(rows) if tokens.len() == 1 => {
+                (of.dot)(*rows, acts.row(tokens.start), y);
+            }
+            Ready::Stored(rows) => {
+                (of.dot_n)(*rows, acts.range(tokens.start, tokens.end), y);
+            }
+            Ready::Wide(_) => unreachable!("blocks are not widened"),
+        }
+    }
+
+    fn numbers(
+        &self,
+        kernels: &Kernels,
+        of: NumberKernels,
+        ready: &Ready<'_>,
+        tokens: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let Acts::F32(acts) = self.acts else { unreachable!("checked when it was made") };
+        match ready {
+            Ready::Wide(wide) => {
+                (kernels.gemm_f32)(wide, acts.range(tokens.start, tokens.end), y);
+            }
+            Ready::Stored(rows) => (of.dot)(*rows, acts.row(tokens.start), y),
+            Ready::Panel(_) => unreachable!("numbers have no panels"),
+        }
+    }
+
+    /// The factor, and the bias after it.
+    fn finish<'t>(&self, first: usize, tile: Tile<'t>) -> Tile<'t> {
+        if let Some(scale) = self.scale {
+            tile.y.iter_mut().for_each(|y| *y *= scale);
+        }
+        if let Some(bias) = self.bias {
+            let bias = &bias[first..first + tile.n_rows];
+            for row in tile.y.chunks_exact_mut(tile.stride) {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+        }
+        tile
+    }
+}
