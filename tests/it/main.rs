@@ -6,6 +6,7 @@ mod demo;
 mod descriptions;
 mod fixtures;
 mod hostile;
+mod kv;
 mod placement;
 mod prepare;
 mod recurrent;

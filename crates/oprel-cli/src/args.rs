@@ -121,6 +121,9 @@ pub(crate) struct Load {
 pub(crate) enum KvArg {
     F16,
     F32,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -38,6 +38,8 @@ pub(crate) fn builder(model: &str, load: &Load) -> ModelBuilder {
     let mut builder = Model::builder(source(model)).kv(match load.kv {
         KvArg::F16 => KvType::F16,
         KvArg::F32 => KvType::F32,
+        KvArg::Bf16 => KvType::Bf16,
+        KvArg::Q8_0 => KvType::Q8_0,
     });
     if let Some(tokens) = load.ctx_size {
         builder = builder.context(tokens);

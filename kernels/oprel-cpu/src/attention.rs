@@ -19,6 +19,7 @@
 //! partial results are merged in a second region.
 
 mod append;
+mod block;
 mod cells;
 mod layout;
 mod product;
@@ -34,7 +35,8 @@ mod avx512;
 pub use append::{AppendSpan, KvMut, append};
 pub use layout::{KvLayout, KvType};
 
-use self::task::{Shared, merge_task, run_task};
+use self::block::{Plan, Shared};
+use self::task::{merge_task, run_task};
 use crate::disjoint::Disjoint;
 use crate::{Isa, Pool};
 
@@ -137,16 +139,15 @@ pub fn attention(
     }
     let (out, partials) = (Disjoint::new(out), Disjoint::new(partials));
     let shared = Shared { heads, layout, kv, q, out, partials };
-    let n_blocks: usize = spans.iter().map(|span| shared.n_blocks(span)).sum();
-    let splits = match pool.n_threads() {
+    let wanted = match pool.n_threads() {
         1 => 1,
-        n => (n * TASKS).div_ceil(n_blocks.max(1)),
+        n => (n * TASKS).div_ceil(spans.len().max(1)),
     };
-    // Spans and their plans, until `f` finds its own.
-    let find = |f: &mut dyn FnMut(&AttnSpan<'_>, &task::Plan) -> bool| {
+    // Goes through spans and their plans until `f` finds what it looks for.
+    let find = |f: &mut dyn FnMut(&AttnSpan<'_>, &Plan) -> bool| {
         let mut base = 0;
         for span in spans {
-            let plan = shared.plan(span, splits, base);
+            let plan = shared.plan(span, wanted, base);
             base = plan.end();
             if f(span, &plan) {
                 return;
@@ -155,30 +156,28 @@ pub fn attention(
     };
     let (mut n_tasks, mut n_merges) = (0, 0);
     find(&mut |_, plan| {
-        n_tasks += plan.n_blocks * plan.n_splits;
-        n_merges += if plan.is_split() { plan.n_blocks } else { 0 };
+        n_tasks += plan.n_tasks();
+        n_merges += plan.n_merges();
         false
     });
     pool.run(n_tasks, |mut task, worker| {
         find(&mut |span, plan| {
-            let n = plan.n_blocks * plan.n_splits;
-            if task < n {
+            let found = task < plan.n_tasks();
+            if found {
                 run_task(isa, &shared, span, plan, task, worker);
-                return true;
             }
-            task -= n;
-            false
+            task = task.saturating_sub(plan.n_tasks());
+            found
         });
     });
-    pool.run(n_merges, |mut block, worker| {
+    pool.run(n_merges, |mut task, worker| {
         find(&mut |span, plan| {
-            let n = if plan.is_split() { plan.n_blocks } else { 0 };
-            if block < n {
-                merge_task(isa, &shared, span, plan, block, worker);
-                return true;
+            let found = task < plan.n_merges();
+            if found {
+                merge_task(isa, &shared, span, plan, task, worker);
             }
-            block -= n;
-            false
+            task = task.saturating_sub(plan.n_merges());
+            found
         });
     });
 }
