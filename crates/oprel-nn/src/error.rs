@@ -42,7 +42,7 @@ pub enum Error {
     Quant(#[from] oprel_quant::Error),
     /// The CPU kernels refused a matrix or a thread.
     #[error(transparent)]
-    Kernel(#[from] oprel_cpu::Error),
+    Kernel(oprel_cpu::Error),
     /// candle refused an operation.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
@@ -54,6 +54,17 @@ pub enum Error {
         /// How much.
         bytes: u64,
     },
+}
+
+impl From<oprel_cpu::Error> for Error {
+    fn from(error: oprel_cpu::Error) -> Error {
+        match error {
+            oprel_cpu::Error::Memory { bytes } => {
+                Error::Memory { what: "a thread", bytes: bytes as u64 }
+            }
+            error => Error::Kernel(error),
+        }
+    }
 }
 
 /// Result of this crate.

@@ -5,13 +5,12 @@ use crate::math::{erfc, exp, sigmoid, softplus, tanh};
 
 /// A function of one number, and how it gates a second one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Activation {
     /// x.
     Identity,
     /// x * sigmoid(x).
     Silu,
-    /// GELU by the tanh formula.
+    /// GELU by the tanh formula, ggml's `gelu`.
     GeluTanh,
     /// GELU by the error function.
     GeluErf,
@@ -29,7 +28,7 @@ pub enum Activation {
     Tanh,
     /// e^x.
     Exp,
-    /// gpt-oss: g = min(gate, limit), u = clamp(up, limit): g * sigmoid(alpha g) * (u + 1).
+    /// g = min(gate, limit), u = clamp(up, limit): g * sigmoid(alpha g) * (u + 1) (gpt-oss).
     SwigluOai {
         /// Slope of the sigmoid.
         alpha: f32,
@@ -73,8 +72,10 @@ tiers! {
     pub fn soft_cap(x: &mut [f32], cap: f32) = soft_cap_lanes;
     /// `x[i] += y[i]`.
     pub fn add(x: &mut [f32], y: &[f32]) = add_lanes;
-    /// `x[i] += scale * y[i]`, rounded once.
-    pub fn add_scaled(x: &mut [f32], y: &[f32], scale: f32) = add_scaled_lanes;
+    /// `x[i] += factor * y[i]`, rounded twice.
+    pub fn add_times(x: &mut [f32], y: &[f32], factor: f32) = add_times_lanes;
+    /// `x[i] = factor * y[i]`.
+    pub fn set_times(x: &mut [f32], y: &[f32], factor: f32) = set_times_lanes;
     /// `x[i] *= y[i]`.
     pub fn mul(x: &mut [f32], y: &[f32]) = mul_lanes;
     /// `x[i] *= scale`.
@@ -185,8 +186,17 @@ fn add_lanes<O: Ops>(_: O, x: &mut [f32], y: &[f32]) {
 }
 
 #[inline(always)]
-fn add_scaled_lanes<O: Ops>(_: O, x: &mut [f32], y: &[f32], scale: f32) {
-    zip(x, y, |a, b| b.mul_add(scale, a));
+pub(crate) fn add_times_lanes<O: Ops>(_: O, x: &mut [f32], y: &[f32], factor: f32) {
+    if factor == 1.0 {
+        zip(x, y, |a, b| a + b);
+    } else {
+        zip(x, y, |a, b| a + factor * b);
+    }
+}
+
+#[inline(always)]
+fn set_times_lanes<O: Ops>(_: O, x: &mut [f32], y: &[f32], factor: f32) {
+    zip(x, y, |_, b| factor * b);
 }
 
 #[inline(always)]

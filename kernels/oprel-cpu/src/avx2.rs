@@ -6,17 +6,22 @@
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
 pub(crate) mod blocks;
+mod gemm;
 pub(crate) mod k_quants;
 pub(crate) mod lookup;
 pub(crate) mod nonlinear;
 mod numbers;
+mod panel;
 mod products;
 pub(crate) mod simple;
+pub(crate) mod vnni;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::Isa;
 use crate::lanes::{LANES, Ops};
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
+use blocks::Block;
+use gemm::{Shape, Shaped, Step};
 use half::{bf16, f16};
 use oprel_quant::QuantType;
 use std::arch::x86_64::*;
@@ -110,6 +115,19 @@ impl Ops for Avx2Ops {
     }
 }
 
+impl Step for Avx2Ops {
+    const FOURS: bool = false;
+
+    #[inline(always)]
+    fn add_fours(self, sums: __m256i, codes: __m256i, act: __m256i) -> __m256i {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(codes, act);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn round_codes(x: &[f32; 32], inverse: f32, codes: &mut [i8; 32]) -> [i32; 2] {
@@ -195,72 +213,111 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 
 /// The table of this tier, for `isa` or a higher tier.
 pub(crate) fn table(isa: Isa) -> Kernels {
-    Kernels { isa, of: kernels_of, panel_size: crate::row_panel::size, gemm_f32 }
+    Kernels { isa, of: kernels_of, panel_size: panel::size, gemm_f32 }
 }
 
-/// A safe function of the table around one compiled with the tier's features.
+/// A safe function of the table around one compiled with a tier's features.
 macro_rules! entry {
-    ($(#[$meta:meta])* fn $name:ident$(<$block:ident>)?($($arg:ident: $ty:ty),*) = $body:path) => {
-        $(#[$meta])*
-        fn $name$(<$block: blocks::Block>)?($($arg: $ty),*) {
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn with_features$(<$block: blocks::Block>)?($($arg: $ty),*) {
-                $body($($arg),*);
+    (
+        $features:literal,
+        $vis:vis fn $name:ident$(<$param:ident: $bound:path>)?($($arg:ident: $ty:ty),*) = $body:expr
+    ) => {
+        $vis fn $name$(<$param: $bound>)?($($arg: $ty),*) {
+            #[target_feature(enable = $features)]
+            fn with_features$(<$param: $bound>)?($($arg: $ty),*) {
+                $body
             }
             // SAFETY: this function is reached through the table that `kernels` gives only for
             // an `Isa` of this tier, which exists only where the CPU has the features.
-            unsafe { with_features$(::<$block>)?($($arg),*) }
+            unsafe { with_features$(::<$param>)?($($arg),*) }
         }
     };
 }
+use entry;
 
-entry!(fn dot<B>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = products::dot::<B>);
-entry!(fn dot_n<B>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::dot_n::<B>);
-entry!(fn unpack_panel<B>(rows: Rows<'_>, panel: &mut Panel<'_>) = products::unpack_panel::<B>);
-entry!(fn gemm<B>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm::<B>);
-entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = numbers::dot);
-entry!(fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen);
-entry!(fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) = numbers::gemm_f32);
+entry!("avx2,fma,f16c", fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
+    = products::dot::<B>(rows, act, out));
+entry!("avx2,fma,f16c", fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = products::dot_n::<B>(rows, acts, out));
+entry!("avx2,fma,f16c", fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
+    = panel::fill::<B>(rows, panel, const { gemm::offset(shape_bits::<B>(), B::MINS, false) as i8 }));
+entry!("avx2,fma,f16c", fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = gemm::gemm::<Avx2Ops, S>(Avx2Ops::new(), panel, acts, out));
+entry!("avx2,fma,f16c", fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32])
+    = numbers::dot(rows, x, out));
+entry!("avx2,fma,f16c", fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen(rows, out));
+entry!("avx2,fma,f16c", fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32])
+    = numbers::gemm_f32(w, acts, out));
 
-fn block_kernels<B: blocks::Block>() -> TypeKernels {
-    TypeKernels::Block(BlockKernels {
-        dot: dot::<B>,
-        dot_n: dot_n::<B>,
-        unpack_panel: unpack_panel::<B>,
-        gemm: gemm::<B>,
-    })
+/// How a tier makes the kernels of a type.
+trait Make {
+    fn make<B: Block>() -> BlockKernels;
+}
+
+/// The bits by which the product takes codes of a type: some types share a kernel.
+const fn shape_bits<B: Block>() -> u32 {
+    match (B::BITS, B::HALVES) {
+        (4, true) if !B::MINS => 5,
+        (bits, _) => bits,
+    }
+}
+
+/// Kernels of this tier.
+struct Plain;
+
+impl Make for Plain {
+    fn make<B: Block>() -> BlockKernels {
+        let gemm = match (shape_bits::<B>(), B::MINS, B::HALVES) {
+            (4, false, false) => gemm::<Shape<4, false, false>>,
+            (5, false, false) => gemm::<Shape<5, false, false>>,
+            (7, false, false) => gemm::<Shape<7, false, false>>,
+            (8, false, false) => gemm::<Shape<8, false, false>>,
+            (5, false, true) => gemm::<Shape<5, false, true>>,
+            (6, false, true) => gemm::<Shape<6, false, true>>,
+            (7, false, true) => gemm::<Shape<7, false, true>>,
+            (4, true, false) => gemm::<Shape<4, true, false>>,
+            (5, true, false) => gemm::<Shape<5, true, false>>,
+            (4, true, true) => gemm::<Shape<4, true, true>>,
+            shape => unreachable!("no type is of the shape {shape:?}"),
+        };
+        BlockKernels { dot: dot::<B>, dot_n: dot_n::<B>, unpack_panel: unpack_panel::<B>, gemm }
+    }
 }
 
 pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
+    kernels_by::<Plain>(ty)
+}
+
+fn kernels_by<M: Make>(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
     if !is_multiplied(ty) {
         return None;
     }
-    Some(match ty {
-        Q4_0 => block_kernels::<simple::Q4_0>(),
-        Q4_1 => block_kernels::<simple::Q4_1>(),
-        Q5_0 => block_kernels::<simple::Q5_0>(),
-        Q5_1 => block_kernels::<simple::Q5_1>(),
-        Q8_0 => block_kernels::<simple::Q8_0>(),
-        Q1_0 => block_kernels::<simple::Q1_0>(),
-        Q2_K => block_kernels::<k_quants::Q2K>(),
-        Q3_K => block_kernels::<k_quants::Q3K>(),
-        Q4_K => block_kernels::<k_quants::Q4K>(),
-        Q5_K => block_kernels::<k_quants::Q5K>(),
-        Q6_K => block_kernels::<k_quants::Q6K>(),
-        TQ2_0 => block_kernels::<k_quants::Tq2>(),
-        IQ4_NL => block_kernels::<nonlinear::Iq4Nl>(),
-        IQ4_XS => block_kernels::<nonlinear::Iq4Xs>(),
-        MXFP4 => block_kernels::<nonlinear::Mxfp4>(),
-        NVFP4 => block_kernels::<nonlinear::Nvfp4>(),
-        IQ1_S => block_kernels::<lookup::Iq1S>(),
-        IQ1_M => block_kernels::<lookup::Iq1M>(),
-        IQ2_XXS => block_kernels::<lookup::Iq2Xxs>(),
-        IQ2_XS => block_kernels::<lookup::Iq2Xs>(),
-        IQ2_S => block_kernels::<lookup::Iq2S>(),
-        IQ3_XXS => block_kernels::<lookup::Iq3Xxs>(),
-        IQ3_S => block_kernels::<lookup::Iq3S>(),
-        TQ1_0 => block_kernels::<lookup::Tq1>(),
-        _ => TypeKernels::Number(NumberKernels { dot: dot_numbers, widen }),
-    })
+    Some(TypeKernels::Block(match ty {
+        Q4_0 => M::make::<simple::Q4_0>(),
+        Q4_1 => M::make::<simple::Q4_1>(),
+        Q5_0 => M::make::<simple::Q5_0>(),
+        Q5_1 => M::make::<simple::Q5_1>(),
+        Q8_0 => M::make::<simple::Q8_0>(),
+        Q1_0 => M::make::<simple::Q1_0>(),
+        Q2_K => M::make::<k_quants::Q2K>(),
+        Q3_K => M::make::<k_quants::Q3K>(),
+        Q4_K => M::make::<k_quants::Q4K>(),
+        Q5_K => M::make::<k_quants::Q5K>(),
+        Q6_K => M::make::<k_quants::Q6K>(),
+        TQ2_0 => M::make::<k_quants::Tq2>(),
+        IQ4_NL => M::make::<nonlinear::Iq4Nl>(),
+        IQ4_XS => M::make::<nonlinear::Iq4Xs>(),
+        MXFP4 => M::make::<nonlinear::Mxfp4>(),
+        NVFP4 => M::make::<nonlinear::Nvfp4>(),
+        IQ1_S => M::make::<lookup::Iq1S>(),
+        IQ1_M => M::make::<lookup::Iq1M>(),
+        IQ2_XXS => M::make::<lookup::Iq2Xxs>(),
+        IQ2_XS => M::make::<lookup::Iq2Xs>(),
+        IQ2_S => M::make::<lookup::Iq2S>(),
+        IQ3_XXS => M::make::<lookup::Iq3Xxs>(),
+        IQ3_S => M::make::<lookup::Iq3S>(),
+        TQ1_0 => M::make::<lookup::Tq1>(),
+        _ => return Some(TypeKernels::Number(NumberKernels { dot: dot_numbers, widen })),
+    }))
 }

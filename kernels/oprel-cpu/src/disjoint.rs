@@ -119,6 +119,20 @@ impl<'a, T: Send> Cut for Parts<'a, T> {
     }
 }
 
+/// Parts of a thing that may not be there.
+impl<C: Cut> Cut for Option<C> {
+    type Part = Option<C::Part>;
+
+    unsafe fn part(&self, i: usize) -> Option<C::Part> {
+        // SAFETY: the caller's promise.
+        self.as_ref().map(|cut| unsafe { cut.part(i) })
+    }
+
+    fn len(&self) -> usize {
+        self.as_ref().map_or(usize::MAX, Cut::len)
+    }
+}
+
 macro_rules! cut_tuple {
     ($($name:ident $index:tt),*) => {
         impl<$($name: Cut),*> Cut for ($($name,)*) {

@@ -46,6 +46,12 @@ pub enum Error {
         /// Rows of the embedding matrix.
         rows: usize,
     },
+    /// There is not enough memory for a thread of the pool.
+    #[error("a thread of the pool needs {bytes} bytes, more than can be allocated")]
+    Memory {
+        /// What it needs.
+        bytes: usize,
+    },
     /// The system refused to start a thread.
     #[error("cannot start a thread of the pool")]
     Thread(#[source] std::io::Error),

@@ -15,6 +15,9 @@ pub enum Tier {
     /// x86-64 with AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// x86-64 with AVX-VNNI, besides what AVX2 has.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// x86-64 with AVX-512 (F, BW, DQ, VL, VNNI), besides what AVX2 has.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -27,6 +30,8 @@ impl Tier {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2,
         #[cfg(target_arch = "x86_64")]
+        Tier::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
         Tier::Avx512,
     ];
 
@@ -36,6 +41,8 @@ impl Tier {
             Tier::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => "avx512",
         }
@@ -50,6 +57,8 @@ impl Tier {
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni => Tier::Avx2.is_supported() && crate::avx2::vnni::is_supported(),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => {
                 Tier::Avx2.is_supported()
@@ -81,7 +90,7 @@ impl Isa {
         Tier::ALL.iter().filter(|tier| tier.is_supported()).map(|tier| Isa(*tier))
     }
 
-    /// The tier called `name` (`scalar`, `avx2`, `avx512`), in any case.
+    /// The tier called `name` (`scalar`, `avx2`, `avxvnni`, `avx512`), in any case.
     ///
     /// # Errors
     /// [`Error::UnknownIsa`] if no tier of this architecture is called so, [`Error::IsaMissing`]

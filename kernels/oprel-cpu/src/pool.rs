@@ -23,6 +23,9 @@ const YIELD: Duration = Duration::from_micros(200);
 /// Bytes of scratch of each thread: room for a panel of weights, scores, or a row.
 pub const SCRATCH_BYTES: usize = 1 << 20;
 
+/// Bytes that a thread takes: its scratch, its stack, and what the system keeps of it.
+const THREAD_BYTES: usize = SCRATCH_BYTES + (3 << 20);
+
 /// What a thread of the pool has to itself.
 pub struct Worker {
     index: usize,
@@ -30,8 +33,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize) -> Worker {
-        Worker { index, scratch: vec![0.0; SCRATCH_BYTES / 4].into_boxed_slice() }
+    fn new(index: usize) -> Result<Worker, Error> {
+        // Zeroed memory comes untouched from `vec!` alone, which aborts where there is none: ask
+        // first, for all that a thread takes.
+        let asked = Vec::<u8>::new().try_reserve_exact(THREAD_BYTES);
+        asked.map_err(|_| Error::Memory { bytes: THREAD_BYTES })?;
+        Ok(Worker { index, scratch: vec![0.0; SCRATCH_BYTES / 4].into_boxed_slice() })
     }
 
     /// Which of the pool's threads this is; 0 is the one that called [`Pool::run`].
@@ -196,7 +203,8 @@ impl Pool {
     /// A pool of `n_threads`, the caller's among them (so `n_threads - 1` are started).
     ///
     /// # Errors
-    /// [`Error::Thread`] if the system refuses a thread.
+    /// [`Error::Memory`] if there is not enough for a thread, [`Error::Thread`] if the system refuses
+    /// one otherwise.
     pub fn new(n_threads: usize) -> Result<Pool, Error> {
         let shared = Arc::new(Shared {
             state: Padded(AtomicU64::new(CLOSED)),
@@ -207,9 +215,9 @@ impl Pool {
             wake: Condvar::new(),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { shared, threads: Vec::new(), lead: Worker::new(0), epoch: 0 };
+        let mut pool = Pool { shared, threads: Vec::new(), lead: Worker::new(0)?, epoch: 0 };
         for index in 1..n_threads {
-            let (shared, worker) = (Arc::clone(&pool.shared), Worker::new(index));
+            let (shared, worker) = (Arc::clone(&pool.shared), Worker::new(index)?);
             let thread = std::thread::Builder::new()
                 .name(format!("oprel-{index}"))
                 .spawn(move || shared.serve(worker))

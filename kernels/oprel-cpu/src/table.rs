@@ -129,6 +129,8 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => crate::avx2::kernels(isa),
             #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni => crate::avx2::vnni::kernels(isa),
+            #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => crate::avx512::kernels(isa),
         }
     }

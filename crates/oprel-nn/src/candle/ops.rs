@@ -203,12 +203,17 @@ pub(super) fn bounded(x: &Tensor, bound: f32) -> Result<Tensor> {
 /// Activations of one argument.
 fn simple(act: Activation, x: &Tensor) -> Result<Tensor> {
     Ok(match act {
+        Activation::Identity => x.clone(),
         Activation::Silu => x.silu()?,
         Activation::GeluTanh => x.gelu()?,
         Activation::GeluErf => x.gelu_erf()?,
         Activation::GeluQuick => (candle_nn::ops::sigmoid(&(x * 1.702)?)? * x)?,
         Activation::Relu => x.relu()?,
         Activation::ReluSquared => x.relu()?.sqr()?,
+        Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
+        Activation::Softplus => ((x.exp()? + 1.0)?).log()?,
+        Activation::Tanh => x.tanh()?,
+        Activation::Exp => x.exp()?,
         Activation::Xielu { alpha_p, alpha_n, beta, eps } => {
             xielu(x, alpha_p.into(), alpha_n.into(), beta.into(), eps.into())?
         }

@@ -1,12 +1,15 @@
 //! Softmax attention: projections, norms, rope and append; attention over pages; gate and output.
 
+use oprel_cpu::rope::{Pairing, Rotation, rotate};
+use oprel_cpu::{Isa, Parts};
+
 use super::arena::Buf;
 use super::attend::{Attend, Scores, Slot};
 use super::compile::{Compiler, Site};
 use super::gate::Gate;
 use super::linear::Linear;
 use super::norm::Norm;
-use super::run::Run;
+use super::run::{Run, temperature_at};
 use crate::describe::{self, GateSource, Temperature};
 use crate::{Error, Result};
 
@@ -108,7 +111,7 @@ impl Attn {
         if let Some(norm) = &self.o_norm {
             norm.in_place(run, self.attend.out);
         }
-        run.project(self.attend.out, &[(&self.o, self.site.out)]);
+        run.project_out(self.attend.out, &self.o, self.site.out);
         Ok(())
     }
 
@@ -128,34 +131,64 @@ impl Attn {
             n += 1;
         }
         run.project(self.site.input, &jobs[..n]);
-        if let (Some(gate), true) = (&self.gate, self.q.projected != self.q.out) {
-            let heads = self.q.out.cols / self.q.dim;
-            run.split_heads((self.q.projected, self.q.dim), [self.q.out, gate.out], heads);
-        }
-        if let (Some(Value::Key), Some(k)) = (&self.v, &self.k) {
-            run.copy(k.out, self.v_out);
-        }
     }
 
-    /// Clamps, norms, ropes and the temperature, token by token.
+    /// What happens to queries, keys and values before they meet, tokens shared out among threads.
     fn finish_heads(&self, run: &mut Run<'_>) {
-        if let Some(clamp) = self.clamp {
-            let k = self.k.as_ref().map(|k| k.out);
-            for buf in [Some(self.q.out), k, Some(self.v_out)].into_iter().flatten() {
-                let rows = run.mem.arena.row(run.n, buf);
-                rows.iter_mut().for_each(|x| *x = x.clamp(-clamp, clamp));
+        let (n, isa) = (run.n, run.kernels.isa());
+        let range = |buf: Option<Buf>| buf.map_or(0..0, |buf| buf.range(n));
+        let in_query = self.gate.as_ref().filter(|_| self.q.projected != self.q.out);
+        let k = self.k.as_ref();
+        let rope = self.q.rope.or(k.and_then(|k| k.rope)).map(|id| &run.ropes[id]);
+        let [q, k_rows, v, gate, projected, cos, sin] = run.mem.arena.ranges([
+            self.q.out.range(n),
+            range(k.map(|k| k.out)),
+            range(Some(self.v_out).filter(|v| v.cols > 0)),
+            range(in_query.map(|gate| gate.out)),
+            range(in_query.map(|_| self.q.projected)),
+            range(rope.map(|rope| rope.cos)),
+            range(rope.map(|rope| rope.sin)),
+        ]);
+        let parts = |rows, buf: Option<Buf>| {
+            buf.filter(|buf| buf.cols > 0).map(|buf| Parts::new(rows, buf.cols))
+        };
+        let parts = (
+            Parts::new(q, self.q.out.cols),
+            parts(k_rows, k.map(|k| k.out)),
+            parts(v, Some(self.v_out)),
+            parts(gate, in_query.map(|gate| gate.out)),
+        );
+        let pos = run.batch.pos;
+        run.pool.run_parts(parts, |t, (q, k_row, v, gate), _| {
+            if let Some(gate) = gate {
+                let projected = &projected[t * self.q.projected.cols..][..self.q.projected.cols];
+                split_heads(projected, self.q.dim, q, gate);
             }
-        }
-        self.q.finish(run);
-        if let Some(k) = &self.k {
-            k.finish(run);
-        }
-        if let Some(norm) = &self.v_norm {
-            norm.in_place(run, self.v_out);
-        }
-        if let Some(temperature) = &self.temperature {
-            run.heat(temperature, self.q.out);
-        }
+            let turn = rope.map(|rope| {
+                let at = t * rope.cos.cols..(t + 1) * rope.cos.cols;
+                (rope.pairing(), &cos[at.clone()], &sin[at])
+            });
+            let (mut k_row, mut v) = (k_row, v);
+            if let (Some(Value::Key), Some(k), Some(v)) = (&self.v, &k_row, &mut v) {
+                v.copy_from_slice(k);
+            }
+            if let Some(clamp) = self.clamp {
+                let rows = [Some(&mut *q), k_row.as_deref_mut(), v.as_deref_mut()];
+                let rows = rows.into_iter().flatten().flatten();
+                rows.for_each(|x| *x = x.clamp(-clamp, clamp));
+            }
+            self.q.finish(isa, q, turn);
+            if let (Some(k), Some(row)) = (k, k_row) {
+                k.finish(isa, row, turn);
+            }
+            if let (Some(norm), Some(v)) = (&self.v_norm, v) {
+                norm.row(isa, v);
+            }
+            if let Some(temperature) = &self.temperature {
+                let factor = temperature_at(temperature, pos.components(t)[0]);
+                q.iter_mut().for_each(|x| *x *= factor);
+            }
+        });
     }
 }
 
@@ -196,15 +229,29 @@ impl Heads {
         Ok(Heads { linear, projected, out, norm, norm_last: a.norm_after_rope, rope, dim })
     }
 
-    fn finish(&self, run: &mut Run<'_>) {
+    /// Norms and turns the heads of one token; `turn` is how pairs are turned, by which cosines and
+    /// sines.
+    fn finish(&self, isa: Isa, row: &mut [f32], turn: Option<(Pairing, &[f32], &[f32])>) {
         if let (Some(norm), false) = (&self.norm, self.norm_last) {
-            norm.in_place(run, self.out);
+            norm.row(isa, row);
         }
-        if let Some(rope) = self.rope {
-            run.rotate(rope, self.out, (self.dim, 0));
+        if let (Some(_), Some((pairing, cos, sin))) = (self.rope, turn) {
+            let rotation = Rotation { head_dim: self.dim, offset: 0, pairing };
+            rotate(isa, rotation, row, cos, sin);
         }
         if let (Some(norm), true) = (&self.norm, self.norm_last) {
-            norm.in_place(run, self.out);
+            norm.row(isa, row);
         }
+    }
+}
+
+/// Takes the heads of one token apart: the first elements of each are the query, the rest its gate.
+fn split_heads(projected: &[f32], dim: usize, q: &mut [f32], gate: &mut [f32]) {
+    let heads = q.len() / dim;
+    let gate_dim = gate.len() / heads;
+    let parts = q.chunks_exact_mut(dim).zip(gate.chunks_exact_mut(gate_dim));
+    for (from, (q, gate)) in projected.chunks_exact(dim + gate_dim).zip(parts) {
+        q.copy_from_slice(&from[..dim]);
+        gate.copy_from_slice(&from[dim..]);
     }
 }

@@ -5,25 +5,26 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use oprel_cpu::act::q8_words;
+use oprel_cpu::rope::Pairing;
+
 use super::arena::{Buf, Layout};
 use super::attention::Attn;
 use super::conv::ShortConv;
 use super::delta::Delta;
 use super::ffn::{Ffn, LowRank};
 use super::input::{Inputs, constant_row};
-use super::linear::Linear;
+use super::linear::{Linear, Out};
 use super::mamba::Mamba;
 use super::mamba2::Mamba2;
 use super::mla::Mla;
 use super::moe::Moe;
 use super::norm::Norm;
 use super::output::Head;
-use super::plan::{Block, Branch, Layer, Node, Op, Plan};
-use crate::describe::{
-    self, Decoder, Read, Reg, RopeId, SlotId, StateSpec, Step, Term, VDim, Write,
-};
+use super::plan::{Block, Branch, Layer, Node, Op, Plan, Read, Write};
+use crate::describe::{self, Decoder, Reg, RopeId, SlotId, StateSpec, Step, Term, VDim};
 use crate::exec::Limits;
-use crate::rope::{Angles, FreqFactors};
+use crate::rope::{self, Angles, FreqFactors};
 use crate::state::groups;
 use crate::weights::{WeightId, Weights};
 use crate::{Error, Result};
@@ -36,7 +37,7 @@ pub(super) struct Site {
     /// The residual before the block (n, width).
     pub(super) residual: Buf,
     /// What the branch gives (n, width).
-    pub(super) out: Buf,
+    pub(super) out: Out,
 }
 
 /// A rope of the description, ready to fill its table once a step.
@@ -44,10 +45,20 @@ pub(super) struct Site {
 pub(super) struct Rope {
     pub(super) angles: Angles,
     pub(super) dims: usize,
-    pub(super) pairing: crate::rope::Pairing,
+    pairing: rope::Pairing,
     /// (n, dims / 2) each.
     pub(super) cos: Buf,
     pub(super) sin: Buf,
+}
+
+impl Rope {
+    /// Which elements turn together, as kernels say it.
+    pub(super) fn pairing(&self) -> Pairing {
+        match self.pairing {
+            rope::Pairing::Adjacent => Pairing::Adjacent,
+            rope::Pairing::Halves => Pairing::Halves,
+        }
+    }
 }
 
 /// The compiler's tables while it walks a description.
@@ -68,8 +79,12 @@ pub(super) struct Compiler<'a> {
     head_reads: HashMap<usize, Arc<[u32]>>,
     /// Most f32 words that quantized activations take.
     pub(super) act_words: usize,
-    /// Most elements that go into a quantized matrix, and that come out.
-    pub(super) widest: (usize, usize),
+    /// Most f32 words that quantized inputs of blocks take.
+    pub(super) input_words: usize,
+    /// Quantized matrices so far.
+    pub(super) n_quantized: usize,
+    /// Most elements that go into a quantized matrix.
+    pub(super) widest: usize,
     /// Shapes of attention that keeps nothing: heads, elements of a key and of a value.
     pub(super) uncached: Vec<(usize, usize, usize)>,
     /// Most elements that partial results of attention take.
@@ -93,8 +108,10 @@ impl<'a> Compiler<'a> {
             converted: 0,
             head_reads: HashMap::new(),
             act_words: 0,
-            widest: (0, 0),
             partials: 0,
+            input_words: q8_words(1, decoder.width as usize),
+            n_quantized: 0,
+            widest: 0,
             uncached: Vec::new(),
             experts: (0, 0),
         }
@@ -171,23 +188,29 @@ impl<'a> Compiler<'a> {
 
     fn block(&mut self, block: &describe::Block, residual: Buf) -> Result<Block> {
         let norm = match &block.read {
-            Read::Plain(norm) => norm,
-            Read::HyperConnection(_) => return Err(unsupported("hyper-connections")),
-            Read::DepthAttention(_) => return Err(unsupported("attention over depth")),
+            describe::Read::Plain(norm) => norm,
+            describe::Read::HyperConnection(_) => return Err(unsupported("hyper-connections")),
+            describe::Read::DepthAttention(_) => return Err(unsupported("attention over depth")),
         };
         let (scale, write_norm) = match &block.write {
-            Write::Add { scale, norm } => (Some(*scale), norm.as_ref()),
-            Write::Replace => (None, None),
-            Write::HyperConnection => return Err(unsupported("hyper-connections")),
+            describe::Write::Add { scale, norm } => (Some(*scale), norm.as_ref()),
+            describe::Write::Replace => (None, None),
+            describe::Write::HyperConnection => return Err(unsupported("hyper-connections")),
         };
         let mark = self.layout.mark();
         let read = norm.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
         let input = if read.is_some() { self.layout.buf(self.width)? } else { residual };
         let sum = self.layout.buf(self.width)?;
+        // The sum of one branch goes straight to the residual, if nothing happens to it on the way.
+        let into = scale.filter(|_| block.branches.len() == 1 && block.post.is_none());
         let mut branches = Vec::with_capacity(block.branches.len());
+        let n_quantized = self.n_quantized;
         for (i, branch) in block.branches.iter().enumerate() {
             let mark = self.layout.mark();
-            let out = if i == 0 { sum } else { self.layout.buf(self.width)? };
+            let out = match i {
+                0 => Out { buf: sum, into: into.map(|scale| (residual, scale)) },
+                _ => Out { buf: self.layout.buf(self.width)?, into: Some((sum, 1.0)) },
+            };
             branches.push(self.branch(branch, Site { input, residual, out })?);
             self.layout.release(mark);
         }
@@ -197,16 +220,29 @@ impl<'a> Compiler<'a> {
         let post = block.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
         let write_norm = write_norm.map(|n| self.norm(n, self.width)).transpose()?;
         self.layout.release(mark);
-        Ok(Block { residual, read, input, sum, branches, post, scale, write_norm })
+        let read = read.map(|norm| Read { norm, quantizes: self.n_quantized > n_quantized });
+        let write = match scale {
+            _ if into.is_some() => Write::Done,
+            Some(scale) => Write::Add(scale),
+            None => Write::Replace,
+        };
+        Ok(Block { residual, read, input, sum, branches, post, write, write_norm })
     }
 
     fn branch(&mut self, branch: &describe::Branch, site: Site) -> Result<Branch> {
         let norm = branch.norm.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
         let input = if norm.is_some() { self.layout.buf(self.width)? } else { site.input };
-        let op = self.op(&branch.op, Site { input, ..site })?;
+        let n_quantized = self.n_quantized;
+        // What an operation gives goes to its memory alone if something happens to it there.
+        let is_last = branch.post.is_none() && branch.scale == 1.0;
+        let computed = !matches!(branch.op, describe::Op::Term(_));
+        let out = Out { into: site.out.into.filter(|_| is_last && computed), ..site.out };
+        let op = self.op(&branch.op, Site { input, out, ..site })?;
         let post = branch.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
-        let norm = norm.map(|norm| (norm, site.input, input));
-        Ok(Branch { norm, op, post, scale: branch.scale, out: site.out })
+        let quantizes = self.n_quantized > n_quantized;
+        let norm = norm.map(|norm| (Read { norm, quantizes }, site.input, input));
+        let rest = Out { into: site.out.into.filter(|_| out.into.is_none()), ..site.out };
+        Ok(Branch { norm, op, post, scale: branch.scale, out: rest })
     }
 
     fn op(&mut self, op: &describe::Op, site: Site) -> Result<Op> {
@@ -220,8 +256,10 @@ impl<'a> Compiler<'a> {
             describe::Op::Ffn(ffn) => Op::Ffn(Box::new(Ffn::compile(self, ffn, site)?)),
             describe::Op::Moe(moe) => Op::Moe(Box::new(Moe::compile(self, moe, site)?)),
             describe::Op::LowRank(l) => Op::LowRank(Box::new(LowRank::compile(self, l, site)?)),
-            describe::Op::Term(Term::Input) => Op::Copy { from: site.input, to: site.out },
-            describe::Op::Term(Term::Residual) => Op::Copy { from: site.residual, to: site.out },
+            describe::Op::Term(Term::Input) => Op::Copy { from: site.input, to: site.out.buf },
+            describe::Op::Term(Term::Residual) => {
+                Op::Copy { from: site.residual, to: site.out.buf }
+            }
             describe::Op::Compressed(_) => {
                 return Err(unsupported("attention over compressed blocks"));
             }

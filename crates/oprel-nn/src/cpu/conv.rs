@@ -130,7 +130,7 @@ impl ShortConv {
         self.conv.run(run, self.slot, (self.product, 0), self.convolved);
         run.copy_columns((self.all, channels), (self.part, 0), channels);
         run.gate(Activation::Identity, self.convolved, self.part);
-        run.project(self.convolved, &[(&self.out, self.site.out)]);
+        run.project_out(self.convolved, &self.out, self.site.out);
         Ok(())
     }
 }

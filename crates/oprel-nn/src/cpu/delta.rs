@@ -174,7 +174,7 @@ impl Delta {
         self.norm.in_place(run, self.y);
         self.gate.finish(run);
         run.gate(self.gate_act, self.gate.out, self.y);
-        run.project(self.gate.out, &[(&self.out, self.site.out)]);
+        run.project_out(self.gate.out, &self.out, self.site.out);
         Ok(())
     }
 

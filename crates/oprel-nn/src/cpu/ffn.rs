@@ -1,21 +1,20 @@
-//! Dense feed-forward: gate and up in one region, activation, down.
+//! Dense feed-forward: gate and up, activated, in one region; down in another.
 
-use super::activation::Act;
 use super::arena::Buf;
 use super::compile::{Compiler, Site};
-use super::linear::Linear;
+use super::linear::{Linear, Middle};
 use super::norm::Norm;
 use super::run::Run;
 use crate::Result;
-use crate::describe;
+use crate::describe::{self, Activation};
 
 /// A dense feed-forward with its buffers.
 #[derive(Debug)]
 pub(super) struct Ffn {
     gate: Option<Linear>,
     up: Linear,
-    down: Linear,
-    act: Act,
+    pub(super) down: Linear,
+    act: Activation,
     norm: Option<Norm>,
     /// (n, ff); the same as `up_out` without a gate.
     gate_out: Buf,
@@ -36,26 +35,38 @@ impl Ffn {
         let norm = ffn.norm.as_ref().map(|n| c.norm(n, ff)).transpose()?;
         let up_out = c.layout.buf(ff)?;
         let gate_out = if gate.is_some() { c.layout.buf(ff)? } else { up_out };
-        Ok(Ffn { gate, up, down, act: Act::new(ffn.act), norm, gate_out, up_out, site })
+        Ok(Ffn { gate, up, down, act: ffn.act, norm, gate_out, up_out, site })
     }
 
     pub(super) fn run(&self, run: &mut Run<'_>) -> Result<()> {
-        let up = (&self.up, self.up_out);
-        match &self.gate {
-            Some(gate) => {
-                run.project(self.site.input, &[(gate, self.gate_out), up]);
-                self.act.gated(run, self.gate_out, self.up_out);
-            }
-            None => {
-                run.project(self.site.input, &[up]);
-                self.act.alone(run, self.up_out);
-            }
+        let middle = self.middle();
+        if self.may_quantize(run) {
+            run.quantize_middle(self.site.input, middle);
+            run.project_quantized(&self.down, self.site.out);
+            return Ok(());
         }
+        run.project_middle(self.site.input, middle);
         if let Some(norm) = &self.norm {
             norm.in_place(run, self.gate_out);
         }
-        run.project(self.gate_out, &[(&self.down, self.site.out)]);
+        run.project_out(self.gate_out, &self.down, self.site.out);
         Ok(())
+    }
+
+    /// Whether what the down projection reads may stand quantized alone.
+    pub(super) fn may_quantize(&self, run: &Run<'_>) -> bool {
+        self.norm.is_none() && run.may_quantize_for(&self.down)
+    }
+
+    /// Everything before the down projection.
+    pub(super) fn middle(&self) -> Middle<'_> {
+        Middle {
+            up: &self.up,
+            gate: self.gate.as_ref(),
+            act: self.act,
+            up_out: self.up_out,
+            out: self.gate_out,
+        }
     }
 }
 
@@ -83,7 +94,7 @@ impl LowRank {
 
     pub(super) fn run(&self, run: &mut Run<'_>) -> Result<()> {
         run.project(self.site.input, &[(&self.down, self.low)]);
-        run.project(self.low, &[(&self.up, self.site.out)]);
+        run.project_out(self.low, &self.up, self.site.out);
         Ok(())
     }
 }

@@ -2,13 +2,12 @@
 //! the rounding of every layer, and a short text has few tokens to average it over.
 
 use oprel_cpu::act::{ActFormat, GROUP, Q8Acts, SCALED, quantize_acts};
-use oprel_cpu::activation::add;
-use oprel_cpu::{Acts, matmul};
+use oprel_cpu::{Acts, F32Acts, MatMul, Product, matmul_all};
 
 use super::arena::{Buf, zeroed};
 use super::compile::Compiler;
 use super::linear::Linear;
-use super::run::Run;
+use super::run::{Memories, Run};
 use crate::Result;
 
 /// Memory for the second term.
@@ -18,8 +17,6 @@ pub(super) struct Fine {
     rest: Box<[f32]>,
     /// The same, quantized.
     acts: Box<[f32]>,
-    /// What it adds to a result.
-    out: Box<[f32]>,
 }
 
 impl Fine {
@@ -32,31 +29,45 @@ impl Fine {
             return Ok(None);
         }
         let memory = |len: usize| zeroed(c.layout.rows().saturating_mul(len), "activations");
-        let (cols, rows) = c.widest;
-        let (rest, acts, out) = (memory(cols)?, memory(c.act_words)?, memory(rows)?);
-        Ok(Some(Fine { rest, acts, out }))
+        let (rest, acts) = (memory(c.widest)?, memory(c.act_words)?);
+        Ok(Some(Fine { rest, acts }))
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        (self.rest.len() + self.acts.len() + self.out.len()) as u64 * 4
+        (self.rest.len() + self.acts.len()) as u64 * 4
     }
 }
 
 impl Run<'_> {
-    /// Adds to results what the second term of the activations gives, where activations are
-    /// quantized and the model is an encoder.
-    pub(super) fn project_rest(&mut self, x: Buf, jobs: &[(&Linear, Buf)]) {
-        let Some(fine) = &mut self.mem.fine else { return };
+    /// As [`Run::project`] of an encoder: activations that are quantized have two terms.
+    pub(super) fn project_finely(&mut self, x: Buf, jobs: &[(&Linear, Buf)]) {
+        let Memories { arena, acts, fine: Some(fine), .. } = &mut *self.mem else { return };
         let (isa, n) = (self.kernels.isa(), self.n);
-        let x_rows = self.mem.arena.row(n, x);
-        let rest = &mut fine.rest[..x_rows.len()];
-        let first = quantize_acts(self.pool, isa, x_rows, x.cols, &mut self.mem.acts);
-        subtract(x_rows, x.cols, first, rest);
-        let second = quantize_acts(self.pool, isa, rest, x.cols, &mut fine.acts);
-        for (linear, out) in jobs.iter().filter(|(l, _)| l.act_format() == ActFormat::Q8) {
-            let more = &mut fine.out[..n * linear.rows()];
-            matmul(self.pool, self.kernels, linear.mat(0), Acts::Q8(second), None, more);
-            add(isa, self.mem.arena.row(n, *out), more);
+        let quantizes = jobs.iter().any(|(linear, _)| linear.act_format() == ActFormat::Q8);
+        let x_rows = arena.row(n, x);
+        let terms = quantizes.then(|| {
+            let first = quantize_acts(self.pool, isa, x_rows, x.cols, &mut acts.inner);
+            let rest = &mut fine.rest[..x_rows.len()];
+            subtract(x_rows, x.cols, first, rest);
+            (first, quantize_acts(self.pool, isa, rest, x.cols, &mut fine.acts))
+        });
+        for (linear, out) in jobs {
+            let [x_rows, out] = arena.rows(n, [x, *out]);
+            let plain = |acts| Product::new(linear.mat(0), acts, None);
+            let (pool, kernels) = (&mut *self.pool, self.kernels);
+            match (linear.act_format(), terms) {
+                (ActFormat::Q8, Some((first, second))) => {
+                    let job = MatMul::store(plain(Acts::Q8(first)), out);
+                    matmul_all(pool, kernels, &mut [job]);
+                    let job = MatMul::add(plain(Acts::Q8(second)), out, 1.0);
+                    matmul_all(pool, kernels, &mut [job]);
+                }
+                _ => {
+                    let acts = Acts::F32(F32Acts::new(x_rows, x.cols));
+                    matmul_all(pool, kernels, &mut [MatMul::store(plain(acts), out)]);
+                }
+            }
+            linear.finish(out);
         }
     }
 }

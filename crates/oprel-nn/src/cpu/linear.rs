@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use oprel_cpu::act::{ActFormat, q8_words, quantize_acts};
-use oprel_cpu::{Acts, F32Acts, MatMul, MatRef, matmul, matmul_all};
+use oprel_cpu::act::{ActFormat, Q8Mut, q8_words, quantize_acts, quantized};
+use oprel_cpu::activation::Activation;
+use oprel_cpu::{Acts, F32Acts, MatMul, MatRef, Product, matmul_all};
 
+use super::acts::Source;
 use super::arena::Buf;
 use super::compile::Compiler;
 use super::run::Run;
@@ -68,7 +70,8 @@ impl Linear {
         )?;
         if all.act_format() == ActFormat::Q8 {
             c.act_words = c.act_words.max(q8_words(1, self.cols));
-            c.widest = (c.widest.0.max(self.cols), c.widest.1.max(self.rows()));
+            c.widest = c.widest.max(self.cols);
+            c.n_quantized += 1;
         }
         Ok(self)
     }
@@ -98,21 +101,29 @@ impl Linear {
         }
     }
 
-    /// The bias of one expert, where the kernel can add it: without a factor.
-    pub(super) fn kernel_bias(&self, expert: usize) -> Option<&[f32]> {
-        self.scale.is_none().then(|| self.bias(expert)).flatten()
-    }
-
     fn bias(&self, expert: usize) -> Option<&[f32]> {
         self.bias.as_ref().map(|b| &b[expert * self.rows()..][..self.rows()])
     }
 
-    /// What the kernel leaves to do: the factor, and the bias after it.
-    pub(super) fn finish(&self, expert: usize, out: &mut [f32]) {
-        let Some(scale) = &self.scale else { return };
-        let scale = scale.get(expert).or(scale.first()).copied().unwrap_or(1.0);
-        out.iter_mut().for_each(|y| *y *= scale);
-        if let Some(bias) = self.bias(expert) {
+    fn scale(&self, expert: usize) -> Option<f32> {
+        self.scale.as_ref().and_then(|scale| scale.get(expert).or(scale.first()).copied())
+    }
+
+    /// The whole layer of one expert, on what it reads.
+    pub(super) fn product<'a>(&'a self, expert: usize, acts: Acts<'a>) -> Product<'a> {
+        let product = Product::new(self.mat(expert), acts, self.bias(expert));
+        match self.scale(expert) {
+            Some(scale) => product.scaled(scale),
+            None => product,
+        }
+    }
+
+    /// What a plain product leaves to do: the factor, and the bias after it.
+    pub(super) fn finish(&self, out: &mut [f32]) {
+        if let Some(scale) = self.scale(0) {
+            out.iter_mut().for_each(|y| *y *= scale);
+        }
+        if let Some(bias) = self.bias(0) {
             for row in out.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
             }
@@ -120,53 +131,150 @@ impl Linear {
     }
 }
 
-/// Some rows of activations, in this order.
-pub(super) fn select<'a>(acts: Acts<'a>, rows: &'a [u32]) -> Acts<'a> {
-    match acts {
-        Acts::F32(acts) => Acts::F32(acts.select(rows)),
-        Acts::Q8(acts) => Acts::Q8(acts.select(rows)),
+/// Where a linear layer's result goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Out {
+    /// Memory for it (n, rows).
+    pub(super) buf: Buf,
+    /// What it is added to instead, times a factor.
+    pub(super) into: Option<(Buf, f32)>,
+}
+
+/// Linear layers whose result is activated: `act(up)`, or `act(gate) * up`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Middle<'a> {
+    pub(super) up: &'a Linear,
+    pub(super) gate: Option<&'a Linear>,
+    pub(super) act: Activation,
+    /// Memory for what `up` gives, where there is a gate (n, rows).
+    pub(super) up_out: Buf,
+    /// The result, or memory for it meanwhile (n, rows); `up_out` without a gate.
+    pub(super) out: Buf,
+}
+
+impl<'a> Middle<'a> {
+    /// What reads the input.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Linear> + use<'a> {
+        self.gate.into_iter().chain([self.up])
+    }
+
+    /// The multiplication whose result is quantized; `wide` is memory for it meanwhile.
+    pub(super) fn job<'s>(
+        &self,
+        source: &Source<'s>,
+        wide: &'s mut [f32],
+        acts: &'s mut Q8Mut<'_>,
+    ) -> MatMul<'s>
+    where
+        'a: 's,
+    {
+        let product = |linear: &'a Linear| linear.product(0, source.acts(linear));
+        MatMul::quantized(product(self.up), self.act, self.gate.map(product), wide, acts)
     }
 }
 
 impl Run<'_> {
     /// Multiplies the rows of `x` by up to [`JOBS`] linear layers, in one region.
     pub(super) fn project(&mut self, x: Buf, jobs: &[(&Linear, Buf)]) {
-        let n = self.n;
-        for (linear, _) in jobs {
-            self.observe(linear, x);
+        self.observe(x, jobs.iter().map(|(linear, _)| *linear));
+        if self.mem.fine.is_some() {
+            return self.project_finely(x, jobs);
         }
+        let n = self.n;
         let mut ranges = [const { 0..0 }; JOBS + 1];
         ranges[0] = x.range(n);
         for ((_, out), range) in jobs.iter().zip(&mut ranges[1..]) {
             *range = out.range(n);
         }
         let [x_rows, outs @ ..] = self.mem.arena.ranges(ranges);
-        let f32_acts = F32Acts::new(x_rows, x.cols);
-        let quantized = jobs.iter().any(|(l, _)| l.act_format() == ActFormat::Q8);
-        let q8_acts = quantized.then(|| {
-            quantize_acts(self.pool, self.kernels.isa(), x_rows, x.cols, &mut self.mem.acts)
-        });
+        let (isa, readers) = (self.kernels.isa(), jobs.iter().map(|(linear, _)| *linear));
+        let source = self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), readers);
         let mut outs = outs.into_iter();
         let mut muls: [MatMul<'_>; JOBS] = std::array::from_fn(|i| {
-            // Places beyond the jobs hold jobs of no rows.
+            // Places beyond the jobs hold jobs of no tokens.
             let (linear, _) = jobs.get(i).unwrap_or(&jobs[0]);
-            let acts = match (linear.act_format(), q8_acts) {
-                (ActFormat::Q8, Some(acts)) => Acts::Q8(acts),
-                _ => Acts::F32(f32_acts),
-            };
-            let (acts, bias) = if i < jobs.len() {
-                (acts, linear.kernel_bias(0))
-            } else {
-                (select(acts, &[]), None)
-            };
-            MatMul::new(linear.mat(0), acts, bias, outs.next().unwrap_or_default())
+            let source = if i < jobs.len() { source } else { source.select(&[]) };
+            let product = linear.product(0, source.acts(linear));
+            MatMul::store(product, outs.next().unwrap_or_default())
         });
         matmul_all(self.pool, self.kernels, &mut muls[..jobs.len()]);
-        drop(outs);
-        self.project_rest(x, jobs);
-        for (linear, out) in jobs {
-            linear.finish(0, self.mem.arena.row(n, *out));
+    }
+
+    /// Multiplies the rows of `x` by the last linear layer of an operation.
+    pub(super) fn project_out(&mut self, x: Buf, linear: &Linear, out: Out) {
+        let fused = out.into.filter(|_| self.mem.fine.is_none());
+        let Some((to, factor)) = fused else {
+            self.project(x, &[(linear, out.buf)]);
+            return self.write_out(out);
+        };
+        self.observe(x, [linear].into_iter());
+        let [x_rows, to] = self.mem.arena.rows(self.n, [x, to]);
+        let isa = self.kernels.isa();
+        let source =
+            self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), [linear].into_iter());
+        let product = linear.product(0, source.acts(linear));
+        matmul_all(self.pool, self.kernels, &mut [MatMul::add(product, to, factor)]);
+    }
+
+    /// Brings a result from its memory to where it goes.
+    pub(super) fn write_out(&mut self, out: Out) {
+        if let Some((to, factor)) = out.into {
+            self.add(to, out.buf, factor);
         }
+    }
+
+    /// Multiplies the rows of `x` and activates the result, in one region.
+    pub(super) fn project_middle(&mut self, x: Buf, middle: Middle<'_>) {
+        let Middle { up, gate, act, up_out, out } = middle;
+        if self.mem.fine.is_some() {
+            match gate {
+                Some(gate) => {
+                    self.project(x, &[(gate, out), (up, up_out)]);
+                    self.gate(act, out, up_out);
+                }
+                None => {
+                    self.project(x, &[(up, out)]);
+                    self.activate(act, out);
+                }
+            }
+            return;
+        }
+        self.observe(x, middle.layers());
+        let [x_rows, out] = self.mem.arena.rows(self.n, [x, out]);
+        let isa = self.kernels.isa();
+        let source = self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), middle.layers());
+        let gate = gate.map(|gate| gate.product(0, source.acts(gate)));
+        let job = MatMul::store(up.product(0, source.acts(up)), out).activated(act, gate);
+        matmul_all(self.pool, self.kernels, &mut [job]);
+    }
+
+    /// Whether what reads `linear`'s input may find it quantized alone: nobody else looks at it.
+    pub(super) fn may_quantize_for(&self, linear: &Linear) -> bool {
+        let alone = self.watch.is_none() && self.mem.fine.is_none();
+        alone && linear.act_format() == ActFormat::Q8
+    }
+
+    /// The same as [`Run::project_middle`], and the result quantized: it is left for
+    /// [`Run::project_quantized`] alone.
+    pub(super) fn quantize_middle(&mut self, x: Buf, middle: Middle<'_>) {
+        let [x_rows, wide] = self.mem.arena.rows(self.n, [x, middle.out]);
+        let isa = self.kernels.isa();
+        let (source, inner) =
+            self.mem.acts.source_apart(self.pool, isa, (x, x.cols, x_rows), middle.layers());
+        let mut acts = Q8Mut::new(inner, self.n, middle.up.rows());
+        let job = middle.job(&source, wide, &mut acts);
+        matmul_all(self.pool, self.kernels, &mut [job]);
+    }
+
+    /// Multiplies what [`Run::quantize_middle`] left.
+    pub(super) fn project_quantized(&mut self, linear: &Linear, out: Out) {
+        let acts = Acts::Q8(quantized(&self.mem.acts.inner, self.n, linear.cols));
+        let product = linear.product(0, acts);
+        let job = match out.into {
+            Some((to, factor)) => MatMul::add(product, self.mem.arena.row(self.n, to), factor),
+            None => MatMul::store(product, self.mem.arena.row(self.n, out.buf)),
+        };
+        matmul_all(self.pool, self.kernels, &mut [job]);
     }
 
     /// Multiplies some rows of `x` by a linear layer, into memory that is not the arena's.
@@ -185,17 +293,18 @@ impl Run<'_> {
         let acts = match linear.act_format() {
             ActFormat::F32 => Acts::F32(F32Acts::new(x_rows, x.cols)),
             ActFormat::Q8 => {
-                let memory = &mut self.mem.acts;
+                let memory = &mut self.mem.acts.inner;
                 Acts::Q8(quantize_acts(self.pool, self.kernels.isa(), x_rows, x.cols, memory))
             }
         };
-        matmul(self.pool, self.kernels, linear.mat(0), acts, linear.kernel_bias(0), out);
-        linear.finish(0, out);
+        let job = MatMul::store(linear.product(0, acts), out);
+        matmul_all(self.pool, self.kernels, &mut [job]);
     }
 
-    /// Tells whoever watches what a linear layer reads.
-    fn observe(&mut self, linear: &Linear, x: Buf) {
-        if let Some(watch) = &mut self.watch {
+    /// Tells whoever watches what linear layers read.
+    fn observe<'l>(&mut self, x: Buf, readers: impl Iterator<Item = &'l Linear>) {
+        let Some(watch) = &mut self.watch else { return };
+        for linear in readers {
             watch.input(linear.site, self.mem.arena.row(self.n, x), x.cols, &[]);
         }
     }

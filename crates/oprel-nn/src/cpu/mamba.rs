@@ -99,7 +99,7 @@ impl Mamba {
         self.scan(run);
         run.copy_columns((self.both, self.z.cols), (self.z, 0), self.z.cols);
         run.gate(Activation::Silu, self.z, self.y);
-        run.project(self.z, &[(&self.out, self.site.out)]);
+        run.project_out(self.z, &self.out, self.site.out);
         Ok(())
     }
 

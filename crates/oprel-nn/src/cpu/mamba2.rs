@@ -93,7 +93,7 @@ impl Mamba2 {
         if let Some(norm) = &self.norm {
             norm.in_place(run, self.z);
         }
-        run.project(self.z, &[(&self.out, self.site.out)]);
+        run.project_out(self.z, &self.out, self.site.out);
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl Mla {
         if let Some(gate) = &self.gate {
             gate.apply(run, self.values);
         }
-        run.project(self.values, &[(&self.o, self.site.out)]);
+        run.project_out(self.values, &self.o, self.site.out);
         Ok(())
     }
 

@@ -5,12 +5,13 @@
 //! walks the plan; it takes no memory, and a row's result does not depend on what else is in the
 //! batch, how a text was split, or how many threads run.
 
-mod activation;
+mod acts;
 mod arena;
 mod attend;
 mod attention;
 mod compile;
 mod conv;
+mod cores;
 mod delta;
 mod ffn;
 mod fine;
@@ -35,6 +36,7 @@ mod spans;
 
 use oprel_cpu::{Isa, Kernels, Pool};
 
+use self::cores::default_threads;
 use self::plan::Plan;
 use self::run::{Memories, Run};
 use crate::batch::Batch;
@@ -47,7 +49,7 @@ use crate::{Error, Result};
 /// How an executor uses the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// Threads, the caller's among them; `None` for as many as the machine has.
+    /// Threads, the caller's among them; `None` for one a core that this process may use.
     pub threads: Option<usize>,
     /// Instructions; `None` for the best the CPU has.
     pub isa: Option<Isa>,
@@ -75,8 +77,7 @@ impl CpuExec {
     /// # Errors
     /// If the system refuses threads.
     pub fn new(options: CpuOptions) -> Result<CpuExec> {
-        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        let pool = Pool::new(options.threads.unwrap_or_else(available).max(1))?;
+        let pool = Pool::new(options.threads.unwrap_or_else(default_threads).max(1))?;
         let kernels = Kernels::new(options.isa.unwrap_or_else(Isa::detect));
         Ok(CpuExec { pool, kernels, model: None })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use oprel_cpu::act::Q8Mut;
 use oprel_cpu::norm as kernel;
 use oprel_cpu::{Isa, Parts};
 
@@ -70,6 +71,23 @@ impl Norm {
             let from = &from[i * TOKENS * cols..];
             for (from, to) in from.chunks_exact(cols).zip(to.chunks_exact_mut(cols)) {
                 kernel::normalize(isa, &norm, from, to);
+            }
+        });
+    }
+
+    /// The same, and quantizes them as the input of a block.
+    pub(super) fn apply_quantized(&self, run: &mut Run<'_>, from: Buf, to: Buf) {
+        let (isa, norm, cols) = (run.kernels.isa(), self.kernel(), from.cols);
+        run.mem.acts.of = Some(to);
+        let [from, to] = run.mem.arena.rows(run.n, [from, to]);
+        let mut acts = Q8Mut::new(&mut run.mem.acts.input, run.n, cols);
+        let parts = (Parts::new(to, TOKENS * cols), acts.parts(TOKENS));
+        run.pool.run_parts(parts, |i, (to, mut acts), _| {
+            let from = &from[i * TOKENS * cols..];
+            let rows = from.chunks_exact(cols).zip(to.chunks_exact_mut(cols));
+            for (j, (from, to)) in rows.enumerate() {
+                kernel::normalize(isa, &norm, from, to);
+                acts.quantize(isa, j, to);
             }
         });
     }

@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 
+use oprel_cpu::{Parts, activation};
+
 use super::arena::{Buf, zeroed};
 use super::compile::{Compiler, unsupported};
 use super::linear::Linear;
 use super::norm::Norm;
-use super::run::Run;
+use super::run::{CHUNK, Run};
 use crate::batch::{Pooling, Tap, Want, What};
 use crate::describe::HeadKind;
 use crate::exec::{Got, Limits};
@@ -196,12 +198,18 @@ impl Head {
         let Some(linear) = &self.out else { return };
         out.resize(rows.len() * linear.rows(), 0.0);
         run.project_rows(linear, self.picked, rows, out);
-        if self.scale != 1.0 {
-            out.iter_mut().for_each(|x| *x *= self.scale);
+        let (isa, scale, cap) = (run.kernels.isa(), self.scale, self.soft_cap);
+        if scale == 1.0 && cap.is_none() {
+            return;
         }
-        if let Some(cap) = self.soft_cap {
-            out.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
-        }
+        run.pool.run_parts(Parts::new(out, CHUNK), |_, logits, _| {
+            if scale != 1.0 {
+                activation::scale(isa, logits, scale);
+            }
+            if let Some(cap) = cap {
+                activation::soft_cap(isa, logits, cap);
+            }
+        });
     }
 
     /// Logits of picked rows, a few rows at a time; `each` is given one row and memory for ids.

@@ -8,7 +8,6 @@ use oprel_quant::QuantType;
 
 use super::arena::Buf;
 use super::compile::Compiler;
-use super::linear::select;
 use super::run::Run;
 use crate::weights::{QMatrix, WeightId};
 use crate::{Error, Result};
@@ -119,7 +118,7 @@ impl PerHead {
         let acts = match all.act_format() {
             ActFormat::F32 => Acts::F32(F32Acts::new(x, self.cols)),
             ActFormat::Q8 => {
-                let memory = &mut run.mem.acts;
+                let memory = &mut run.mem.acts.inner;
                 Acts::Q8(quantize_acts(run.pool, run.kernels.isa(), x, self.cols, memory))
             }
         };
@@ -145,6 +144,14 @@ impl PerHead {
             }
         }
         Ok(())
+    }
+}
+
+/// Some rows of activations, in this order.
+fn select<'a>(acts: Acts<'a>, rows: &'a [u32]) -> Acts<'a> {
+    match acts {
+        Acts::F32(acts) => Acts::F32(acts.select(rows)),
+        Acts::Q8(acts) => Acts::Q8(acts.select(rows)),
     }
 }
 

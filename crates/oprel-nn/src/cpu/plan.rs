@@ -9,6 +9,7 @@ use super::conv::ShortConv;
 use super::delta::Delta;
 use super::ffn::{Ffn, LowRank};
 use super::input::Inputs;
+use super::linear::Out;
 use super::mamba::Mamba;
 use super::mamba2::Mamba2;
 use super::mla::Mla;
@@ -51,27 +52,45 @@ pub(super) struct Layer {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) residual: Buf,
-    pub(super) read: Option<Norm>,
+    pub(super) read: Option<Read>,
     /// The residual itself where it is read as it is.
     pub(super) input: Buf,
     pub(super) sum: Buf,
     pub(super) branches: Vec<Branch>,
     pub(super) post: Option<Norm>,
-    /// Factor on the sum that is added; `None` where it replaces the residual.
-    pub(super) scale: Option<f32>,
+    pub(super) write: Write,
     pub(super) write_norm: Option<Norm>,
+}
+
+/// A norm of what operations read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) norm: Norm,
+    /// Whether one of them reads it quantized.
+    pub(super) quantizes: bool,
+}
+
+/// How a block's sum reaches the residual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Write {
+    /// The only branch has added it.
+    Done,
+    /// It is added, times a factor.
+    Add(f32),
+    /// It becomes the residual.
+    Replace,
 }
 
 /// One operation of a block.
 #[derive(Debug)]
 pub(super) struct Branch {
     /// A norm of its own, from the block's input to the branch's.
-    pub(super) norm: Option<(Norm, Buf, Buf)>,
+    pub(super) norm: Option<(Read, Buf, Buf)>,
     pub(super) op: Op,
     pub(super) post: Option<Norm>,
     pub(super) scale: f32,
-    /// The block's sum for the first branch.
-    pub(super) out: Buf,
+    /// Where what it gives is, and what is left to do with it.
+    pub(super) out: Out,
 }
 
 /// An operation with its buffers: (n, width) to (n, width).
@@ -149,21 +168,21 @@ impl Layer {
 
 impl Block {
     fn run(&self, run: &mut Run<'_>) -> Result<()> {
-        if let Some(norm) = &self.read {
-            norm.apply(run, self.residual, self.input);
+        run.mem.acts.of = None;
+        if let Some(read) = &self.read {
+            read.run(run, self.residual, self.input);
         }
         for branch in &self.branches {
             branch.run(run)?;
-            if branch.out != self.sum {
-                run.add(self.sum, branch.out, 1.0);
-            }
         }
+        run.mem.acts.of = None;
         if let Some(post) = &self.post {
             post.in_place(run, self.sum);
         }
-        match self.scale {
-            Some(scale) => run.add(self.residual, self.sum, scale),
-            None => run.copy(self.sum, self.residual),
+        match self.write {
+            Write::Done => {}
+            Write::Add(scale) => run.add(self.residual, self.sum, scale),
+            Write::Replace => run.copy(self.sum, self.residual),
         }
         if let Some(norm) = &self.write_norm {
             norm.in_place(run, self.residual);
@@ -172,18 +191,28 @@ impl Block {
     }
 }
 
+impl Read {
+    fn run(&self, run: &mut Run<'_>, from: Buf, to: Buf) {
+        match self.quantizes {
+            true => self.norm.apply_quantized(run, from, to),
+            false => self.norm.apply(run, from, to),
+        }
+    }
+}
+
 impl Branch {
     fn run(&self, run: &mut Run<'_>) -> Result<()> {
         if let Some((norm, from, to)) = &self.norm {
-            norm.apply(run, *from, *to);
+            norm.run(run, *from, *to);
         }
         self.op.run(run)?;
         if let Some(post) = &self.post {
-            post.in_place(run, self.out);
+            post.in_place(run, self.out.buf);
         }
         if self.scale != 1.0 {
-            run.scale_by(self.out, &[self.scale]);
+            run.scale_by(self.out.buf, &[self.scale]);
         }
+        run.write_out(self.out);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Preparing a model: the plan, and all memory that steps will use.
 
 use super::Prepared;
+use super::acts::ActMemory;
 use super::arena::zeroed;
 use super::compile::{Compiler, unsupported};
 use super::fine::Fine;
@@ -32,12 +33,12 @@ pub(super) fn prepare(
     let kv = kv_stores(decoder, limits)?;
     let recurrent = recurrent_stores(decoder, limits)?;
     let uncached = uncached_stores(&c, limits)?;
-    let acts = c.act_words.saturating_mul(limits.tokens as usize);
+    let words = |a_token: usize| a_token.saturating_mul(limits.tokens as usize);
     let tables = limits.context.div_ceil(PAGE_LEN as u32).max(1) as usize;
     let head = HeadScratch::new(&plan.head, limits)?;
     let mem = Memories {
         arena: c.layout.build()?,
-        acts: zeroed(acts, "activations")?,
+        acts: ActMemory::new(words(c.input_words), words(c.act_words))?,
         fine: Fine::of(&c)?,
         kv,
         uncached,
@@ -49,7 +50,7 @@ pub(super) fn prepare(
         partials: zeroed(c.partials, "partial results of attention")?,
         trees: zeroed((limits.tokens as usize).saturating_pow(2), "trees of drafts")?,
         windows: groups(&decoder.slots).iter().map(|g| window(g.reach)).collect(),
-        routes: Routes::new(limits.tokens as usize * c.experts.1, c.experts.0),
+        routes: Routes::new(limits.tokens as usize * c.experts.1, c.experts.0)?,
         head,
     };
     let memory = Memory {
@@ -119,7 +120,7 @@ fn state_bytes(mem: &Memories) -> u64 {
 fn scratch_bytes(mem: &Memories) -> u64 {
     let uncached: u64 = mem.uncached.iter().map(KvStore::bytes).sum();
     let acts = mem.trees.len() as u64
-        + mem.acts.len() as u64 * 4
+        + mem.acts.bytes()
         + mem.partials.len() as u64 * 4
         + mem.fine.as_ref().map_or(0, Fine::bytes);
     mem.arena.bytes() + acts + uncached + mem.tables.bytes() + mem.routes.bytes() + mem.head.bytes()

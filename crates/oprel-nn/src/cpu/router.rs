@@ -4,14 +4,23 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::arena::Buf;
+use oprel_cpu::activation::{Activation, activate};
+use oprel_cpu::matmul::Places;
+use oprel_cpu::softmax::softmax;
+use oprel_cpu::{Isa, Parts};
+
+use super::arena::{Buf, zeroed};
 use super::compile::{Compiler, Site, unsupported};
 use super::linear::Linear;
 use super::norm::Norm;
-use super::run::Run;
+use super::run::{Memories, Run};
 use crate::describe::{self, ExpertGroups, Gating, RouterInput};
 use crate::{Error, Result};
 
+/// Tokens that a thread chooses for at once.
+const TOKENS: usize = 8;
+/// Experts that a thread has room to sort.
+const MOST_EXPERTS: usize = 1 << 16;
 /// Least sum that weights are divided by, as in ggml.
 const LEAST_SUM: f32 = 6.103_515_6e-5;
 
@@ -23,6 +32,9 @@ pub(super) struct Router {
     norm: Option<(Norm, Buf, Buf)>,
     /// What `w` reads.
     input: Buf,
+    /// Whether that is what the branch reads.
+    reads_branch: bool,
+    branch_input: Buf,
     /// (n, experts).
     scores: Buf,
     gating: Gating,
@@ -34,76 +46,114 @@ pub(super) struct Router {
 }
 
 /// The choice for a batch. A pair is a token and one of its experts, in the token's order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Routes {
     /// Expert of each pair (n, used).
-    pub(super) chosen: Vec<u32>,
+    chosen: Box<[u32]>,
     /// Weight of each pair (n, used).
-    pub(super) weights: Vec<f32>,
+    weights: Box<[f32]>,
     /// Place of each pair when pairs are sorted by expert (n, used).
-    pub(super) place: Vec<u32>,
+    place: Box<[u32]>,
     /// Token of each place.
-    pub(super) token: Vec<u32>,
+    token: Box<[u32]>,
     /// 0, 1, 2, ...: the places themselves.
-    pub(super) places: Vec<u32>,
+    places: Box<[u32]>,
     /// First place of each expert, and the number of places at the end.
-    pub(super) starts: Vec<u32>,
-    /// Experts, being sorted.
-    order: Vec<u32>,
-    /// What experts of one token are chosen by.
-    choice: Vec<f32>,
-    /// Scores of groups.
-    group_scores: Vec<f32>,
+    starts: Vec<u32>,
+    /// Experts that have places.
+    active: Vec<u32>,
+    /// Pairs of this batch.
+    n: usize,
 }
 
 impl Routes {
     /// Room for `pairs` pairs of `experts` experts.
-    pub(super) fn new(pairs: usize, experts: usize) -> Routes {
-        Routes {
-            chosen: Vec::with_capacity(pairs),
-            weights: Vec::with_capacity(pairs),
-            place: Vec::with_capacity(pairs),
-            token: Vec::with_capacity(pairs),
-            places: (0..pairs as u32).collect(),
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if it cannot be had.
+    pub(super) fn new(pairs: usize, experts: usize) -> Result<Routes> {
+        let list = || zeroed(pairs, "routes of tokens");
+        let mut places = list()?;
+        places.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+        Ok(Routes {
+            chosen: list()?,
+            weights: zeroed(pairs, "routes of tokens")?,
+            place: list()?,
+            token: list()?,
+            places,
             starts: Vec::with_capacity(experts + 1),
-            order: Vec::with_capacity(experts),
-            choice: Vec::with_capacity(experts),
-            group_scores: Vec::with_capacity(experts),
-        }
+            active: Vec::with_capacity(experts),
+            n: 0,
+        })
     }
 
     pub(super) fn bytes(&self) -> u64 {
         let pairs = 5 * self.places.len();
-        (pairs + self.starts.capacity() + 3 * self.order.capacity()) as u64 * 4
+        (pairs + self.starts.capacity() + self.active.capacity()) as u64 * 4
     }
 
-    /// Places of an expert.
-    pub(super) fn of_expert(&self, expert: usize) -> Range<usize> {
+    /// Experts of pairs.
+    pub(super) fn chosen(&self) -> &[u32] {
+        &self.chosen[..self.n]
+    }
+
+    /// Weights of pairs.
+    pub(super) fn weights(&self) -> &[f32] {
+        &self.weights[..self.n]
+    }
+
+    /// Places of pairs.
+    pub(super) fn place(&self) -> &[u32] {
+        &self.place[..self.n]
+    }
+
+    /// Tokens of an expert's places.
+    pub(super) fn tokens_of(&self, expert: usize) -> &[u32] {
+        &self.token[self.of_expert(expert)]
+    }
+
+    /// An expert's places.
+    pub(super) fn places_of(&self, expert: usize) -> &[u32] {
+        &self.places[self.of_expert(expert)]
+    }
+
+    fn of_expert(&self, expert: usize) -> Range<usize> {
         self.starts[expert] as usize..self.starts[expert + 1] as usize
+    }
+
+    /// The places as kernels take them.
+    pub(super) fn sorted(&self) -> Places<'_> {
+        Places::new(&self.starts, &self.active)
+    }
+
+    /// Experts that have places, in ascending order.
+    pub(super) fn active(&self) -> &[u32] {
+        &self.active
     }
 
     /// Sorts pairs by expert; those of one expert stay in token order.
     fn sort(&mut self, n_experts: usize, n_used: usize) {
-        self.starts.clear();
-        self.starts.resize(n_experts + 1, 0);
-        for &expert in &self.chosen {
-            self.starts[expert as usize + 1] += 1;
+        let Routes { chosen, place, token, starts, active, n, .. } = self;
+        let chosen = &chosen[..*n];
+        starts.clear();
+        starts.resize(n_experts + 1, 0);
+        for &expert in chosen {
+            starts[expert as usize + 1] += 1;
         }
+        active.clear();
+        active.extend((0..n_experts as u32).filter(|&e| starts[e as usize + 1] > 0));
         for expert in 0..n_experts {
-            self.starts[expert + 1] += self.starts[expert];
+            starts[expert + 1] += starts[expert];
         }
-        self.place.clear();
-        self.token.clear();
-        self.token.resize(self.chosen.len(), 0);
-        for (pair, &expert) in self.chosen.iter().enumerate() {
-            let next = &mut self.starts[expert as usize];
-            self.token[*next as usize] = (pair / n_used) as u32;
-            self.place.push(*next);
+        for (pair, &expert) in chosen.iter().enumerate() {
+            let next = &mut starts[expert as usize];
+            token[*next as usize] = (pair / n_used) as u32;
+            place[pair] = *next;
             *next += 1;
         }
         // Every start has moved to its expert's end: one step back in the list.
-        self.starts.rotate_right(1);
-        self.starts[0] = 0;
+        starts.rotate_right(1);
+        starts[0] = 0;
     }
 }
 
@@ -125,6 +175,9 @@ impl Router {
             let what = format!("{n_used} of {n_experts} experts, in groups {groups:?}");
             return Err(Error::Description(what));
         }
+        if n_experts > MOST_EXPERTS {
+            return Err(unsupported(format!("{n_experts} experts")));
+        }
         let norm = match &router.input {
             RouterInput::Residual(Some(norm)) => {
                 Some((c.norm(norm, c.width)?, site.residual, c.layout.buf(c.width)?))
@@ -142,6 +195,8 @@ impl Router {
             choice_bias: router.choice_bias.map(|id| c.vector(id, n_experts)).transpose()?,
             w,
             norm,
+            reads_branch: input == site.input,
+            branch_input: site.input,
             input,
             gating: router.gating,
             n_used,
@@ -156,49 +211,79 @@ impl Router {
         self.w.rows()
     }
 
-    /// Chooses for every token of the batch.
-    pub(super) fn run(&self, run: &mut Run<'_>) {
+    /// Chooses for every token of the batch. `beside` is a linear layer that reads the branch's input
+    /// too, and where its result goes.
+    pub(super) fn run(&self, run: &mut Run<'_>, beside: Option<(&Linear, Buf)>) {
         if let Some((norm, from, to)) = &self.norm {
             norm.apply(run, *from, *to);
         }
-        run.project(self.input, &[(&self.w, self.scores)]);
-        let routes = &mut run.mem.routes;
-        routes.chosen.clear();
-        routes.weights.clear();
-        let scores = run.mem.arena.row(run.n, self.scores);
-        for scores in scores.chunks_exact_mut(self.n_experts()) {
-            self.choose(scores, routes);
+        let scores = (&self.w, self.scores);
+        match beside {
+            Some(beside) if self.reads_branch => run.project(self.input, &[scores, beside]),
+            Some(beside) => {
+                run.project(self.input, &[scores]);
+                run.project(self.branch_input, &[beside]);
+            }
+            None => run.project(self.input, &[scores]),
         }
-        routes.sort(self.n_experts(), self.n_used);
+        let (isa, n_experts, n_used) = (run.kernels.isa(), self.n_experts(), self.n_used);
+        let n_pairs = run.n * n_used;
+        let Memories { arena, routes, .. } = &mut *run.mem;
+        routes.n = n_pairs;
+        let parts = (
+            Parts::new(arena.row(run.n, self.scores), TOKENS * n_experts),
+            Parts::new(&mut routes.chosen[..n_pairs], TOKENS * n_used),
+            Parts::new(&mut routes.weights[..n_pairs], TOKENS * n_used),
+        );
+        run.pool.run_parts(parts, |_, (scores, chosen, weights), worker| {
+            let pairs = chosen.chunks_exact_mut(n_used).zip(weights.chunks_exact_mut(n_used));
+            for (scores, (chosen, weights)) in scores.chunks_exact_mut(n_experts).zip(pairs) {
+                self.choose(isa, scores, worker.scratch(), chosen, weights);
+            }
+        });
+        routes.sort(n_experts, n_used);
     }
 
     /// Chooses for one token with these scores, which become probabilities.
-    fn choose(&self, scores: &mut [f32], routes: &mut Routes) {
+    fn choose(
+        &self,
+        isa: Isa,
+        scores: &mut [f32],
+        scratch: &mut [f32],
+        chosen: &mut [u32],
+        weights: &mut [f32],
+    ) {
         match self.gating {
-            Gating::Softmax => softmax(scores),
-            Gating::Sigmoid => scores.iter_mut().for_each(|x| *x = sigmoid(*x)),
-            Gating::SqrtSoftplus => scores.iter_mut().for_each(|x| *x = softplus(*x).sqrt()),
+            Gating::Softmax => softmax(isa, scores),
+            Gating::Sigmoid => activate(isa, Activation::Sigmoid, scores),
+            Gating::SqrtSoftplus => {
+                activate(isa, Activation::Softplus, scores);
+                scores.iter_mut().for_each(|x| *x = x.sqrt());
+            }
             Gating::SoftmaxChosen | Gating::SigmoidChosen => {}
         }
-        routes.choice.clear();
+        let (choice, rest) = scratch.split_at_mut(scores.len());
+        let (order, rest) = rest.split_at_mut(scores.len());
+        let order: &mut [u32] = bytemuck::cast_slice_mut(order);
         match &self.choice_bias {
-            Some(bias) => routes.choice.extend(scores.iter().zip(&**bias).map(|(s, b)| s + b)),
-            None => routes.choice.extend_from_slice(scores),
+            Some(bias) => {
+                let biased = scores.iter().zip(&**bias).map(|(s, b)| s + b);
+                choice.iter_mut().zip(biased).for_each(|(c, x)| *c = x);
+            }
+            None => choice.copy_from_slice(scores),
         }
         if let Some(groups) = self.groups {
-            leave_out_groups(groups, routes);
+            leave_out_groups(groups, choice, order, &mut rest[..groups.n as usize]);
         }
-        best(&routes.choice, self.n_used, &mut routes.order);
-        let first = routes.weights.len();
-        routes.chosen.extend_from_slice(&routes.order);
-        routes.weights.extend(routes.order.iter().map(|&e| scores[e as usize]));
-        self.weigh(&mut routes.weights[first..]);
+        chosen.copy_from_slice(best(choice, self.n_used, order));
+        weights.iter_mut().zip(&*chosen).for_each(|(w, &e)| *w = scores[e as usize]);
+        self.weigh(isa, weights);
     }
 
-    fn weigh(&self, weights: &mut [f32]) {
+    fn weigh(&self, isa: Isa, weights: &mut [f32]) {
         match self.gating {
-            Gating::SoftmaxChosen => softmax(weights),
-            Gating::SigmoidChosen => weights.iter_mut().for_each(|w| *w = sigmoid(*w)),
+            Gating::SoftmaxChosen => softmax(isa, weights),
+            Gating::SigmoidChosen => activate(isa, Activation::Sigmoid, weights),
             _ => {}
         }
         if self.normalize {
@@ -209,50 +294,38 @@ impl Router {
     }
 }
 
-/// Indices of the `k` largest, the largest first; of equals the lower index first.
-fn best(x: &[f32], k: usize, order: &mut Vec<u32>) {
+/// Indices of the `k` largest, the largest first; of equals the lower index first. They stand at the
+/// start of `order`, which is as long as `x`.
+fn best<'o>(x: &[f32], k: usize, order: &'o mut [u32]) -> &'o [u32] {
     let by_value =
         |a: &u32, b: &u32| -> Ordering { x[*b as usize].total_cmp(&x[*a as usize]).then(a.cmp(b)) };
-    order.clear();
-    order.extend(0..x.len() as u32);
+    let order = &mut order[..x.len()];
+    order.iter_mut().zip(0..).for_each(|(o, i)| *o = i);
     if k < order.len() && k > 0 {
         order.select_nth_unstable_by(k - 1, by_value);
     }
-    order.truncate(k);
+    let order = &mut order[..k.min(x.len())];
     order.sort_unstable_by(by_value);
+    order
 }
 
 /// Makes experts outside the best groups impossible to choose.
-fn leave_out_groups(groups: ExpertGroups, routes: &mut Routes) {
-    let len = routes.choice.len() / groups.n as usize;
-    routes.group_scores.clear();
-    for group in routes.choice.chunks_exact(len) {
-        best(group, 2.min(len), &mut routes.order);
-        routes.group_scores.push(routes.order.iter().map(|&e| group[e as usize]).sum());
+fn leave_out_groups(
+    groups: ExpertGroups,
+    choice: &mut [f32],
+    order: &mut [u32],
+    scores: &mut [f32],
+) {
+    let len = choice.len() / groups.n as usize;
+    for (group, score) in choice.chunks_exact(len).zip(&mut *scores) {
+        *score = best(group, 2.min(len), order).iter().map(|&e| group[e as usize]).sum();
     }
-    best(&routes.group_scores, groups.used as usize, &mut routes.order);
-    for (g, group) in routes.choice.chunks_exact_mut(len).enumerate() {
-        if !routes.order.contains(&(g as u32)) {
+    let used = best(scores, groups.used as usize, order);
+    for (g, group) in choice.chunks_exact_mut(len).enumerate() {
+        if !used.contains(&(g as u32)) {
             group.fill(f32::NEG_INFINITY);
         }
     }
-}
-
-fn softmax(x: &mut [f32]) {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    x.iter_mut().for_each(|v| *v = (*v - max).exp());
-    let sum: f32 = x.iter().sum();
-    x.iter_mut().for_each(|v| *v /= sum);
-}
-
-/// 1 / (1 + e^-x).
-pub(super) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// ln(1 + e^x), x itself where that is the same.
-pub(super) fn softplus(x: f32) -> f32 {
-    if x > 20.0 { x } else { x.exp().ln_1p() }
 }
 
 #[cfg(test)]
@@ -261,21 +334,21 @@ mod tests {
 
     #[test]
     fn pairs_are_sorted_by_expert_and_stay_in_token_order() {
-        let mut routes = Routes::new(6, 4);
-        routes.chosen.extend([2, 0, 0, 3, 2, 0]);
+        let mut routes = Routes::new(8, 4).unwrap();
+        routes.n = 6;
+        routes.chosen[..6].copy_from_slice(&[2, 0, 0, 3, 2, 0]);
         routes.sort(4, 2);
         assert_eq!(routes.starts, [0, 3, 3, 5, 6]);
-        assert_eq!(routes.token, [0, 1, 2, 0, 2, 1]);
-        assert_eq!(routes.place, [3, 0, 1, 5, 4, 2]);
-        assert_eq!(routes.of_expert(2), 3..5);
+        assert_eq!(routes.active(), [0, 2, 3]);
+        assert_eq!(routes.token[..6], [0, 1, 2, 0, 2, 1]);
+        assert_eq!(routes.place(), [3, 0, 1, 5, 4, 2]);
+        assert_eq!((routes.tokens_of(2), routes.places_of(2)), (&[0, 2][..], &[3, 4][..]));
     }
 
     #[test]
     fn experts_outside_the_best_groups_are_not_chosen() {
-        let mut routes = Routes::new(2, 4);
-        routes.choice.extend([5.0, -9.0, 1.0, 2.0]);
-        leave_out_groups(ExpertGroups { n: 2, used: 1 }, &mut routes);
-        best(&routes.choice, 2, &mut routes.order);
-        assert_eq!(routes.order, [3, 2]);
+        let (mut choice, mut order) = ([5.0, -9.0, 1.0, 2.0], [0; 4]);
+        leave_out_groups(ExpertGroups { n: 2, used: 1 }, &mut choice, &mut order, &mut [0.0; 2]);
+        assert_eq!(best(&choice, 2, &mut order), [3, 2]);
     }
 }

@@ -4,6 +4,7 @@ use oprel_cpu::activation::{self, Activation};
 use oprel_cpu::attention::Seen;
 use oprel_cpu::{Kernels, Parts, Pool, rope as kernel};
 
+use super::acts::ActMemory;
 use super::arena::{Arena, Buf, zeroed};
 use super::compile::Rope;
 use super::fine::Fine;
@@ -15,7 +16,6 @@ use crate::Result;
 use crate::batch::Batch;
 use crate::describe::Temperature;
 use crate::exec::{Observer, StepOut};
-use crate::rope;
 use crate::state::StateView;
 
 /// Elements that a thread takes at once in element-wise work.
@@ -27,8 +27,7 @@ const TOKENS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Memories {
     pub(super) arena: Arena,
-    /// Quantized activations.
-    pub(super) acts: Box<[f32]>,
+    pub(super) acts: ActMemory,
     /// For encoders.
     pub(super) fine: Option<Fine>,
     /// By slot; `None` for slots of another kind.
@@ -62,6 +61,14 @@ pub(super) struct SpanAt {
     pub(super) n: usize,
     /// Cache position of the first token.
     pub(super) start: usize,
+}
+
+impl SpanAt {
+    /// Cache position of a token of the batch, if it is this span's.
+    pub(super) fn position(&self, token: usize) -> Option<usize> {
+        let at = token.checked_sub(self.first).filter(|at| *at < self.n)?;
+        Some(self.start + at)
+    }
 }
 
 /// Page numbers of spans: a table for each group, and one for attention that keeps nothing.
@@ -100,6 +107,11 @@ impl Tables {
     }
 }
 
+/// Factor on the query at a position.
+pub(super) fn temperature_at(t: &Temperature, position: i32) -> f32 {
+    1.0 + t.scale * (((position as f32 + t.offset) / t.floor).floor() + 1.0).ln()
+}
+
 /// A step in progress.
 pub(super) struct Run<'a> {
     /// Tokens of the batch.
@@ -123,14 +135,10 @@ impl Run<'_> {
 
     /// `to += scale * from`.
     pub(super) fn add(&mut self, to: Buf, from: Buf, scale: f32) {
+        let isa = self.kernels.isa();
         let [to, from] = self.mem.arena.rows(self.n, [to, from]);
         self.pool.run_parts(Parts::new(to, CHUNK), |i, to, _| {
-            let from = &from[i * CHUNK..][..to.len()];
-            if scale == 1.0 {
-                to.iter_mut().zip(from).for_each(|(y, x)| *y += x);
-            } else {
-                to.iter_mut().zip(from).for_each(|(y, x)| *y += scale * x);
-            }
+            activation::add_times(isa, to, &from[i * CHUNK..][..to.len()], scale);
         });
     }
 
@@ -150,21 +158,20 @@ impl Run<'_> {
     /// Fills the table of a rope for the positions of the batch.
     pub(super) fn fill_angles(&mut self, rope: &Rope) {
         let [cos, sin] = self.mem.arena.rows(self.n, [rope.cos, rope.sin]);
-        let pairs = rope.dims / 2;
-        let rows = cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs));
-        for (i, (cos, sin)) in rows.enumerate() {
-            rope.angles.at(self.batch.pos.components(i), cos, sin);
-        }
+        let (pairs, pos) = (rope.cos.cols, self.batch.pos);
+        let parts = (Parts::new(cos, TOKENS * pairs), Parts::new(sin, TOKENS * pairs));
+        self.pool.run_parts(parts, |i, (cos, sin), _| {
+            let rows = cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs));
+            for (j, (cos, sin)) in rows.enumerate() {
+                rope.angles.at(pos.components(i * TOKENS + j), cos, sin);
+            }
+        });
     }
 
     /// Turns the heads of a buffer by the angles of a rope; `offset` elements of a head stay.
     pub(super) fn rotate(&mut self, rope: usize, buf: Buf, (head_dim, offset): (usize, usize)) {
         let (isa, rope) = (self.kernels.isa(), &self.ropes[rope]);
-        let pairing = match rope.pairing {
-            rope::Pairing::Adjacent => kernel::Pairing::Adjacent,
-            rope::Pairing::Halves => kernel::Pairing::Halves,
-        };
-        let rotation = kernel::Rotation { head_dim, offset, pairing };
+        let rotation = kernel::Rotation { head_dim, offset, pairing: rope.pairing() };
         let pairs = rope.cos.cols;
         let [rows, cos, sin] = self.mem.arena.rows(self.n, [buf, rope.cos, rope.sin]);
         self.pool.run_parts(Parts::new(rows, TOKENS * buf.cols), |i, rows, _| {
@@ -179,8 +186,7 @@ impl Run<'_> {
     pub(super) fn heat(&mut self, t: &Temperature, buf: Buf) {
         let rows = self.mem.arena.row(self.n, buf);
         for (i, row) in rows.chunks_exact_mut(buf.cols).enumerate() {
-            let position = self.batch.pos.components(i)[0] as f32;
-            let factor = 1.0 + t.scale * (((position + t.offset) / t.floor).floor() + 1.0).ln();
+            let factor = temperature_at(t, self.batch.pos.components(i)[0]);
             row.iter_mut().for_each(|x| *x *= factor);
         }
     }

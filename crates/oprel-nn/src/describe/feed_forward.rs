@@ -3,6 +3,8 @@
 use super::linear::{Linear, Norm};
 use crate::weights::WeightId;
 
+pub use oprel_cpu::activation::Activation;
+
 /// `down(act(gate x) * up x)`, or `down(act(up x))` without a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ffn {
@@ -16,55 +18,6 @@ pub struct Ffn {
     pub act: Activation,
     /// Norm of the activated row before `down` (sub-norm).
     pub norm: Option<Norm>,
-}
-
-/// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// x * sigmoid(x).
-    Silu,
-    /// GELU by the tanh formula, ggml's `gelu`.
-    GeluTanh,
-    /// GELU by the error function.
-    GeluErf,
-    /// x * sigmoid(1.702 x).
-    GeluQuick,
-    /// max(x, 0).
-    Relu,
-    /// max(x, 0)^2.
-    ReluSquared,
-    /// gpt-oss: gate capped at `limit`, up clamped to it, `g * sigmoid(alpha g) * (up + 1)`.
-    SwigluOai {
-        /// Slope of the sigmoid.
-        alpha: f32,
-        /// Where values are cut.
-        limit: f32,
-    },
-    /// SwiGLU with silu(gate) capped at `limit` and up clamped to `[-limit, limit]`.
-    SiluClamped {
-        /// Where values are cut.
-        limit: f32,
-        /// The cap applies to the gate before silu instead of after it.
-        cap_before: bool,
-    },
-    /// xIELU with learned slopes (apertus).
-    Xielu {
-        /// Positive slope.
-        alpha_p: f32,
-        /// Negative slope.
-        alpha_n: f32,
-        /// Quadratic part.
-        beta: f32,
-        /// Smallest exponent.
-        eps: f32,
-    },
-    /// `beta tanh(g / beta) sigmoid(g) * lb tanh(up / lb)` (kimi-k3).
-    Situ {
-        /// Bound of the gate.
-        beta: f32,
-        /// Bound of up; 0 for none.
-        linear_beta: f32,
-    },
 }
 
 /// Routed experts: each token runs through a few of them and sums what they give by weight.

@@ -20,8 +20,10 @@ pub(crate) trait Block: 'static {
     const GROUPS: usize;
     /// Whether weights have a minimum; then codes are not negative.
     const MINS: bool = false;
+    /// Bits that hold every code: unsigned with minima, else in two's complement. At least 4.
+    const BITS: u32;
     /// Whether codes are between -32 and 32.
-    const SMALL: bool;
+    const SMALL: bool = Self::BITS <= 6;
     /// Whether halves of blocks have scales of their own.
     const HALVES: bool = false;
 

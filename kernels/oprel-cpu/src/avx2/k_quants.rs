@@ -63,7 +63,7 @@ impl Block for Q4K {
     const SPAN_BYTES: usize = 144;
     const GROUPS: usize = 2;
     const MINS: bool = true;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -81,7 +81,7 @@ impl Block for Q5K {
     const SPAN_BYTES: usize = 176;
     const GROUPS: usize = 2;
     const MINS: bool = true;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -106,7 +106,7 @@ pub(crate) struct Q6K;
 impl Block for Q6K {
     const SPAN_BYTES: usize = 210;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 6;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -136,7 +136,7 @@ impl Block for Q2K {
     const SPAN_BYTES: usize = 84;
     const GROUPS: usize = 2;
     const MINS: bool = true;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -156,7 +156,7 @@ pub(crate) struct Q3K;
 impl Block for Q3K {
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -190,7 +190,7 @@ pub(crate) struct Tq2;
 impl Block for Tq2 {
     const SPAN_BYTES: usize = 66;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

@@ -72,7 +72,7 @@ pub(crate) struct Iq2Xxs;
 impl Block for Iq2Xxs {
     const SPAN_BYTES: usize = 66;
     const GROUPS: usize = 2;
-    const SMALL: bool = false;
+    const BITS: u32 = 7;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -96,7 +96,7 @@ pub(crate) struct Iq2Xs;
 impl Block for Iq2Xs {
     const SPAN_BYTES: usize = 74;
     const GROUPS: usize = 2;
-    const SMALL: bool = false;
+    const BITS: u32 = 7;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -120,7 +120,7 @@ pub(crate) struct Iq2S;
 impl Block for Iq2S {
     const SPAN_BYTES: usize = 82;
     const GROUPS: usize = 2;
-    const SMALL: bool = false;
+    const BITS: u32 = 7;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -145,7 +145,7 @@ pub(crate) struct Iq3Xxs;
 impl Block for Iq3Xxs {
     const SPAN_BYTES: usize = 98;
     const GROUPS: usize = 2;
-    const SMALL: bool = false;
+    const BITS: u32 = 7;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -170,7 +170,7 @@ pub(crate) struct Iq3S;
 impl Block for Iq3S {
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -212,7 +212,7 @@ pub(crate) struct Iq1S;
 impl Block for Iq1S {
     const SPAN_BYTES: usize = 50;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -238,7 +238,7 @@ pub(crate) struct Iq1M;
 impl Block for Iq1M {
     const SPAN_BYTES: usize = 56;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -274,7 +274,7 @@ pub(crate) struct Tq1;
 impl Block for Tq1 {
     const SPAN_BYTES: usize = 54;
     const GROUPS: usize = 2;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

@@ -32,7 +32,7 @@ pub(crate) struct Iq4Nl;
 impl Block for Iq4Nl {
     const SPAN_BYTES: usize = 4 * 18;
     const GROUPS: usize = 1;
-    const SMALL: bool = false;
+    const BITS: u32 = 8;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -47,7 +47,7 @@ pub(crate) struct Iq4Xs;
 impl Block for Iq4Xs {
     const SPAN_BYTES: usize = 136;
     const GROUPS: usize = 2;
-    const SMALL: bool = false;
+    const BITS: u32 = 8;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -79,7 +79,7 @@ pub(crate) struct Mxfp4;
 impl Block for Mxfp4 {
     const SPAN_BYTES: usize = 4 * 17;
     const GROUPS: usize = 1;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -121,7 +121,7 @@ pub(crate) struct Nvfp4;
 impl Block for Nvfp4 {
     const SPAN_BYTES: usize = 2 * 36;
     const GROUPS: usize = 1;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx2,fma,f16c")]

@@ -1,9 +1,8 @@
 //! Integer products of groups with activations, in the order that [`table`](crate::table) defines.
 
 use super::blocks::{Block, Group};
-use crate::act::{ActRow, BLOCKS, GROUP, Q8Acts};
-use crate::row_panel::{self, RowPanel};
-use crate::table::{DOT_N, Panel, Rows};
+use crate::act::{ActRow, Q8Acts};
+use crate::table::{DOT_N, Rows};
 use std::arch::x86_64::*;
 
 /// How far ahead of its use a row is fetched, in bytes: enough to cover the latency of memory at
@@ -63,11 +62,11 @@ fn run_sums<const SMALL: bool>(p: [__m256i; 4]) -> __m256i {
 }
 
 /// 256 weights in registers.
-struct Wide {
-    codes: [__m256i; 8],
+pub(super) struct Wide {
+    pub(super) codes: [__m256i; 8],
     /// By half, then by block.
-    scales: [__m256; 2],
-    mins: [__m256; 2],
+    pub(super) scales: [__m256; 2],
+    pub(super) mins: [__m256; 2],
 }
 
 /// Two groups of 128 side by side.
@@ -86,14 +85,14 @@ fn wide<B: Block>(a: Group, b: Group) -> Wide {
 }
 
 /// Bytes of 256 weights.
-const fn wide_bytes<B: Block>() -> usize {
+pub(super) const fn wide_bytes<B: Block>() -> usize {
     B::SPAN_BYTES * 2 / B::GROUPS
 }
 
 /// Unpacks [`wide_bytes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn unpack<B: Block>(bytes: &[u8]) -> Wide {
+pub(super) fn unpack<B: Block>(bytes: &[u8]) -> Wide {
     let (first, second) = match B::GROUPS {
         1 => bytes.split_at(B::SPAN_BYTES),
         _ => (bytes, bytes),
@@ -191,7 +190,7 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: &[ActRow<'_>; N], o
 /// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
 /// activations there are zero.
 #[inline]
-fn padded(tail: &[u8]) -> [u8; LONGEST] {
+pub(super) fn padded(tail: &[u8]) -> [u8; LONGEST] {
     let mut bytes = [0; LONGEST];
     bytes[..tail.len()].copy_from_slice(tail);
     bytes
@@ -214,112 +213,5 @@ pub(super) fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
         3 => rows_with::<B, 3>(rows, &[row(0), row(1), row(2)], out),
         DOT_N => rows_with::<B, 4>(rows, &[row(0), row(1), row(2), row(3)], out),
         n => unreachable!("{n} tokens at once"),
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-pub(super) fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let mut panel = RowPanel::of(panel);
-    for (r, row) in rows.iter().enumerate() {
-        let groups = row.chunks_exact(wide_bytes::<B>());
-        let tail = groups.remainder();
-        let n_groups = groups.len();
-        let mut to = panel.row_mut(r);
-        for (g, bytes) in groups.enumerate() {
-            prefetch(bytes);
-            put_group::<B>(&mut to, bytes, g);
-        }
-        if !tail.is_empty() {
-            put_group::<B>(&mut to, &padded(tail)[..wide_bytes::<B>()], n_groups);
-        }
-    }
-}
-
-/// Writes group `g` to a row of the panel.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn put_group<B: Block>(
-    (codes, scales, mins): &mut (&mut [i8], &mut [f32], &mut [f32]),
-    bytes: &[u8],
-    g: usize,
-) {
-    let w = unpack::<B>(bytes);
-    let codes = &mut codes[g * GROUP..][..GROUP];
-    let runs = g * 2 * BLOCKS;
-    for (b, part) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        // SAFETY: an array of 32 is written.
-        unsafe { _mm256_storeu_si256(part.as_mut_ptr().cast(), w.codes[b]) };
-    }
-    for half in 0..2 {
-        let scales = &mut scales[runs + half * BLOCKS..][..BLOCKS];
-        // SAFETY: what is written lies in the slice just cut.
-        unsafe { _mm256_storeu_ps(scales.as_mut_ptr(), w.scales[half]) };
-        if B::MINS {
-            let mins = &mut mins[runs + half * BLOCKS..][..BLOCKS];
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_ps(mins.as_mut_ptr(), w.mins[half]) };
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-pub(super) fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
-    let n = acts.n();
-    let mut t = 0;
-    while t + 4 <= n {
-        let tokens = [acts.row(t), acts.row(t + 1), acts.row(t + 2), acts.row(t + 3)];
-        gemm_tile::<B, 4>(panel, &tokens, t, out);
-        t += 4;
-    }
-    for t in t..n {
-        gemm_tile::<B, 1>(panel, &[acts.row(t)], t, out);
-    }
-}
-
-/// All rows of the panel with `N` tokens, `first` being the first.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn gemm_tile<B: Block, const N: usize>(
-    panel: &Panel<'_>,
-    acts: &[ActRow<'_>; N],
-    first: usize,
-    out: &mut [f32],
-) {
-    let stride = row_panel::size(panel.ty, panel.k).rows;
-    let view = RowPanel::view(panel);
-    for r in 0..panel.n_rows {
-        let row = view.row(r);
-        let mut acc = [_mm256_setzero_ps(); N];
-        for g in 0..view.padded_k / GROUP {
-            let w = load_group::<B>(row, g);
-            for t in 0..N {
-                add_group::<B>(&mut acc[t], &w, acts[t], g);
-            }
-        }
-        for t in 0..N {
-            out[(first + t) * stride + r] = sum(acc[t]);
-        }
-    }
-}
-
-/// Group `g` of a row of the panel.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn load_group<B: Block>((codes, scales, mins): (&[i8], &[f32], &[f32]), g: usize) -> Wide {
-    let codes = &codes[g * GROUP..][..GROUP];
-    let runs = g * 2 * BLOCKS;
-    // SAFETY: what is read lies in the slices cut here.
-    unsafe {
-        let load = |b: usize| _mm256_loadu_si256(codes[b * 32..][..32].as_ptr().cast());
-        let eight =
-            |x: &[f32], half: usize| _mm256_loadu_ps(x[runs + half * BLOCKS..][..BLOCKS].as_ptr());
-        let none = _mm256_setzero_ps();
-        Wide {
-            codes: [load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)],
-            scales: [eight(scales, 0), eight(scales, 1)],
-            mins: if B::MINS { [eight(mins, 0), eight(mins, 1)] } else { [none; 2] },
-        }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Q4_0;
 impl Block for Q4_0 {
     const SPAN_BYTES: usize = 4 * 18;
     const GROUPS: usize = 1;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -48,7 +48,7 @@ impl Block for Q4_1 {
     const SPAN_BYTES: usize = 4 * 20;
     const GROUPS: usize = 1;
     const MINS: bool = true;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -64,7 +64,7 @@ pub(crate) struct Q5_0;
 impl Block for Q5_0 {
     const SPAN_BYTES: usize = 4 * 22;
     const GROUPS: usize = 1;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -83,7 +83,7 @@ impl Block for Q5_1 {
     const SPAN_BYTES: usize = 4 * 24;
     const GROUPS: usize = 1;
     const MINS: bool = true;
-    const SMALL: bool = true;
+    const BITS: u32 = 5;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -102,7 +102,7 @@ pub(crate) struct Q8_0;
 impl Block for Q8_0 {
     const SPAN_BYTES: usize = 4 * 34;
     const GROUPS: usize = 1;
-    const SMALL: bool = false;
+    const BITS: u32 = 8;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -117,7 +117,7 @@ pub(crate) struct Q1_0;
 impl Block for Q1_0 {
     const SPAN_BYTES: usize = 18;
     const GROUPS: usize = 1;
-    const SMALL: bool = true;
+    const BITS: u32 = 4;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]

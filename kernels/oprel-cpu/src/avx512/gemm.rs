@@ -52,15 +52,15 @@ fn tile<B: Block, const C: usize>(
     let acts: [ActRow<'_>; C] = std::array::from_fn(|c| acts.row(first + c));
     let zero = [[_mm512_setzero_ps(); 2]; C];
     let (mut total, mut half, mut quarter) = (zero, zero, zero);
-    sum_lane::<B, C, false>(panel, &acts, 0, &mut total);
-    sum_lane::<B, C, true>(panel, &acts, 4, &mut total);
-    sum_lane::<B, C, false>(panel, &acts, 2, &mut quarter);
-    sum_lane::<B, C, true>(panel, &acts, 6, &mut quarter);
+    sum_lane::<B, C>(panel, &acts, (0, false), &mut total);
+    sum_lane::<B, C>(panel, &acts, (4, true), &mut total);
+    sum_lane::<B, C>(panel, &acts, (2, false), &mut quarter);
+    sum_lane::<B, C>(panel, &acts, (6, true), &mut quarter);
     add(&mut total, &quarter);
-    sum_lane::<B, C, false>(panel, &acts, 1, &mut half);
-    sum_lane::<B, C, true>(panel, &acts, 5, &mut half);
-    sum_lane::<B, C, false>(panel, &acts, 3, &mut quarter);
-    sum_lane::<B, C, true>(panel, &acts, 7, &mut quarter);
+    sum_lane::<B, C>(panel, &acts, (1, false), &mut half);
+    sum_lane::<B, C>(panel, &acts, (5, true), &mut half);
+    sum_lane::<B, C>(panel, &acts, (3, false), &mut quarter);
+    sum_lane::<B, C>(panel, &acts, (7, true), &mut quarter);
     add(&mut half, &quarter);
     add(&mut total, &half);
     for (c, rows) in total.iter().enumerate() {
@@ -82,13 +82,14 @@ fn add<const C: usize>(a: &mut Tile<C>, b: &Tile<C>) {
     }
 }
 
-/// The blocks of one lane, summed in order; then added `to` what is there, or written over it.
+/// The blocks of one lane, summed in order; then added `to` what is there, or written over it. (Not a
+/// constant of the type: the inner loop is inlined where it is called from one place alone.)
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline(never)]
-fn sum_lane<B: Block, const C: usize, const ADD: bool>(
+fn sum_lane<B: Block, const C: usize>(
     panel: &Panel<'_>,
     acts: &[ActRow<'_>; C],
-    lane: usize,
+    (lane, is_added): (usize, bool),
     to: &mut Tile<C>,
 ) {
     let lane = lane % BLOCKS;
@@ -116,7 +117,7 @@ fn sum_lane<B: Block, const C: usize, const ADD: bool>(
             }
         }
     }
-    if ADD {
+    if is_added {
         add(to, &f);
     } else {
         *to = f;

@@ -4,9 +4,8 @@ use super::product::{Product, Scratch};
 use super::result::To;
 use super::{Job, MatMul, chunk_cost, chunk_rows, run_jobs};
 use crate::act::Q8Mut;
-use crate::activation::Activation;
+use crate::activation::{Activation, add_times, set_times};
 use crate::disjoint::Disjoint;
-use crate::lanes::{Ops, tiers};
 use crate::table::Kernels;
 use crate::{Parts, Pool};
 
@@ -39,7 +38,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Every expert's product, in one region: `out` (places, rows).
+/// Every expert's product, in one region with the jobs `beside`: `out` (places, rows).
 ///
 /// # Panics
 /// If a product is not of its expert's places, or not of `rows` rows.
@@ -50,10 +49,15 @@ pub fn matmul_experts<'a>(
     product: impl Fn(usize) -> Product<'a> + Sync,
     rows: usize,
     out: &mut [f32],
+    beside: &mut [MatMul<'_>],
 ) {
     assert_eq!(out.len(), places.count() * rows, "a result for each place and row");
-    let out = Disjoint::new(out);
-    run_jobs(pool, kernels, places.active.len(), |i| {
+    let (out, beside) = (Disjoint::new(out), &*beside);
+    let n_active = places.active.len();
+    run_jobs(pool, kernels, n_active + beside.len(), |i| {
+        if let Some(i) = i.checked_sub(n_active) {
+            return beside[i].0;
+        }
         let expert = places.active[i] as usize;
         let (start, end) = places.of(expert);
         let product = product(expert);
@@ -140,7 +144,10 @@ pub fn sum_products<'a>(
                 assert_eq!((product.n(), product.rows()), (1, rows), "a product of one token");
                 let ready = product.stored(start..start + to.len());
                 let tile = product.multiply(kernels, &ready, start, 0..1, tile);
-                add_term(kernels.isa(), sum, tile.y, weight, i == 0);
+                match i {
+                    0 => set_times(kernels.isa(), sum, tile.y, weight),
+                    _ => add_times(kernels.isa(), sum, tile.y, weight),
+                }
             }
             match factor {
                 Some(factor) => add_times(kernels.isa(), to, sum, factor),
@@ -148,29 +155,4 @@ pub fn sum_products<'a>(
             }
         }
     });
-}
-
-tiers! {
-    /// `sum (+)= weight * y`, rounded twice.
-    fn add_term(sum: &mut [f32], y: &[f32], weight: f32, is_first: bool) = add_term_lanes;
-    /// `to += factor * y`, rounded twice.
-    fn add_times(to: &mut [f32], y: &[f32], factor: f32) = add_times_lanes;
-}
-
-#[inline(always)]
-fn add_term_lanes<O: Ops>(_: O, sum: &mut [f32], y: &[f32], weight: f32, is_first: bool) {
-    if is_first {
-        sum.iter_mut().zip(y).for_each(|(s, y)| *s = weight * y);
-    } else {
-        sum.iter_mut().zip(y).for_each(|(s, y)| *s += weight * y);
-    }
-}
-
-#[inline(always)]
-fn add_times_lanes<O: Ops>(_: O, to: &mut [f32], y: &[f32], factor: f32) {
-    if factor == 1.0 {
-        to.iter_mut().zip(y).for_each(|(t, y)| *t += y);
-    } else {
-        to.iter_mut().zip(y).for_each(|(t, y)| *t += factor * y);
-    }
 }

@@ -169,7 +169,7 @@ fn experts_multiply_the_tokens_of_their_places() {
         let places = Places::new(&STARTS, &ACTIVE);
         let (plain, mut expected) = (each(pool, false), each(pool, true));
         let mut out = vec![0.0; 9 * rows];
-        matmul_experts(pool, kernels, places, |e| of(e, false), rows, &mut out);
+        matmul_experts(pool, kernels, places, |e| of(e, false), rows, &mut out, &mut []);
         assert_eq!(out, plain, "{isa} {}", case.ty);
         activate_gated(isa, Activation::Silu, &mut expected, &plain);
         let products = |e: usize| (of(e, false), Some(of(e, true)));

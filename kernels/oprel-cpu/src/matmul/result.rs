@@ -4,7 +4,7 @@
 use super::product::Tile;
 use crate::Isa;
 use crate::act::Q8Mut;
-use crate::activation::{Activation, activate, activate_gated};
+use crate::activation::{Activation, activate, activate_gated, add_times_lanes};
 use crate::disjoint::Disjoint;
 use crate::lanes::{Ops, tiers};
 
@@ -133,13 +133,13 @@ fn store_lanes<O: Ops>(_: O, out: &Columns<'_>, t: usize, r: usize, tile: &Tile<
 }
 
 #[inline(always)]
-fn add_lanes<O: Ops>(_: O, out: &Columns<'_>, t: usize, r: usize, tile: &Tile<'_>, factor: f32) {
+fn add_lanes<O: Ops>(ops: O, out: &Columns<'_>, t: usize, r: usize, tile: &Tile<'_>, factor: f32) {
     for (i, row) in tile.y.chunks_exact(tile.stride).enumerate() {
         let to = out.of(t + i, r, tile.n_rows);
-        if factor == 1.0 {
-            to.iter_mut().zip(row).for_each(|(y, x)| *y += x);
-        } else {
-            to.iter_mut().zip(row).for_each(|(y, x)| *y += factor * x);
+        let from = &row[..tile.n_rows];
+        match (<&mut [f32; FULL]>::try_from(&mut *to), <&[f32; FULL]>::try_from(from)) {
+            (Ok(to), Ok(from)) => add_times_lanes(ops, to, from, factor),
+            _ => add_times_lanes(ops, to, from, factor),
         }
     }
 }

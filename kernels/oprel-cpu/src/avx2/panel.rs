@@ -1,0 +1,136 @@
+//! Panels of 16 rows for the matrix product: codes of eight rows side by side in a register, four
+//! weights of each, so that a row is a lane.
+//!
+//! A panel is a list of blocks of 32 weights. A block is codes (8 quarters of four weights, 16 rows),
+//! then scales (16 rows), where halves have their own the second scales, then minima likewise. Rows
+//! beyond the last are zero.
+
+use super::blocks::Block;
+use super::products::{Wide, padded, prefetch, unpack, wide_bytes};
+use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::table::{Panel, PanelSize, Rows, has_halves};
+use oprel_quant::{QuantType, has_mins};
+use std::arch::x86_64::*;
+
+/// Rows of a panel.
+pub(super) const ROWS: usize = 16;
+/// Rows of a register.
+pub(super) const LANES: usize = 8;
+/// Fours of codes in a block.
+pub(super) const QUARTERS: usize = SCALED / 4;
+/// f32 words of a block's codes.
+const CODE_WORDS: usize = ROWS * QUARTERS;
+
+/// How large a panel of a type is.
+pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
+    let blocks = k.div_ceil(GROUP) * BLOCKS;
+    PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
+}
+
+/// f32 words of a block.
+pub(super) const fn block_words(halves: bool, mins: bool) -> usize {
+    let vectors = (1 + halves as usize) * (1 + mins as usize);
+    CODE_WORDS + vectors * ROWS
+}
+
+/// Fills a panel; `offset` is added to all codes.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn fill<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>, offset: i8) {
+    let words = BLOCKS * block_words(B::HALVES, B::MINS);
+    for (g, to) in panel.memory.chunks_exact_mut(words).enumerate() {
+        for first in (0..ROWS).step_by(LANES) {
+            let mut eight = Eight::zero();
+            for i in 0..LANES.min(rows.n().saturating_sub(first)) {
+                let row = &rows.bytes[(first + i) * rows.row_bytes..][..rows.row_bytes];
+                let from = g * wide_bytes::<B>();
+                let row = match row.get(from..from + wide_bytes::<B>()) {
+                    Some(bytes) => {
+                        prefetch(bytes);
+                        unpack::<B>(bytes)
+                    }
+                    None => unpack::<B>(&padded(&row[from..])[..wide_bytes::<B>()]),
+                };
+                eight.put(i, &row, offset);
+            }
+            eight.write::<B>(first, to);
+        }
+    }
+}
+
+/// A group of eight rows.
+struct Eight {
+    /// By block, then by row.
+    codes: [[__m256i; LANES]; BLOCKS],
+    /// First scales, second scales, first minima, second minima; each by row.
+    vectors: [[__m256i; LANES]; 4],
+}
+
+impl Eight {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn zero() -> Eight {
+        let none = [_mm256_setzero_si256(); LANES];
+        Eight { codes: [none; BLOCKS], vectors: [none; 4] }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn put(&mut self, i: usize, row: &Wide, offset: i8) {
+        for b in 0..BLOCKS {
+            self.codes[b][i] = _mm256_add_epi8(row.codes[b], _mm256_set1_epi8(offset));
+        }
+        let vectors = [row.scales[0], row.scales[1], row.mins[0], row.mins[1]];
+        for v in 0..4 {
+            self.vectors[v][i] = _mm256_castps_si256(vectors[v]);
+        }
+    }
+
+    /// Writes these as rows `first..` of a group of the panel.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn write<B: Block>(&mut self, first: usize, to: &mut [f32]) {
+        let words = block_words(B::HALVES, B::MINS);
+        let wanted: &[usize] = match (B::HALVES, B::MINS) {
+            (false, false) => &[0],
+            (true, false) => &[0, 1],
+            (false, true) => &[0, 2],
+            (true, true) => &[0, 1, 2, 3],
+        };
+        for which in wanted {
+            transpose(&mut self.vectors[*which]);
+        }
+        for (b, to) in to.chunks_exact_mut(words).enumerate().take(BLOCKS) {
+            transpose(&mut self.codes[b]);
+            let vectors = wanted.iter().map(|which| &self.vectors[*which][b]);
+            let columns = self.codes[b].iter().chain(vectors);
+            for (to, column) in to.chunks_exact_mut(ROWS).zip(columns) {
+                let to = &mut to[first..][..LANES];
+                // SAFETY: a slice of 32 bytes is written.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), *column) };
+            }
+        }
+    }
+}
+
+/// Turns 8 rows of 8 words into 8 columns.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn transpose(v: &mut [__m256i; LANES]) {
+    let mut t = [_mm256_setzero_si256(); LANES];
+    for i in 0..4 {
+        t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    // v[4 i + j]: column j of each 128 bits, of rows 4 i to 4 i + 3.
+    for i in 0..2 {
+        v[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        v[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        v[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        v[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for j in 0..4 {
+        let (low, high) = (v[j], v[4 + j]);
+        v[j] = _mm256_permute2x128_si256::<0x20>(low, high);
+        v[4 + j] = _mm256_permute2x128_si256::<0x31>(low, high);
+    }
+}
