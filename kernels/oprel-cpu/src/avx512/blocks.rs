@@ -1,5 +1,6 @@
 //! Groups of 256 weights in registers, and how types give them.
 
+use crate::act::BLOCKS;
 use crate::avx2::blocks as avx2;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -150,14 +151,14 @@ pub(super) fn f16_pair(bytes: __m128i) -> __m512 {
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn f16_of_blocks<const STEP: usize>(bytes: &[u8], at: usize) -> __m256 {
-    let four = |first: usize| {
-        let bits = |b: usize| {
-            let at = at + (first + b) * STEP;
-            u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) << (16 * b)
-        };
-        (bits(0) | bits(1) | bits(2) | bits(3)) as i64
-    };
-    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
+    let mut bits = [0u64; BLOCKS];
+    for b in 0..BLOCKS {
+        let at = at + b * STEP;
+        bits[b] = u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    }
+    let low = bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48;
+    let high = bits[4] | bits[5] << 16 | bits[6] << 32 | bits[7] << 48;
+    _mm256_cvtph_ps(_mm_set_epi64x(high as i64, low as i64))
 }
 
 /// Bytes of sixteen halves of blocks: those of first halves, then those of second ones.
