@@ -10,7 +10,7 @@ use crate::pool::SCRATCH_BYTES;
 use std::ops::Range;
 
 /// Most queries that one task computes together.
-pub(super) const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 96;
 /// Positions of a piece: of a page, what is unpacked at once.
 pub(super) const PIECE: usize = 64;
 /// Elements of a partial result besides values.
@@ -158,10 +158,11 @@ pub(super) struct Block<'a> {
     index: usize,
     first_kv: usize,
     pub(super) n_kv: usize,
-    first_head: usize,
     n_heads: usize,
     first_row: usize,
     n_rows: usize,
+    /// Row in the span, and head, of each query.
+    queries: [(u32, u32); QUERIES],
 }
 
 /// A run of positions that lie in one page.
@@ -188,18 +189,30 @@ impl<'a> Block<'a> {
         let head_block = index / row_blocks;
         let first_kv = head_block / head_blocks * plan.n_kv;
         let in_group = head_block % head_blocks * plan.n_heads;
-        Block {
+        let first_head = first_kv * group + in_group;
+        let mut block = Block {
             shared,
             span,
             plan,
             index,
             first_kv,
             n_kv: plan.n_kv.min(n_kv_heads - first_kv),
-            first_head: first_kv * group + in_group,
             n_heads: plan.n_heads.min(group - in_group),
             first_row,
             n_rows: plan.n_rows.min(span.seen.len() - first_row),
+            queries: [(0, 0); QUERIES],
+        };
+        let mut query = 0;
+        for kv in 0..block.n_kv {
+            for row in first_row..first_row + block.n_rows {
+                for head in 0..block.n_heads {
+                    let head = first_head + kv * group + head;
+                    block.queries[query] = (row as u32, head as u32);
+                    query += 1;
+                }
+            }
         }
+        block
     }
 
     /// Queries of a kv head.
@@ -213,12 +226,11 @@ impl<'a> Block<'a> {
     }
 
     fn row(&self, query: usize) -> usize {
-        self.first_row + query / self.n_heads % self.n_rows
+        self.queries[query].0 as usize
     }
 
     pub(super) fn head(&self, query: usize) -> usize {
-        let kv = query / self.n_each();
-        self.first_head + kv * self.shared.group() + query % self.n_heads
+        self.queries[query].1 as usize
     }
 
     pub(super) fn seen(&self, query: usize) -> Seen {
