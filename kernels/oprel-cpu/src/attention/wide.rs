@@ -212,7 +212,7 @@ macro_rules! wide_tiers {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this tier exists only where the CPU has its features.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
-                $crate::Tier::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::Tier::Avx2 | $crate::Tier::AvxVnni => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
