@@ -49,12 +49,14 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                     break;
                 }
                 let row = &row[..rows.row_bytes];
-                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
                 *group = match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
                     Some(bytes) => {
                         prefetch(bytes);
+                        // SAFETY: this function is compiled for, and so runs on, what the trait
+                        // asks for.
                         unsafe { B::group(bytes) }
                     }
+                    // SAFETY: as above.
                     None => unsafe { B::group(&padded(&row[g * B::BYTES..])[..B::BYTES]) },
                 };
             }
