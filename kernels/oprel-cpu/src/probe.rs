@@ -1,4 +1,8 @@
-//! How fast this machine reads memory: what decoding cannot be faster than.
+//! How fast this machine reads memory and multiplies: what decode and prefill cannot be faster than.
+
+mod peaks;
+
+pub use peaks::{float_peak, integer_peak};
 
 use crate::lanes::{Ops, tiers};
 use crate::{Isa, Pool};
