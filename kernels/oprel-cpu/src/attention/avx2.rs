@@ -101,6 +101,15 @@ impl Wide for Avx2 {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let x = _mm_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes(x)));
+            [_mm256_broadcastss_ps(x); 2]
+        }
+    }
+
+    #[inline(always)]
     fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
         [self.0.add(a[0], b[0]), self.0.add(a[1], b[1])]
     }

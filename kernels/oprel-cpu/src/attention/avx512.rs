@@ -87,6 +87,12 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes(x)))) }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_add_ps(a, b) }

@@ -10,7 +10,7 @@ use crate::pool::SCRATCH_BYTES;
 use std::ops::Range;
 
 /// Most queries that one task computes together.
-pub(super) const QUERIES: usize = 96;
+pub(super) const QUERIES: usize = 128;
 /// Positions of a piece: of a page, what is unpacked at once.
 pub(super) const PIECE: usize = 64;
 /// Elements of a partial result besides values.

@@ -265,7 +265,7 @@ impl Cells for Q8Across {
         (row, col): (usize, usize),
     ) -> O::V {
         let scale = tile.scales::<2>((row * tile.cols + col) / BLOCK);
-        ops.mul(ops.load_i8(array(cells)), ops.splat(f16::from_le_bytes(*scale).to_f32()))
+        ops.mul(ops.load_i8(array(cells)), ops.splat_f16(*scale))
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) trait Wide: Copy {
     fn narrow_f16(self, x: Self::V) -> [u8; 32];
     /// One number sixteen times.
     fn splat(self, x: f32) -> Self::V;
+    /// A half-precision number sixteen times.
+    fn splat_f16(self, x: [u8; 2]) -> Self::V;
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
@@ -119,6 +121,11 @@ impl Wide for Plain {
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; LANES] {
         [x; LANES]
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> [f32; LANES] {
+        [f16::from_le_bytes(x).to_f32(); LANES]
     }
 
     #[inline(always)]
@@ -209,6 +216,7 @@ macro_rules! wide_tiers {
                 $body($crate::attention::avx512::Avx512::new(), $($arg),*)
             }
             match isa.tier() {
+                $crate::Tier::Scalar => $body($crate::attention::wide::Plain, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this tier exists only where the CPU has its features.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
@@ -217,7 +225,6 @@ macro_rules! wide_tiers {
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
                 $crate::Tier::Avx512 => unsafe { avx512($($arg),*) },
-                _ => $body($crate::attention::wide::Plain, $($arg),*),
             }
         }
     )*};
