@@ -9,7 +9,7 @@ pub(crate) mod blocks;
 pub(crate) mod k_quants;
 pub(crate) mod lookup;
 pub(crate) mod nonlinear;
-mod numbers;
+pub(crate) mod numbers;
 mod products;
 pub(crate) mod simple;
 
@@ -195,7 +195,7 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 
 /// The table of this tier, for `isa` or a higher tier.
 pub(crate) fn table(isa: Isa) -> Kernels {
-    Kernels { isa, of: kernels_of, panel_size: crate::row_panel::size, gemm_f32 }
+    Kernels { isa, of: kernels_of, panel_size: crate::row_panel::size }
 }
 
 /// A safe function of the table around one compiled with the tier's features.
@@ -219,8 +219,9 @@ entry!(fn dot_n<B>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products
 entry!(fn unpack_panel<B>(rows: Rows<'_>, panel: &mut Panel<'_>) = products::unpack_panel::<B>);
 entry!(fn gemm<B>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = products::gemm::<B>);
 entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = numbers::dot);
-entry!(fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen);
-entry!(fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) = numbers::gemm_f32);
+entry!(fn dot_n_numbers(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) = numbers::dot_n);
+entry!(fn unpack_numbers(rows: Rows<'_>, panel: &mut Panel<'_>) = numbers::unpack_panel);
+entry!(fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32]) = numbers::gemm);
 
 fn block_kernels<B: blocks::Block>() -> TypeKernels {
     TypeKernels::Block(BlockKernels {
@@ -261,6 +262,11 @@ pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
         IQ3_XXS => block_kernels::<lookup::Iq3Xxs>(),
         IQ3_S => block_kernels::<lookup::Iq3S>(),
         TQ1_0 => block_kernels::<lookup::Tq1>(),
-        _ => TypeKernels::Number(NumberKernels { dot: dot_numbers, widen }),
+        _ => TypeKernels::Number(NumberKernels {
+            dot: dot_numbers,
+            dot_n: dot_n_numbers,
+            unpack_panel: unpack_numbers,
+            gemm: gemm_numbers,
+        }),
     })
 }
