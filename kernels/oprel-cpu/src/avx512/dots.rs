@@ -128,7 +128,7 @@ fn add_group<B: Block>(acc: &mut __m256, w: &Group, act: &ActGroup) {
 /// The sum of eight lanes, as [`lanes::sum`](crate::lanes::sum).
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn sum(x: __m256) -> f32 {
+pub(super) fn sum(x: __m256) -> f32 {
     let q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let pairs = _mm_add_ps(q, _mm_movehl_ps(q, q));
     _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))

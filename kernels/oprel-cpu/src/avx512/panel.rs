@@ -117,7 +117,7 @@ fn put<B: Block>(
 /// Turns 16 rows of 16 words into 16 columns.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn transpose(v: &mut [__m512i; LANES]) {
+pub(super) fn transpose(v: &mut [__m512i; LANES]) {
     let mut t = [_mm512_setzero_si512(); LANES];
     for i in 0..8 {
         t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);

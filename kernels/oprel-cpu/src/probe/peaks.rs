@@ -35,7 +35,7 @@ pub fn integer_peak(pool: &mut Pool, isa: Isa) -> f64 {
         Tier::AvxVnni => unsafe { integers_evex() },
         // SAFETY: as with AVX2.
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512 => unsafe { integers_avx512() },
+        Tier::Avx512 | Tier::Avx512Bf16 => unsafe { integers_avx512() },
     })
 }
 
@@ -48,7 +48,7 @@ pub fn float_peak(pool: &mut Pool, isa: Isa) -> f64 {
         Tier::Avx2 | Tier::AvxVnni => unsafe { floats_avx2() },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512 => unsafe { floats_avx512() },
+        Tier::Avx512 | Tier::Avx512Bf16 => unsafe { floats_avx512() },
     })
 }
 
