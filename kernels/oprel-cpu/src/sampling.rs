@@ -3,7 +3,7 @@
 use crate::lanes::{Ops, tiers};
 use crate::math::exp;
 
-/// Bins of [`Run::bin_weights`]; the last one holds all that is less likely.
+/// Bins of `Run::bin_weights`; the last one holds all that is less likely.
 pub const BINS: usize = 2048;
 /// Logits below the largest that bins tell apart, over the temperature: e^-32 of all tokens of any
 /// vocabulary is nothing.

@@ -4,7 +4,7 @@
 //!
 //! Weights in blocks. A row is taken in blocks of 32 weights, block `b` in lane `b % 8`. The
 //! products of integer codes are summed exactly, over a block where its weights share a scale, over
-//! its halves where these have scales of their own ([`has_halves`]). Block after block
+//! its halves where these have scales of their own (`has_halves`). Block after block
 //!
 //! ```text
 //! p = scale * sum                      of the block, or of its first half

@@ -119,7 +119,7 @@ fn eight_signs(sevens: __m256i) -> [u64; 4] {
 #[inline]
 fn signs_of_words(words: __m256i) -> [u64; 4] {
     let seven = |shifted: __m256i, byte: u32| {
-        _mm256_and_si256(shifted, _mm256_set1_epi32((0x7f << (8 * byte)) as i32))
+        _mm256_and_si256(shifted, _mm256_set1_epi32(0x7f << (8 * byte)))
     };
     let (a, b) = (seven(words, 0), seven(_mm256_slli_epi32::<1>(words), 1));
     let c = seven(_mm256_slli_epi32::<2>(words), 2);
