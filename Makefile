@@ -28,9 +28,11 @@ static:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile static --target $(STATIC_TARGET) --bin oprel
 	@ls -l target/$(STATIC_TARGET)/static/oprel
 
-# Whole models beside llama.cpp: make bench-peers MODELS="a.gguf b.gguf" PEER=path/of/peer_llama_cpp.py
+# Whole models beside llama.cpp, with a Python that has llama-cpp-python:
+# make bench-peers MODELS="a.gguf b.gguf" [PEER=peer_llama_cpp.py] [PYTHON=python3] [BENCH="--depth 4096 --out t.md"]
 PEER ?= ../shared/tools/peer_llama_cpp.py
+PYTHON ?= python3
 
 bench-peers:
 	cargo build --release --bin oprel
-	python3 benches/peers.py --peer $(PEER) $(MODELS)
+	$(PYTHON) benches/peers.py --peer $(PEER) $(BENCH) $(MODELS)

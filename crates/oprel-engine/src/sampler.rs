@@ -3,23 +3,37 @@
 //! Order: bias, penalties, then the likeliest (temperature 0) or: top-k, typical, top-p, min-p,
 //! temperature, draw. The draw at a position is a function of seed and position alone, so that a
 //! sequence that is preempted, moved or resumed goes on with the same text.
+//!
+//! Candidates are sorted only where they are few: those that `top_k` leaves, or all of a small
+//! vocabulary. Of many, the cuts and the draw are found by [`Spread`].
 
-use std::collections::HashMap;
+mod peaks;
+mod spread;
+
+use std::cmp::Ordering;
 
 use oprel_api::Sampling;
 
 use crate::{Error, Result};
+use peaks::Peaks;
+use spread::{Last, Spread};
+
+/// The largest vocabulary all of which is sorted.
+const FEW: usize = 2048;
 
 /// Chooses tokens for one sequence.
 #[derive(Debug)]
 pub struct Sampler {
     how: Sampling,
     seed: u64,
-    /// Logits after bias and penalties (n_vocab).
-    logits: Vec<f32>,
+    /// Logits after bias and penalties (n_vocab), where there are any.
+    edited: Vec<f32>,
+    /// How often each token occurred (n_vocab); zeros between choices.
+    counts: Vec<u32>,
+    peaks: Peaks,
+    spread: Spread,
     /// What is still in the running, likeliest first once sorted.
     left: Vec<Candidate>,
-    counts: HashMap<u32, u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +41,19 @@ struct Candidate {
     id: u32,
     logit: f32,
     p: f32,
+}
+
+impl Candidate {
+    /// One whose probability is not known yet.
+    fn new(id: u32, logit: f32) -> Candidate {
+        // Minus zero becomes zero: it is no less likely.
+        Candidate { id, logit: logit + 0.0, p: 0.0 }
+    }
+
+    /// Likeliest first; the smaller id first among equals.
+    fn likelier(&self, other: &Candidate) -> Ordering {
+        other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
+    }
 }
 
 impl Sampler {
@@ -53,7 +80,15 @@ impl Sampler {
     pub fn new(how: Sampling) -> Result<Sampler> {
         Sampler::check(&how)?;
         let seed = how.seed.unwrap_or(0);
-        Ok(Sampler { how, seed, logits: Vec::new(), left: Vec::new(), counts: HashMap::new() })
+        Ok(Sampler {
+            how,
+            seed,
+            edited: Vec::new(),
+            counts: Vec::new(),
+            peaks: Peaks::default(),
+            spread: Spread::new(),
+            left: Vec::new(),
+        })
     }
 
     /// The next token after `tokens` (prompt and answer), from the model's logits (n_vocab); `banned`
@@ -62,85 +97,113 @@ impl Sampler {
     /// # Errors
     /// [`Error::Logits`] if there is nothing to choose from.
     pub fn choose(&mut self, logits: &[f32], tokens: &[u32], banned: &[u32]) -> Result<u32> {
-        if logits.iter().any(|x| x.is_nan()) {
+        let position = tokens.len() as u64;
+        let edits = !self.how.logit_bias.is_empty() || !banned.is_empty() || self.how.penalizes();
+        if !edits {
+            return self.choose_from(logits, position);
+        }
+        let mut edited = std::mem::take(&mut self.edited);
+        edited.clear();
+        edited.extend_from_slice(logits);
+        self.bias(&mut edited, banned);
+        self.penalize(&mut edited, tokens);
+        let chosen = self.choose_from(&edited, position);
+        self.edited = edited;
+        chosen
+    }
+
+    fn choose_from(&mut self, logits: &[f32], position: u64) -> Result<u32> {
+        if !self.peaks.scan(logits) {
             return Err(Error::Logits { what: "NaN" });
         }
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        self.bias(banned);
-        self.penalize(tokens);
-        let best = self.likeliest().ok_or(Error::Logits { what: "none of them is finite" })?;
+        let likeliest = self.peaks.likeliest(logits);
+        let (best, most) = likeliest.ok_or(Error::Logits { what: "none of them is finite" })?;
         if self.how.is_greedy() || self.how.top_k == 1 {
             return Ok(best);
         }
-        self.cut_to_top_k();
+        if self.how.top_k == 0 && self.how.typical_p >= 1.0 && logits.len() > FEW {
+            return Ok(self.choose_of_many(logits, most, position));
+        }
+        self.cut_to_top_k(logits);
         self.cut_to_typical();
         self.cut_to_top_p();
         self.cut_to_min_p();
-        Ok(self.draw(tokens.len() as u64))
+        Ok(self.draw(position))
     }
 
-    fn bias(&mut self, banned: &[u32]) {
+    fn bias(&self, logits: &mut [f32], banned: &[u32]) {
         for b in &self.how.logit_bias {
-            if let Some(logit) = self.logits.get_mut(b.token as usize) {
-                *logit += b.bias;
-            }
+            edit(logits, b.token, |logit| logit + b.bias);
         }
         for &id in banned {
-            if let Some(logit) = self.logits.get_mut(id as usize) {
-                *logit = f32::NEG_INFINITY;
-            }
+            edit(logits, id, |_| f32::NEG_INFINITY);
         }
     }
 
-    fn penalize(&mut self, tokens: &[u32]) {
+    fn penalize(&mut self, logits: &mut [f32], tokens: &[u32]) {
         if !self.how.penalizes() {
             return;
         }
         let n = usize::try_from(self.how.repeat_last_n).unwrap_or(usize::MAX);
         let recent = &tokens[tokens.len().saturating_sub(n)..];
-        self.counts.clear();
+        self.counts.resize(logits.len(), 0);
         for &id in recent {
-            *self.counts.entry(id).or_default() += 1;
+            if let Some(count) = self.counts.get_mut(id as usize) {
+                *count += 1;
+            }
         }
-        for (&id, &count) in &self.counts {
-            let Some(logit) = self.logits.get_mut(id as usize) else { continue };
-            *logit = if *logit > 0.0 {
-                *logit / self.how.repeat_penalty
-            } else {
-                *logit * self.how.repeat_penalty
-            };
-            *logit -= count as f32 * self.how.frequency_penalty + self.how.presence_penalty;
+        let how = &self.how;
+        for &id in recent {
+            // Where a token occurred again, it has been counted and penalized.
+            let count = self.counts.get_mut(id as usize).map_or(0, std::mem::take);
+            if count == 0 {
+                continue;
+            }
+            edit(logits, id, |logit| {
+                let repeated = if logit > 0.0 {
+                    logit / how.repeat_penalty
+                } else {
+                    logit * how.repeat_penalty
+                };
+                repeated - (count as f32 * how.frequency_penalty + how.presence_penalty)
+            });
         }
     }
 
-    /// The largest finite logit; the smallest id among equals.
-    fn likeliest(&self) -> Option<u32> {
-        let mut best: Option<usize> = None;
-        for (id, &logit) in self.logits.iter().enumerate() {
-            if logit.is_finite() && best.is_none_or(|b| logit > self.logits[b]) {
-                best = Some(id);
+    /// Top-p, min-p and the draw over a large vocabulary. Each cut leaves a run of the likeliest.
+    fn choose_of_many(&mut self, logits: &[f32], most: f32, position: u64) -> u32 {
+        let how = &self.how;
+        self.spread.begin(logits, &mut self.peaks);
+        let mut reach = |temperature: f32, last: Last, share: f64| {
+            self.spread.reach((logits, &self.peaks), most, temperature, last, share)
+        };
+        let mut last = Last::OF_ALL;
+        if how.top_p < 1.0 {
+            last = reach(1.0, last, f64::from(how.top_p));
+        }
+        if how.min_p > 0.0 {
+            let least = most + how.min_p.ln();
+            if least > last.logit {
+                last = Last { logit: least, id: u32::MAX };
             }
         }
-        best.map(|id| id as u32)
+        reach(how.temperature, last, uniform(self.seed, position)).id
     }
 
     /// Fills the candidates, sorted, with their probabilities.
-    fn cut_to_top_k(&mut self) {
-        let finite = self.logits.iter().enumerate().filter(|(_, x)| x.is_finite());
+    fn cut_to_top_k(&mut self, logits: &[f32]) {
+        let k = self.how.top_k as usize;
+        let least = self.peaks.reached_by(k);
         self.left.clear();
-        self.left.extend(finite.map(|(id, &logit)| Candidate { id: id as u32, logit, p: 0.0 }));
-        let by_logit =
-            |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id));
-        let k = match self.how.top_k {
-            0 => self.left.len(),
-            k => (k as usize).min(self.left.len()),
-        };
-        if k < self.left.len() {
-            self.left.select_nth_unstable_by(k - 1, by_logit);
+        self.peaks.each_in(logits, least..=f32::MAX, |id, logit| {
+            self.left.push(Candidate::new(id, logit));
+            true
+        });
+        if (1..self.left.len()).contains(&k) {
+            self.left.select_nth_unstable_by(k - 1, Candidate::likelier);
             self.left.truncate(k);
         }
-        self.left.sort_unstable_by(by_logit);
+        self.left.sort_unstable_by(Candidate::likelier);
         self.softmax(1.0);
     }
 
@@ -167,7 +230,7 @@ impl Sampler {
         let off = |c: &Candidate| (surprise(c) - entropy).abs();
         self.left.sort_by(|a, b| off(a).total_cmp(&off(b)));
         self.keep_mass(self.how.typical_p);
-        self.left.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
+        self.left.sort_unstable_by(Candidate::likelier);
         self.softmax(1.0);
     }
 
@@ -209,6 +272,15 @@ impl Sampler {
             }
         }
         self.left[self.left.len() - 1].id
+    }
+}
+
+/// Changes a logit, unless it is not finite and out of the running anyway. One that leaves the range
+/// of numbers leaves the running.
+fn edit(logits: &mut [f32], id: u32, change: impl FnOnce(f32) -> f32) {
+    if let Some(logit) = logits.get_mut(id as usize).filter(|logit| logit.is_finite()) {
+        let changed = change(*logit);
+        *logit = if changed.is_nan() { f32::NEG_INFINITY } else { changed };
     }
 }
 

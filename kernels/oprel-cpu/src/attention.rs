@@ -10,7 +10,7 @@
 //!
 //! # How it is computed
 //!
-//! Everything but the softmax is the [product] of a few rows (queries, or weights of positions) and
+//! Everything but the softmax is the product of a few rows (queries, or weights of positions) and
 //! a tile of the cache, whose neighbouring columns fill vectors: positions where scores are
 //! computed, elements of values where those are added up. That is why keys lie transposed in
 //! their pages ([`KvLayout`]). Few queries (decode) read tiles where they are, each once for all

@@ -10,7 +10,7 @@ mod gemm;
 pub(crate) mod k_quants;
 pub(crate) mod lookup;
 pub(crate) mod nonlinear;
-mod numbers;
+pub(crate) mod numbers;
 mod panel;
 mod products;
 pub(crate) mod simple;
@@ -213,7 +213,7 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 
 /// The table of this tier, for `isa` or a higher tier.
 pub(crate) fn table(isa: Isa) -> Kernels {
-    Kernels { isa, of: kernels_of, panel_size: panel::size, gemm_f32 }
+    Kernels { isa, of: kernels_of, panel_size: panel::size }
 }
 
 /// A safe function of the table around one compiled with a tier's features.
@@ -245,9 +245,12 @@ entry!("avx2,fma,f16c", fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, 
     = gemm::gemm::<Avx2Ops, S>(Avx2Ops::new(), panel, acts, out));
 entry!("avx2,fma,f16c", fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32])
     = numbers::dot(rows, x, out));
-entry!("avx2,fma,f16c", fn widen(rows: Rows<'_>, out: &mut [f32]) = numbers::widen(rows, out));
-entry!("avx2,fma,f16c", fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32])
-    = numbers::gemm_f32(w, acts, out));
+entry!("avx2,fma,f16c", fn dot_n_numbers(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32])
+    = numbers::dot_n(rows, acts, out));
+entry!("avx2,fma,f16c", fn unpack_numbers(rows: Rows<'_>, panel: &mut Panel<'_>)
+    = numbers::unpack_panel(rows, panel));
+entry!("avx2,fma,f16c", fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32])
+    = numbers::gemm(panel, acts, out));
 
 /// How a tier makes the kernels of a type.
 trait Make {
@@ -318,6 +321,13 @@ fn kernels_by<M: Make>(ty: QuantType) -> Option<TypeKernels> {
         IQ3_XXS => M::make::<lookup::Iq3Xxs>(),
         IQ3_S => M::make::<lookup::Iq3S>(),
         TQ1_0 => M::make::<lookup::Tq1>(),
-        _ => return Some(TypeKernels::Number(NumberKernels { dot: dot_numbers, widen })),
+        _ => {
+            return Some(TypeKernels::Number(NumberKernels {
+                dot: dot_numbers,
+                dot_n: dot_n_numbers,
+                unpack_panel: unpack_numbers,
+                gemm: gemm_numbers,
+            }));
+        }
     }))
 }

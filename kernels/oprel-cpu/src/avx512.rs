@@ -1,56 +1,113 @@
-//! Kernels for x86-64 with AVX-512 (F, BW, DQ, VL, VNNI).
+//! Kernels for x86-64 with AVX-512 (F, BW, DQ, VL, VNNI), and BF16 where there is that too.
 //!
 //! Functions are compiled with those features, so intrinsics on values are safe in them; what is
 //! unsafe is reading and writing memory, and entering from code without the features.
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
+mod bf16;
 mod blocks;
+mod codebooks;
 mod dots;
+mod fields;
+mod fours;
 mod gemm;
 mod k_quants;
+mod nonlinear;
+mod numbers;
 mod panel;
 mod simple;
+mod ternary;
 
-use crate::act::{ActRow, Q8Acts};
+use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::avx2;
-use crate::isa::Isa;
-use crate::table::{BlockKernels, Kernels, Panel, Rows, TypeKernels, is_multiplied};
-use blocks::{Block, Joined};
+use crate::isa::{Isa, Tier};
+use crate::table::{
+    BlockKernels, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels, is_multiplied,
+};
+use blocks::Block;
+use numbers::Words;
 use oprel_quant::QuantType;
 use std::sync::OnceLock;
 
-/// The kernels of this tier.
+/// The kernels of this tier, or of the one with BF16.
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
-    // Filled in by whoever comes first with an `Isa` of this tier, which is the proof that the
+    // Filled in by whoever comes first with an `Isa` of the tier, which is the proof that the
     // functions inside may be called.
     static KERNELS: OnceLock<Kernels> = OnceLock::new();
-    KERNELS.get_or_init(|| Kernels {
-        isa,
-        of: kernels_of,
-        panel_size: panel::size,
-        ..avx2::table(isa)
-    })
+    static WITH_BF16: OnceLock<Kernels> = OnceLock::new();
+    if isa.tier() == Tier::Avx512Bf16 {
+        let of = |ty| match ty {
+            QuantType::BF16 => Some(BF16_PAIRS),
+            _ => kernels_of(ty),
+        };
+        return WITH_BF16.get_or_init(|| Kernels { isa, of, panel_size: panel_size_bf16 });
+    }
+    KERNELS.get_or_init(|| Kernels { isa, of: kernels_of, panel_size })
+}
+
+fn panel_size(ty: QuantType, k: usize) -> PanelSize {
+    if ty.is_quantized() { panel::size(ty, k) } else { numbers::panel_size(k, 1) }
+}
+
+fn panel_size_bf16(ty: QuantType, k: usize) -> PanelSize {
+    if ty == QuantType::BF16 { numbers::panel_size(k, 2) } else { panel_size(ty, k) }
 }
 
 /// A safe function of the table around one compiled with the tier's features.
 macro_rules! entry {
-    (fn $name:ident<$block:ident>($($arg:ident: $ty:ty),*) = $body:path) => {
-        fn $name<$block: Block>($($arg: $ty),*) {
-            #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-            fn with_features<$block: Block>($($arg: $ty),*) {
+    (fn $name:ident$(<$block:ident: $kind:ident>)?($($arg:ident: $ty:ty),*) = $body:path) => {
+        entry!(
+            "avx512bw,avx512dq,avx512vl,avx512vnni",
+            fn $name$(<$block: $kind>)?($($arg: $ty),*) = $body
+        );
+    };
+    ($features:literal, fn $name:ident$(<$block:ident: $kind:ident>)?($($arg:ident: $ty:ty),*)
+        = $body:path) => {
+        fn $name$(<$block: $kind>)?($($arg: $ty),*) {
+            #[target_feature(enable = $features)]
+            fn with_features$(<$block: $kind>)?($($arg: $ty),*) {
                 $body($($arg),*);
             }
             // SAFETY: this function is reached through the table that `kernels` gives only for
             // an `Isa` of this tier, which exists only where the CPU has the features.
-            unsafe { with_features::<$block>($($arg),*) }
+            unsafe { with_features$(::<$block>)?($($arg),*) }
         }
     };
 }
 
-entry!(fn dot<B>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = dots::dot::<B>);
-entry!(fn dot_n<B>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = dots::dot_n::<B>);
-entry!(fn unpack_panel<B>(rows: Rows<'_>, panel: &mut Panel<'_>) = panel::unpack::<B>);
-entry!(fn gemm<B>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = gemm::gemm::<B>);
+entry!(fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = dots::dot::<B>);
+entry!(fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = dots::dot_n::<B>);
+entry!(fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) = panel::unpack::<B>);
+entry!(fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = gemm::gemm::<B>);
+entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = avx2::numbers::dot);
+entry!(fn dot_n_numbers(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) = avx2::numbers::dot_n);
+entry!(fn unpack_numbers<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) = numbers::unpack::<W>);
+entry!(fn gemm_numbers<W: Words>(p: &Panel<'_>, x: F32Acts<'_>, y: &mut [f32]) = numbers::gemm::<W>);
+entry!(
+    "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
+    fn dot_bf16(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = bf16::dot
+);
+entry!(
+    "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
+    fn dot_n_bf16(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) = bf16::dot_n
+);
+
+/// BF16 weights by pairs.
+const BF16_PAIRS: TypeKernels = TypeKernels::Number(NumberKernels {
+    dot: dot_bf16,
+    dot_n: dot_n_bf16,
+    unpack_panel: unpack_numbers::<bf16::Pairs>,
+    gemm: gemm_numbers::<bf16::Pairs>,
+});
+
+fn number_kernels<W: Words>() -> TypeKernels {
+    TypeKernels::Number(NumberKernels {
+        dot: dot_numbers,
+        dot_n: dot_n_numbers,
+        unpack_panel: unpack_numbers::<W>,
+        gemm: gemm_numbers::<W>,
+    })
+}
 
 fn block_kernels<B: Block>() -> TypeKernels {
     TypeKernels::Block(BlockKernels {
@@ -63,7 +120,6 @@ fn block_kernels<B: Block>() -> TypeKernels {
 
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
-    use avx2::{k_quants as avx2_k_quants, lookup, nonlinear, simple as avx2_simple};
     if !is_multiplied(ty) {
         return None;
     }
@@ -73,25 +129,28 @@ fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
         Q5_0 => block_kernels::<simple::Q5_0>(),
         Q5_1 => block_kernels::<simple::Q5_1>(),
         Q8_0 => block_kernels::<simple::Q8_0>(),
-        Q1_0 => block_kernels::<Joined<avx2_simple::Q1_0>>(),
+        Q1_0 => block_kernels::<ternary::Q1_0>(),
         Q2_K => block_kernels::<k_quants::Q2K>(),
         Q3_K => block_kernels::<k_quants::Q3K>(),
         Q4_K => block_kernels::<k_quants::Q4K>(),
         Q5_K => block_kernels::<k_quants::Q5K>(),
         Q6_K => block_kernels::<k_quants::Q6K>(),
-        TQ2_0 => block_kernels::<Joined<avx2_k_quants::Tq2>>(),
-        IQ4_NL => block_kernels::<Joined<nonlinear::Iq4Nl>>(),
-        IQ4_XS => block_kernels::<Joined<nonlinear::Iq4Xs>>(),
-        MXFP4 => block_kernels::<Joined<nonlinear::Mxfp4>>(),
-        NVFP4 => block_kernels::<Joined<nonlinear::Nvfp4>>(),
-        IQ1_S => block_kernels::<Joined<lookup::Iq1S>>(),
-        IQ1_M => block_kernels::<Joined<lookup::Iq1M>>(),
-        IQ2_XXS => block_kernels::<Joined<lookup::Iq2Xxs>>(),
-        IQ2_XS => block_kernels::<Joined<lookup::Iq2Xs>>(),
-        IQ2_S => block_kernels::<Joined<lookup::Iq2S>>(),
-        IQ3_XXS => block_kernels::<Joined<lookup::Iq3Xxs>>(),
-        IQ3_S => block_kernels::<Joined<lookup::Iq3S>>(),
-        TQ1_0 => block_kernels::<Joined<lookup::Tq1>>(),
-        _ => return avx2::kernels_of(ty),
+        TQ2_0 => block_kernels::<ternary::Tq2>(),
+        IQ4_NL => block_kernels::<nonlinear::Iq4Nl>(),
+        IQ4_XS => block_kernels::<nonlinear::Iq4Xs>(),
+        MXFP4 => block_kernels::<nonlinear::Mxfp4>(),
+        NVFP4 => block_kernels::<nonlinear::Nvfp4>(),
+        IQ1_S => block_kernels::<codebooks::Iq1S>(),
+        IQ1_M => block_kernels::<codebooks::Iq1M>(),
+        IQ2_XXS => block_kernels::<codebooks::Iq2Xxs>(),
+        IQ2_XS => block_kernels::<codebooks::Iq2Xs>(),
+        IQ2_S => block_kernels::<codebooks::Iq2S>(),
+        IQ3_XXS => block_kernels::<codebooks::Iq3Xxs>(),
+        IQ3_S => block_kernels::<codebooks::Iq3S>(),
+        TQ1_0 => block_kernels::<ternary::Tq1>(),
+        F32 => number_kernels::<f32>(),
+        F16 => number_kernels::<half::f16>(),
+        BF16 => number_kernels::<half::bf16>(),
+        _ => return None,
     })
 }

@@ -21,6 +21,9 @@ pub enum Tier {
     /// x86-64 with AVX-512 (F, BW, DQ, VL, VNNI), besides what AVX2 has.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// The same with AVX512-BF16, by which BF16 weights meet activations rounded to bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 impl Tier {
@@ -33,6 +36,8 @@ impl Tier {
         Tier::AvxVnni,
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512Bf16,
     ];
 
     /// The name by which a user forces the tier.
@@ -45,6 +50,8 @@ impl Tier {
             Tier::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -68,6 +75,10 @@ impl Tier {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512Bf16 => {
+                Tier::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16")
+            }
         }
     }
 }
@@ -90,7 +101,7 @@ impl Isa {
         Tier::ALL.iter().filter(|tier| tier.is_supported()).map(|tier| Isa(*tier))
     }
 
-    /// The tier called `name` (`scalar`, `avx2`, `avxvnni`, `avx512`), in any case.
+    /// The tier called `name` (`scalar`, `avx2`, `avxvnni`, `avx512`, `avx512bf16`), in any case.
     ///
     /// # Errors
     /// [`Error::UnknownIsa`] if no tier of this architecture is called so, [`Error::IsaMissing`]

@@ -20,6 +20,7 @@ pub mod probe;
 pub mod recurrent;
 pub mod rope;
 mod row_panel;
+pub mod sampling;
 pub mod softmax;
 pub mod table;
 

@@ -1,4 +1,8 @@
-//! How fast this machine reads memory: what decoding cannot be faster than.
+//! How fast this machine reads memory and multiplies: what decode and prefill cannot be faster than.
+
+mod peaks;
+
+pub use peaks::{float_peak, integer_peak};
 
 use crate::lanes::{Ops, tiers};
 use crate::{Isa, Pool};
@@ -15,14 +19,8 @@ tiers! {
 
 #[inline(always)]
 fn sum_words_lanes<O: Ops>(_: O, words: &[u64]) -> u64 {
-    let mut acc = [0u64; 16];
-    let (chunks, tail) = words.as_chunks::<16>();
-    for chunk in chunks {
-        for l in 0..16 {
-            acc[l] = acc[l].wrapping_add(chunk[l]);
-        }
-    }
-    acc.iter().chain(tail).fold(0, |sum, word| sum.wrapping_add(*word))
+    // The plainest form: compilers make one stream of it. Of several sums they make gathers.
+    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
 /// Bytes a second that the pool's threads read together: the best of `rounds` over `n_bytes`,

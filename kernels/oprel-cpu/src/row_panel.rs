@@ -1,5 +1,5 @@
-//! A panel of rows side by side, each with its codes, scales and minima: the layout of tiers that
-//! multiply along rows.
+//! A panel of rows side by side, each with its codes, scales and minima, or of numbers as f32: the
+//! layout of tiers that multiply along rows.
 
 use crate::act::{GROUP, SUMMED};
 use crate::table::{Panel, PanelSize};
@@ -18,6 +18,9 @@ pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
 }
 
 fn row_words(ty: QuantType, k: usize) -> usize {
+    if !ty.is_quantized() {
+        return k;
+    }
     let padded = k.next_multiple_of(GROUP);
     padded / 4 + padded / SUMMED * if has_mins(ty) { 2 } else { 1 }
 }

@@ -3,7 +3,7 @@
 
 use crate::act::{ActRow, BLOCKS, F32Acts, GROUP, Q8Acts, SCALED, SUMMED};
 use crate::isa::Isa;
-use crate::lanes::{self, ScalarOps};
+use crate::lanes::{self, LANES};
 use crate::row_panel::{self, RowPanel};
 use crate::table::{
     BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, has_halves, is_multiplied,
@@ -11,7 +11,7 @@ use crate::table::{
 use oprel_quant::{QuantType, Unpacked, has_mins, unpack};
 
 pub(crate) static KERNELS: Kernels =
-    Kernels { isa: Isa::SCALAR, of: kernels_of, panel_size: row_panel::size, gemm_f32 };
+    Kernels { isa: Isa::SCALAR, of: kernels_of, panel_size: row_panel::size };
 
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     if !is_multiplied(ty) {
@@ -20,7 +20,12 @@ fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     Some(if ty.is_quantized() {
         TypeKernels::Block(BlockKernels { dot, dot_n, unpack_panel, gemm })
     } else {
-        TypeKernels::Number(NumberKernels { dot: dot_numbers, widen })
+        TypeKernels::Number(NumberKernels {
+            dot: dot_numbers,
+            dot_n: dot_n_numbers,
+            unpack_panel: widen,
+            gemm: gemm_numbers,
+        })
     })
 }
 
@@ -148,15 +153,21 @@ fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
     }
 }
 
+fn dot_n_numbers(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
+    for (t, out) in out.chunks_exact_mut(rows.n()).enumerate().take(acts.n()) {
+        dot_numbers(rows, acts.row(t), out);
+    }
+}
+
 /// One row of numbers times one token.
 fn number_dot(ty: QuantType, row: &[u8], x: &[f32]) -> f32 {
-    let mut acc = [0.0f32; 16];
+    let mut acc = [0.0f32; LANES];
     let size = ty.block_bytes();
     for (i, (bytes, x)) in row.chunks_exact(size).zip(x).enumerate() {
-        let lane = &mut acc[i % 16];
+        let lane = &mut acc[i % LANES];
         *lane = widen_number(ty, bytes).mul_add(*x, *lane);
     }
-    lanes::sum(std::array::from_fn(|l| acc[l] + acc[l + 8]))
+    lanes::sum(acc)
 }
 
 /// One stored number.
@@ -167,16 +178,18 @@ pub(crate) fn widen_number(ty: QuantType, bytes: &[u8]) -> f32 {
     value[0]
 }
 
-fn widen(rows: Rows<'_>, out: &mut [f32]) {
+fn widen(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let out = &mut panel.memory[..rows.n() * rows.k];
     let widened = oprel_quant::dequantize(rows.ty, rows.bytes, out);
     debug_assert!(widened.is_ok());
 }
 
-fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) {
-    let n_rows = w.len() / acts.k();
+fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
+    let stride = row_panel::size(panel.ty, panel.k).rows;
     for t in 0..acts.n() {
-        for (r, row) in w.chunks_exact(acts.k()).enumerate() {
-            out[t * n_rows + r] = lanes::dot(ScalarOps, row, acts.row(t));
+        for (r, row) in panel.memory.chunks_exact(panel.k).take(panel.n_rows).enumerate() {
+            let row = bytemuck::cast_slice(row);
+            out[t * stride + r] = number_dot(QuantType::F32, row, acts.row(t));
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Weights in blocks. A row is taken in blocks of 32 weights, block `b` in lane `b % 8`. The
 //! products of integer codes are summed exactly, over a block where its weights share a scale, over
-//! its halves where these have scales of their own ([`has_halves`]). Block after block
+//! its halves where these have scales of their own (`has_halves`). Block after block
 //!
 //! ```text
 //! p = scale * sum                      of the block, or of its first half
@@ -13,10 +13,15 @@
 //! acc[lane] = fma(p, activation scale, acc[lane])
 //! ```
 //!
-//! The eight lanes are added at the end: halves, quarters, the last two. Weights stored as
-//! numbers: element `i` goes by fma to lane `i % 16`; lanes are added in halves likewise. Every
-//! function of the table, of every tier, computes exactly this, so a result does not depend on
-//! which of them computed it.
+//! The eight lanes are added at the end: halves, quarters, the last two. Weights stored as numbers:
+//! element `i` goes by fma to lane `i % 8`; lanes are added likewise. Every function of the table, of
+//! every tier but one, computes exactly this, so a result does not depend on which of them computed
+//! it.
+//!
+//! The exception is BF16 weights in the tier [`Avx512Bf16`](Tier): they meet activations rounded to
+//! bf16, as the instruction for them asks. Pair `j` of elements, 2 j and 2 j + 1, goes by it to lane
+//! `j % 8`; how it rounds is the CPU's. All functions of that tier compute this, so there too results
+//! do not depend on the company that a token has. The tier below it computes exact products of BF16.
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::isa::{Isa, Tier};
@@ -98,8 +103,12 @@ pub struct BlockKernels {
 pub struct NumberKernels {
     /// One token: `out[r] = row r . x`.
     pub dot: fn(Rows<'_>, x: &[f32], out: &mut [f32]),
-    /// Any number of tokens: `out[t * rows + r] = row r . token t`; rows are (rows, k) f32.
-    pub widen: fn(Rows<'_>, out: &mut [f32]),
+    /// A few tokens, at most [`DOT_N`]: `out[t * rows + r] = row r . token t`.
+    pub dot_n: fn(Rows<'_>, F32Acts<'_>, out: &mut [f32]),
+    /// Many tokens: widens the rows to a panel, for [`NumberKernels::gemm`].
+    pub unpack_panel: fn(Rows<'_>, &mut Panel<'_>),
+    /// A panel times tokens: `out[t * PanelSize::rows + r]`.
+    pub gemm: fn(&Panel<'_>, F32Acts<'_>, out: &mut [f32]),
 }
 
 /// Kernels of one quant type.
@@ -117,8 +126,6 @@ pub struct Kernels {
     pub(crate) of: fn(QuantType) -> Option<TypeKernels>,
     /// How large panels of a type and row length are.
     pub panel_size: fn(QuantType, k: usize) -> PanelSize,
-    /// f32 weights (rows, k) times tokens: `out[t * rows + r]`.
-    pub gemm_f32: fn(w: &[f32], F32Acts<'_>, out: &mut [f32]),
 }
 
 impl Kernels {
@@ -131,7 +138,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Tier::AvxVnni => crate::avx2::vnni::kernels(isa),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 => crate::avx512::kernels(isa),
+            Tier::Avx512 | Tier::Avx512Bf16 => crate::avx512::kernels(isa),
         }
     }
 

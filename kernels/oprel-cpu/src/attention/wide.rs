@@ -224,7 +224,7 @@ macro_rules! wide_tiers {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
-                $crate::Tier::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::Tier::Avx512 | $crate::Tier::Avx512Bf16 => unsafe { avx512($($arg),*) },
             }
         }
     )*};

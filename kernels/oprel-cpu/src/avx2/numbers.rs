@@ -1,16 +1,18 @@
 //! Weights stored as numbers times f32 activations, in the order that [`table`](crate::table)
-//! defines: element `i` in lane `i % 16`.
+//! defines: element `i` in lane `i % 8`, along rows.
 
 use super::blocks::load16;
-use super::products::{prefetch, sum};
+use super::products::{AHEAD, sum};
 use crate::act::F32Acts;
-use crate::table::Rows;
+use crate::lanes::LANES;
+use crate::row_panel;
+use crate::table::{DOT_N, Panel, Rows};
 use half::{bf16, f16};
 use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
-/// Elements taken at once.
-const STEP: usize = 16;
+/// Elements between two prefetches of a row.
+const STRETCH: usize = 32;
 
 /// A stored number as this tier reads it.
 trait Stored: 'static {
@@ -70,145 +72,221 @@ impl Stored for bf16 {
     }
 }
 
-/// Dot products of `R` rows with `N` tokens of `k` elements.
+/// Sums of `R` rows with `N` tokens.
+type Tile<const R: usize, const N: usize> = [[__m256; N]; R];
+
+/// Adds the products of elements `i..i + 8` to their lanes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn add_eight<T: Stored, const R: usize, const N: usize>(
+    acc: &mut Tile<R, N>,
+    rows: &[&[u8]; R],
+    acts: &[&[f32]; N],
+    i: usize,
+) {
+    let mut x = [_mm256_setzero_ps(); N];
+    for n in 0..N {
+        let eight = &acts[n][i..i + LANES];
+        // SAFETY: reads a slice of eight.
+        x[n] = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+    }
+    for r in 0..R {
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+        let w = unsafe { T::eight(&rows[r][i * T::SIZE..(i + LANES) * T::SIZE]) };
+        for n in 0..N {
+            acc[r][n] = _mm256_fmadd_ps(w, x[n], acc[r][n]);
+        }
+    }
+}
+
+/// Dot products of `R` rows with `N` tokens. Where rows are read from memory, `next` says how far
+/// behind a row the one lies that is read after it, for prefetching.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn tile<T: Stored, const R: usize, const N: usize>(
     rows: [&[u8]; R],
     acts: [&[f32]; N],
+    next: Option<usize>,
 ) -> [[f32; N]; R] {
     let k = acts[0].len();
     assert!(rows.iter().all(|row| row.len() == k * T::SIZE), "rows as long as the activations");
     assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
-    let mut acc = [[[_mm256_setzero_ps(); 2]; N]; R];
-    for i in (0..k / STEP * STEP).step_by(STEP) {
-        for half in 0..2 {
-            let from = i + 8 * half;
-            let mut w = [_mm256_setzero_ps(); R];
+    let mut acc = [[_mm256_setzero_ps(); N]; R];
+    let whole = k / STRETCH * STRETCH;
+    for i in (0..whole).step_by(STRETCH) {
+        if let Some(next) = next {
             for r in 0..R {
-                let bytes = &rows[r][from * T::SIZE..(from + 8) * T::SIZE];
-                if N == 1 && half == 0 {
-                    prefetch(bytes);
-                }
-                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-                w[r] = unsafe { T::eight(bytes) };
-            }
-            for n in 0..N {
-                let x = &acts[n][from..from + 8];
-                // SAFETY: reads a slice of eight.
-                let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-                for r in 0..R {
-                    acc[r][n][half] = _mm256_fmadd_ps(w[r], x, acc[r][n][half]);
-                }
+                prefetch::<R>(rows[r], i * T::SIZE, STRETCH * T::SIZE, next);
             }
         }
+        for j in 0..STRETCH / LANES {
+            add_eight::<T, R, N>(&mut acc, &rows, &acts, i + j * LANES);
+        }
+    }
+    let eights = k / LANES * LANES;
+    for i in (whole..eights).step_by(LANES) {
+        add_eight::<T, R, N>(&mut acc, &rows, &acts, i);
     }
     let mut out = [[0.0; N]; R];
     for r in 0..R {
         for n in 0..N {
-            let from = k / STEP * STEP;
-            let tail = (&rows[r][from * T::SIZE..], &acts[n][from..]);
-            out[r][n] = finish::<T>(acc[r][n], tail);
+            out[r][n] = finish::<T>(acc[r][n], (&rows[r][eights * T::SIZE..], &acts[n][eights..]));
         }
     }
     out
 }
 
-/// Adds the elements beyond the last sixteen, then all lanes.
+/// Asks for `len` bytes that will be read after those at `at` of a row, one of `R` that are read
+/// side by side.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn finish<T: Stored>(acc: [__m256; 2], (row, x): (&[u8], &[f32])) -> f32 {
-    let mut lanes = [0.0f32; STEP];
-    // SAFETY: 32 bytes each are written to and read from halves of an array.
+pub(crate) fn prefetch<const R: usize>(row: &[u8], at: usize, len: usize, next: usize) {
+    let ahead = at + AHEAD / R;
+    let ahead = if ahead < row.len() { ahead } else { ahead - row.len() + next };
+    for line in (0..len).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(ahead + line).cast());
+    }
+}
+
+/// Adds the elements beyond the last eight, then all lanes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn finish<T: Stored>(acc: __m256, (row, x): (&[u8], &[f32])) -> f32 {
+    if x.is_empty() {
+        return sum(acc);
+    }
+    let mut lanes = [0.0f32; LANES];
+    // SAFETY: an array of 32 bytes is written and read.
     unsafe {
-        _mm256_storeu_ps(lanes[..8].as_mut_ptr(), acc[0]);
-        _mm256_storeu_ps(lanes[8..].as_mut_ptr(), acc[1]);
+        _mm256_storeu_ps(lanes.as_mut_ptr(), acc);
         for ((lane, bytes), x) in lanes.iter_mut().zip(row.chunks_exact(T::SIZE)).zip(x) {
             *lane = T::one(bytes).mul_add(*x, *lane);
         }
-        let low = _mm256_loadu_ps(lanes[..8].as_ptr());
-        sum(_mm256_add_ps(low, _mm256_loadu_ps(lanes[8..].as_ptr())))
+        sum(_mm256_loadu_ps(lanes.as_ptr()))
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn dot(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+pub(crate) fn dot(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+    with_tokens(rows, [x], out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(crate) fn dot_n(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
+    let x = |t| acts.row(t);
+    match acts.n() {
+        0 => {}
+        1 => with_tokens(rows, [x(0)], out),
+        2 => with_tokens(rows, [x(0), x(1)], out),
+        3 => with_tokens(rows, [x(0), x(1), x(2)], out),
+        DOT_N => with_tokens(rows, [x(0), x(1), x(2), x(3)], out),
+        n => unreachable!("{n} tokens at once"),
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn with_tokens<const N: usize>(rows: Rows<'_>, acts: [&[f32]; N], out: &mut [f32]) {
     match rows.ty {
-        QuantType::F32 => dot_rows::<f32>(rows, x, out),
-        QuantType::F16 => dot_rows::<f16>(rows, x, out),
-        _ => dot_rows::<bf16>(rows, x, out),
+        QuantType::F32 => rows_with::<f32, N>(rows, acts, out),
+        QuantType::F16 => rows_with::<f16, N>(rows, acts, out),
+        _ => rows_with::<bf16, N>(rows, acts, out),
     }
 }
 
-/// Two rows at a time, so that additions of one do not wait for those of the other.
+/// Four rows at a time for one token, two for more, so that additions of one row do not wait for
+/// those of another.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn dot_rows<T: Stored>(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+fn rows_with<T: Stored, const N: usize>(rows: Rows<'_>, acts: [&[f32]; N], out: &mut [f32]) {
     let row = |r: usize| &rows.bytes[r * rows.row_bytes..][..rows.row_bytes];
-    let n = rows.n();
-    for r in (0..n / 2 * 2).step_by(2) {
-        let [[a], [b]] = tile::<T, 2, 1>([row(r), row(r + 1)], [x]);
-        (out[r], out[r + 1]) = (a, b);
-    }
-    if !n.is_multiple_of(2) {
-        out[n - 1] = tile::<T, 1, 1>([row(n - 1)], [x])[0][0];
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-pub(super) fn widen(rows: Rows<'_>, out: &mut [f32]) {
-    match rows.ty {
-        QuantType::F32 => widen_all::<f32>(rows.bytes, out),
-        QuantType::F16 => widen_all::<f16>(rows.bytes, out),
-        _ => widen_all::<bf16>(rows.bytes, out),
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn widen_all<T: Stored>(bytes: &[u8], out: &mut [f32]) {
-    let whole = out.len() / STEP * STEP;
-    let (sixteens, tail) = out.as_chunks_mut::<STEP>();
-    for (y, bytes) in sixteens.iter_mut().zip(bytes.chunks_exact(STEP * T::SIZE)) {
-        for (half, y) in y.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            // SAFETY: this function is compiled for, and so runs on, what the trait asks for; an
-            // array of eight is written.
-            unsafe { _mm256_storeu_ps(y.as_mut_ptr(), T::eight(&bytes[8 * half * T::SIZE..])) }
+    let n_rows = rows.n();
+    let mut put = |r: usize, sums: [f32; N]| {
+        for t in 0..N {
+            out[t * n_rows + r] = sums[t];
         }
+    };
+    let mut r = 0;
+    while N == 1 && r + 4 <= n_rows {
+        let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+        let sums = tile::<T, 4, N>(four, acts, Some(4 * rows.row_bytes));
+        (0..4).for_each(|i| put(r + i, sums[i]));
+        r += 4;
     }
-    for (y, bytes) in tail.iter_mut().zip(bytes[whole * T::SIZE..].chunks_exact(T::SIZE)) {
+    while r + 2 <= n_rows {
+        let sums = tile::<T, 2, N>([row(r), row(r + 1)], acts, Some(2 * rows.row_bytes));
+        (0..2).for_each(|i| put(r + i, sums[i]));
+        r += 2;
+    }
+    if r < n_rows {
+        put(r, tile::<T, 1, N>([row(r)], acts, None)[0]);
+    }
+}
+
+/// Writes the rows to the panel as f32.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn unpack_panel(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let out = &mut panel.memory[..rows.n() * rows.k];
+    match rows.ty {
+        QuantType::F32 => widen::<f32>(rows.bytes, out),
+        QuantType::F16 => widen::<f16>(rows.bytes, out),
+        _ => widen::<bf16>(rows.bytes, out),
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn widen<T: Stored>(bytes: &[u8], out: &mut [f32]) {
+    let (eights, tail) = out.as_chunks_mut::<LANES>();
+    let stored = bytes.chunks_exact(LANES * T::SIZE);
+    let rest = stored.remainder();
+    for (y, bytes) in eights.iter_mut().zip(stored) {
+        // SAFETY: this function is compiled for, and so runs on, what the trait asks for; an array
+        // of eight is written.
+        unsafe { _mm256_storeu_ps(y.as_mut_ptr(), T::eight(bytes)) }
+    }
+    for (y, bytes) in tail.iter_mut().zip(rest.chunks_exact(T::SIZE)) {
         *y = T::one(bytes);
     }
 }
 
+/// Tiles of four rows by three tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn gemm_f32(w: &[f32], acts: F32Acts<'_>, out: &mut [f32]) {
-    let (n, k) = (acts.n(), acts.k());
-    let rows: &[u8] = bytemuck::cast_slice(w);
-    let n_rows = w.len() / k;
-    let row = |r: usize| &rows[r * k * 4..][..k * 4];
-    let mut t = 0;
-    while t < n {
-        let taken = if t + 3 <= n { 3 } else { 1 };
-        for r in (0..n_rows).step_by(2) {
-            let second = (r + 1).min(n_rows - 1);
-            let pair = [row(r), row(second)];
-            let mut put = |i: usize, [a, b]: [f32; 2]| {
-                out[(t + i) * n_rows + r] = a;
-                out[(t + i) * n_rows + second] = if second == r { a } else { b };
-            };
-            if taken == 3 {
-                let tokens = [acts.row(t), acts.row(t + 1), acts.row(t + 2)];
-                let [a, b] = tile::<f32, 2, 3>(pair, tokens);
-                (0..3).for_each(|i| put(i, [a[i], b[i]]));
-            } else {
-                let [[a], [b]] = tile::<f32, 2, 1>(pair, [acts.row(t)]);
-                put(0, [a, b]);
-            }
+pub(super) fn gemm(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
+    let (n, x) = (acts.n(), |t| acts.row(t));
+    for t in (0..n).step_by(3) {
+        match n - t {
+            1 => panel_with(panel, [x(t)], t, out),
+            2 => panel_with(panel, [x(t), x(t + 1)], t, out),
+            _ => panel_with(panel, [x(t), x(t + 1), x(t + 2)], t, out),
         }
-        t += taken;
+    }
+}
+
+/// All rows of a panel with `N` tokens, of which `first` is the first.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn panel_with<const N: usize>(panel: &Panel<'_>, acts: [&[f32]; N], first: usize, out: &mut [f32]) {
+    let stride = row_panel::size(panel.ty, panel.k).rows;
+    let row = |r: usize| bytemuck::cast_slice(&panel.memory[r * panel.k..][..panel.k]);
+    let mut put = |r: usize, sums: [f32; N]| {
+        for t in 0..N {
+            out[(first + t) * stride + r] = sums[t];
+        }
+    };
+    let mut r = 0;
+    while r + 4 <= panel.n_rows {
+        let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+        let sums = tile::<f32, 4, N>(four, acts, None);
+        (0..4).for_each(|i| put(r + i, sums[i]));
+        r += 4;
+    }
+    while r < panel.n_rows {
+        put(r, tile::<f32, 1, N>([row(r)], acts, None)[0]);
+        r += 1;
     }
 }

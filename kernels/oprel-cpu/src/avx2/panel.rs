@@ -8,6 +8,7 @@
 use super::blocks::Block;
 use super::products::{Wide, padded, prefetch, unpack, wide_bytes};
 use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::row_panel;
 use crate::table::{Panel, PanelSize, Rows, has_halves};
 use oprel_quant::{QuantType, has_mins};
 use std::arch::x86_64::*;
@@ -23,6 +24,9 @@ const CODE_WORDS: usize = ROWS * QUARTERS;
 
 /// How large a panel of a type is.
 pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
+    if !ty.is_quantized() {
+        return row_panel::size(ty, k);
+    }
     let blocks = k.div_ceil(GROUP) * BLOCKS;
     PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// How far ahead of its use a row is fetched, in bytes: enough to cover the latency of memory at
 /// full bandwidth.
-const AHEAD: usize = 6 << 10;
+pub(super) const AHEAD: usize = 6 << 10;
 /// Bytes that 256 weights take at most, for a last group that is cut short.
 const LONGEST: usize = 8 * 34;
 

@@ -1,8 +1,7 @@
 //! Groups of 256 weights in registers, and how types give them.
 
-use crate::avx2::blocks as avx2;
+use crate::act::BLOCKS;
 use std::arch::x86_64::*;
-use std::marker::PhantomData;
 
 /// 256 weights.
 #[derive(Clone, Copy)]
@@ -43,57 +42,6 @@ pub(super) trait Block: 'static {
     /// # Safety
     /// The CPU has the features of this tier.
     unsafe fn group(bytes: &[u8]) -> Group;
-}
-
-/// A type as the AVX2 tier unpacks it, two groups of 128 joined.
-pub(super) struct Joined<B>(PhantomData<B>);
-
-impl<B: avx2::Block> Block for Joined<B> {
-    const BYTES: usize = B::SPAN_BYTES * 2 / B::GROUPS;
-    const OFFSET: i32 = if B::MINS {
-        0
-    } else if B::SMALL {
-        32
-    } else {
-        128
-    };
-    const MOST: i32 = if B::MINS {
-        31
-    } else if B::SMALL {
-        64
-    } else {
-        255
-    };
-    const MINS: bool = B::MINS;
-    const HALVES: bool = B::HALVES;
-
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-    #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let (first, second) = match B::GROUPS {
-            1 => bytes.split_at(B::SPAN_BYTES),
-            _ => (bytes, bytes),
-        };
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let (a, b) = unsafe { (B::group(first, 0), B::group(second, B::GROUPS - 1)) };
-        let join = |low: __m256i, high: __m256i| {
-            let codes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-            _mm512_add_epi8(codes, _mm512_set1_epi8(Self::OFFSET as u8 as i8))
-        };
-        let codes = [
-            join(a.codes[0], a.codes[1]),
-            join(a.codes[2], a.codes[3]),
-            join(b.codes[0], b.codes[1]),
-            join(b.codes[2], b.codes[3]),
-        ];
-        let firsts = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
-        let seconds = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
-        Group {
-            codes,
-            scales: [firsts(a.scales, b.scales), seconds(a.scales, b.scales)],
-            mins: [firsts(a.mins, b.mins), seconds(a.mins, b.mins)],
-        }
-    }
 }
 
 /// 16 bytes at `at`.
@@ -150,14 +98,14 @@ pub(super) fn f16_pair(bytes: __m128i) -> __m512 {
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn f16_of_blocks<const STEP: usize>(bytes: &[u8], at: usize) -> __m256 {
-    let four = |first: usize| {
-        let bits = |b: usize| {
-            let at = at + (first + b) * STEP;
-            u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) << (16 * b)
-        };
-        (bits(0) | bits(1) | bits(2) | bits(3)) as i64
-    };
-    _mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)))
+    let mut bits = [0u64; BLOCKS];
+    for b in 0..BLOCKS {
+        let at = at + b * STEP;
+        bits[b] = u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    }
+    let low = bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48;
+    let high = bits[4] | bits[5] << 16 | bits[6] << 32 | bits[7] << 48;
+    _mm256_cvtph_ps(_mm_set_epi64x(high as i64, low as i64))
 }
 
 /// Bytes of sixteen halves of blocks: those of first halves, then those of second ones.

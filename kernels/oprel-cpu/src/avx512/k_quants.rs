@@ -162,7 +162,7 @@ impl Block for Q2K {
 /// The two-bit fields of 64 bytes: those of 32 bytes by place, then those of the others.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn pairs_of_bits(bytes: &[u8], at: usize) -> [__m512i; 4] {
+pub(super) fn pairs_of_bits(bytes: &[u8], at: usize) -> [__m512i; 4] {
     let (first, second) = (load32_twice(bytes, at), load32_twice(bytes, at + 32));
     [
         fields(first, 0, 2, 3),

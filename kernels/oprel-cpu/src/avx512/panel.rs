@@ -49,12 +49,14 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                     break;
                 }
                 let row = &row[..rows.row_bytes];
-                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
                 *group = match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
                     Some(bytes) => {
                         prefetch(bytes);
+                        // SAFETY: this function is compiled for, and so runs on, what the trait
+                        // asks for.
                         unsafe { B::group(bytes) }
                     }
+                    // SAFETY: as above.
                     None => unsafe { B::group(&padded(&row[g * B::BYTES..])[..B::BYTES]) },
                 };
             }
@@ -115,7 +117,7 @@ fn put<B: Block>(
 /// Turns 16 rows of 16 words into 16 columns.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn transpose(v: &mut [__m512i; LANES]) {
+pub(super) fn transpose(v: &mut [__m512i; LANES]) {
     let mut t = [_mm512_setzero_si512(); LANES];
     for i in 0..8 {
         t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);

@@ -15,10 +15,6 @@ pub struct Product<'a> {
     bias: Option<&'a [f32]>,
 }
 
-/// f32 words of a panel of numbers: what stays in a core's cache beside the activations that it meets.
-const PANEL_WORDS: usize = 24 << 10;
-/// Rows of a panel of numbers at most.
-const PANEL_ROWS: usize = 16;
 /// Tokens whose results are kept beside a panel before they are written out: whole register tiles
 /// of all tiers.
 const TILE_TOKENS: usize = 96;
@@ -67,8 +63,6 @@ pub(super) enum Ready<'r> {
     Stored(Rows<'r>),
     /// Unpacked.
     Panel(Panel<'r>),
-    /// As f32 numbers.
-    Wide(&'r [f32]),
 }
 
 /// Results of some tokens for some rows: (tokens, stride), of which the first `n_rows` count.
@@ -131,21 +125,13 @@ impl<'a> Product<'a> {
     pub(super) fn shape(&self, kernels: &Kernels, memory: usize) -> Shape {
         let (ty, k, n) = (self.w.ty(), self.w.cols(), self.n());
         let panel = (kernels.panel_size)(ty, k);
-        match self.kernels(kernels) {
-            _ if n == 1 => Shape { rows: TILE_WORDS, tokens: 1 },
-            TypeKernels::Block(_) if n <= DOT_N || panel.words > memory => {
-                Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N }
-            }
-            TypeKernels::Block(_) => {
-                let tokens = (TILE_WORDS / panel.rows).min(TILE_TOKENS);
-                Shape { rows: panel.rows, tokens }
-            }
-            TypeKernels::Number(_) if k > memory => Shape { rows: TILE_WORDS, tokens: 1 },
-            TypeKernels::Number(_) => {
-                let rows = (PANEL_WORDS / k).clamp(1, PANEL_ROWS);
-                Shape { rows, tokens: TILE_TOKENS }
-            }
+        if n == 1 {
+            return Shape { rows: TILE_WORDS, tokens: 1 };
         }
+        if n <= DOT_N || panel.words > memory {
+            return Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N };
+        }
+        Shape { rows: panel.rows, tokens: (TILE_WORDS / panel.rows).min(TILE_TOKENS) }
     }
 
     /// Makes `rows` ready for tokens that come in so many, at most as [`Product::shape`] said.
@@ -160,21 +146,18 @@ impl<'a> Product<'a> {
         'a: 'r,
     {
         let rows = self.w.rows.range(rows.start, rows.end);
-        match self.kernels(kernels) {
-            TypeKernels::Block(of) if tokens > DOT_N => {
-                let words = (kernels.panel_size)(rows.ty, rows.k).words;
-                let memory = &mut memory[..words];
-                let mut panel = Panel { ty: rows.ty, k: rows.k, n_rows: rows.n(), memory };
-                (of.unpack_panel)(rows, &mut panel);
-                Ready::Panel(panel)
-            }
-            TypeKernels::Number(of) if tokens > 1 => {
-                let wide = &mut memory[..rows.n() * rows.k];
-                (of.widen)(rows, wide);
-                Ready::Wide(wide)
-            }
-            _ => Ready::Stored(rows),
+        if tokens <= DOT_N {
+            return Ready::Stored(rows);
         }
+        let unpack_panel = match self.kernels(kernels) {
+            TypeKernels::Block(of) => of.unpack_panel,
+            TypeKernels::Number(of) => of.unpack_panel,
+        };
+        let words = (kernels.panel_size)(rows.ty, rows.k).words;
+        let memory = &mut memory[..words];
+        let mut panel = Panel { ty: rows.ty, k: rows.k, n_rows: rows.n(), memory };
+        unpack_panel(rows, &mut panel);
+        Ready::Panel(panel)
     }
 
     /// Rows as they are stored, which suit one token.
@@ -195,12 +178,11 @@ impl<'a> Product<'a> {
         let (n_rows, stride) = match ready {
             Ready::Stored(rows) => (rows.n(), rows.n()),
             Ready::Panel(panel) => (panel.n_rows, (kernels.panel_size)(panel.ty, panel.k).rows),
-            Ready::Wide(wide) => (wide.len() / self.w.cols(), wide.len() / self.w.cols()),
         };
         let y = &mut tile[..n * stride];
         match self.kernels(kernels) {
             TypeKernels::Block(of) => self.blocks(of, ready, tokens, y),
-            TypeKernels::Number(of) => self.numbers(kernels, of, ready, tokens, y),
+            TypeKernels::Number(of) => self.numbers(of, ready, tokens, y),
         }
         let tile = Tile { y, stride, n_rows };
         self.finish(first, tile)
@@ -216,25 +198,19 @@ impl<'a> Product<'a> {
             Ready::Stored(rows) => {
                 (of.dot_n)(*rows, acts.range(tokens.start, tokens.end), y);
             }
-            Ready::Wide(_) => unreachable!("blocks are not widened"),
         }
     }
 
-    fn numbers(
-        &self,
-        kernels: &Kernels,
-        of: NumberKernels,
-        ready: &Ready<'_>,
-        tokens: Range<usize>,
-        y: &mut [f32],
-    ) {
+    fn numbers(&self, of: NumberKernels, ready: &Ready<'_>, tokens: Range<usize>, y: &mut [f32]) {
         let Acts::F32(acts) = self.acts else { unreachable!("checked when it was made") };
         match ready {
-            Ready::Wide(wide) => {
-                (kernels.gemm_f32)(wide, acts.range(tokens.start, tokens.end), y);
+            Ready::Panel(panel) => (of.gemm)(panel, acts.range(tokens.start, tokens.end), y),
+            Ready::Stored(rows) if tokens.len() == 1 => {
+                (of.dot)(*rows, acts.row(tokens.start), y);
             }
-            Ready::Stored(rows) => (of.dot)(*rows, acts.row(tokens.start), y),
-            Ready::Panel(_) => unreachable!("numbers have no panels"),
+            Ready::Stored(rows) => {
+                (of.dot_n)(*rows, acts.range(tokens.start, tokens.end), y);
+            }
         }
     }
 

@@ -93,8 +93,22 @@ fn product(n_threads: usize, isa: Isa, w: MatRef<'_>, x: &[f32], bias: Option<&[
     out
 }
 
-/// `x` as the kernels of `ty` see it: rounded to int8 or not.
-fn seen(ty: QuantType, x: &[f32], k: usize) -> Vec<f32> {
+/// Whether products of `ty` are the same in `isa` as in portable code.
+fn is_exact(isa: Isa, ty: QuantType) -> bool {
+    isa.name() != "avx512bf16" || ty != QuantType::BF16
+}
+
+/// The products of tokens alone, on one thread: by portable code where `isa` computes the same.
+fn one_by_one(isa: Isa, w: MatRef<'_>, x: &[f32]) -> Vec<f32> {
+    let isa = if is_exact(isa, w.ty()) { Isa::SCALAR } else { isa };
+    x.chunks_exact(w.cols()).flat_map(|x| product(1, isa, w, x, None)).collect()
+}
+
+/// `x` as the kernels of `ty` see it: rounded to int8, to bf16 or not.
+fn seen(isa: Isa, ty: QuantType, x: &[f32], k: usize) -> Vec<f32> {
+    if !is_exact(isa, ty) {
+        return x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+    }
     if ActFormat::of(ty) == ActFormat::F32 {
         return x.to_vec();
     }
@@ -117,8 +131,8 @@ fn every_type_and_tier_is_near_an_f64_reference() {
             let mut w = vec![0.0; rows * k];
             dequantize(ty, &stored, &mut w).unwrap();
             let (x, bias) = (numbers(k as u64, n * k), numbers(5, rows));
-            let seen = seen(ty, &x, k);
             for isa in Isa::supported() {
+                let seen = seen(isa, ty, &x, k);
                 let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
                 let out = product(2, isa, matrix, &x, Some(&bias));
                 for (i, y) in out.iter().enumerate() {
@@ -145,10 +159,9 @@ fn tokens_threads_and_tiers_do_not_change_a_bit() {
         let stored = weights(ty, rows, k, 77);
         let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
         let x = numbers(3, n * k);
-        let one_by_one: Vec<f32> =
-            x.chunks_exact(k).flat_map(|x| product(1, Isa::SCALAR, matrix, x, None)).collect();
-        let expected: Vec<u32> = one_by_one.iter().map(|y| y.to_bits()).collect();
         for isa in Isa::supported() {
+            let expected = one_by_one(isa, matrix, &x);
+            let expected: Vec<u32> = expected.iter().map(|y| y.to_bits()).collect();
             for n in 1..=n {
                 let n_threads = 1 + n % 5;
                 let out = product(n_threads, isa, matrix, &x[..n * k], None);
@@ -163,7 +176,7 @@ fn tokens_threads_and_tiers_do_not_change_a_bit() {
 fn numbers_beyond_whole_vectors_count_too() {
     for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
         for k in 1..=50 {
-            let (rows, n) = (3, 4);
+            let (rows, n) = (5, 7);
             let stored = weights(ty, rows, k, k as u64);
             let mut w = vec![0.0; rows * k];
             dequantize(ty, &stored, &mut w).unwrap();
@@ -176,9 +189,10 @@ fn numbers_beyond_whole_vectors_count_too() {
                 assert!((f64::from(*y) - sum).abs() < 1e-5, "{ty} k {k}");
             }
             for isa in Isa::supported() {
-                assert_eq!(product(1, isa, matrix, &x, None), scalar, "{isa} {ty} k {k}");
-                let alone = product(1, isa, matrix, &x[..k], None);
-                assert_eq!(alone, scalar[..rows], "{isa} {ty} k {k} alone");
+                let expected = one_by_one(isa, matrix, &x);
+                assert_eq!(product(1, isa, matrix, &x, None), expected, "{isa} {ty} k {k}");
+                let few = product(1, isa, matrix, &x[..3 * k], None);
+                assert_eq!(few, expected[..3 * rows], "{isa} {ty} k {k} few");
             }
         }
     }
@@ -188,8 +202,9 @@ fn numbers_beyond_whole_vectors_count_too() {
 fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
     let isa = Isa::detect();
     let short = [(QuantType::Q8_0, 64, 70), (QuantType::F32, 33, 70), (QuantType::Q5_K, 256, 131)];
-    let long = [(QuantType::Q8_0, 800_000, 6), (QuantType::F16, 300_001, 3)];
-    for (ty, k, n) in short.into_iter().chain(long) {
+    let stretches = [(QuantType::F16, 5000, 9), (QuantType::BF16, 5003, 9)];
+    let long = [(QuantType::Q8_0, 800_000, 6), (QuantType::F16, 300_001, 6)];
+    for (ty, k, n) in short.into_iter().chain(stretches).chain(long) {
         let rows = 5;
         let stored = weights(ty, rows, k, 5);
         let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
@@ -217,8 +232,8 @@ fn any_bytes_multiply_alike_in_all_tiers() {
                 x[k..2 * k].fill(-1.0);
             }
             let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
-            let expected = product(1, Isa::SCALAR, matrix, &x, None);
             for isa in Isa::supported() {
+                let expected = one_by_one(isa, matrix, &x);
                 for n in [1, 3, 6] {
                     let out = product(2, isa, matrix, &x[..n * k], None);
                     for (a, b) in out.iter().zip(&expected) {

@@ -1,0 +1,173 @@
+//! The largest of many logits, found in one pass over them.
+//!
+//! What is not finite is in nobody's running; NaN is told. Loops are over fixed arrays, so that the
+//! compiler makes vectors of them.
+
+use std::ops::RangeInclusive;
+
+/// Logits of a block.
+const BLOCK: usize = 64;
+/// Logits that are compared side by side.
+const LANES: usize = 16;
+
+/// The largest finite logit of every block of logits.
+#[derive(Debug, Default)]
+pub(super) struct Peaks {
+    /// Minus infinity where a block has none.
+    of: Vec<f32>,
+    /// The same, being sorted.
+    order: Vec<f32>,
+}
+
+impl Peaks {
+    /// Looks at every logit; false if one of them is NaN.
+    #[must_use]
+    pub(super) fn scan(&mut self, logits: &[f32]) -> bool {
+        self.of.clear();
+        let mut nan = [0_u32; LANES];
+        let (blocks, tail) = logits.as_chunks::<BLOCK>();
+        for block in blocks {
+            self.of.push(peak(block, &mut nan));
+        }
+        if !tail.is_empty() {
+            let mut block = [f32::NEG_INFINITY; BLOCK];
+            block[..tail.len()].copy_from_slice(tail);
+            self.of.push(peak(&block, &mut nan));
+        }
+        nan.iter().all(|&n| n == 0)
+    }
+
+    /// The largest finite logit and its token; the smallest id among equals.
+    pub(super) fn likeliest(&self, logits: &[f32]) -> Option<(u32, f32)> {
+        let (mut block, mut most) = (0, f32::NEG_INFINITY);
+        for (i, &peak) in self.of.iter().enumerate() {
+            if peak > most {
+                (block, most) = (i, peak);
+            }
+        }
+        let start = block * BLOCK;
+        let at = logits.get(start..)?.iter().position(|&x| x == most)?;
+        most.is_finite().then_some(((start + at) as u32, most))
+    }
+
+    /// A number that at least `k` finite logits reach and that few more do; the least number if the
+    /// blocks are too few to tell.
+    pub(super) fn reached_by(&mut self, k: usize) -> f32 {
+        if k == 0 || k > self.of.len() {
+            return f32::MIN;
+        }
+        // The k largest peaks are k logits.
+        self.order.clear();
+        self.order.extend_from_slice(&self.of);
+        let least = *self.order.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        least.max(f32::MIN)
+    }
+
+    /// Gives every logit of a range of finite numbers with its token, in the order of ids, until
+    /// `each` returns false.
+    pub(super) fn each_in(
+        &self,
+        logits: &[f32],
+        range: RangeInclusive<f32>,
+        mut each: impl FnMut(u32, f32) -> bool,
+    ) {
+        for (i, (block, peak)) in logits.chunks(BLOCK).zip(&self.of).enumerate() {
+            if peak < range.start() {
+                continue;
+            }
+            for (j, group) in block.chunks(LANES).enumerate() {
+                if !any_in(group, &range) {
+                    continue;
+                }
+                for (l, &x) in group.iter().enumerate() {
+                    let id = (i * BLOCK + j * LANES + l) as u32;
+                    if range.contains(&x) && !each(id, x) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a number of a group is in the range. To look at all of them costs less than to guess.
+fn any_in(group: &[f32], range: &RangeInclusive<f32>) -> bool {
+    let Some(group) = group.first_chunk::<LANES>() else { return true };
+    let (least, most) = (*range.start(), *range.end());
+    let mut any = [0_u32; LANES];
+    for l in 0..LANES {
+        any[l] = u32::from(group[l] >= least) & u32::from(group[l] <= most);
+    }
+    any.iter().fold(0, |a, b| a | b) != 0
+}
+
+/// The largest finite number of a block; marks `nan` where one is none.
+fn peak(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> f32 {
+    let mut top = [f32::NEG_INFINITY; LANES];
+    let (groups, _) = block.as_chunks::<LANES>();
+    for group in groups {
+        for l in 0..LANES {
+            nan[l] |= u32::from(group[l].is_nan());
+            // NaN is no larger than anything.
+            top[l] = if group[l] > top[l] { group[l] } else { top[l] };
+        }
+    }
+    let most = top.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if most < f32::INFINITY {
+        return most;
+    }
+    block.iter().copied().filter(|x| x.is_finite()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(logits: &[f32]) -> Peaks {
+        let mut peaks = Peaks::default();
+        assert!(peaks.scan(logits));
+        peaks
+    }
+
+    #[test]
+    fn the_first_of_the_largest_finite_logits_is_found_anywhere() {
+        for n in [1, 63, 64, 65, 200] {
+            for at in 0..n {
+                let mut logits = vec![-2.0; n];
+                (logits[at], logits[n - 1]) = (1.0, 1.0);
+                if at > 0 {
+                    logits[0] = f32::INFINITY;
+                }
+                assert_eq!(scanned(&logits).likeliest(&logits), Some((at as u32, 1.0)));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_finite_is_nothing_and_nan_is_told_anywhere() {
+        for n in [1, 64, 100] {
+            let mut logits = vec![f32::NEG_INFINITY; n];
+            assert_eq!(scanned(&logits).likeliest(&logits), None);
+            logits[n - 1] = f32::NAN;
+            assert!(!Peaks::default().scan(&logits));
+        }
+        assert_eq!(scanned(&[]).likeliest(&[]), None);
+    }
+
+    #[test]
+    fn the_threshold_is_reached_by_enough_and_all_that_reach_it_are_given() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32).collect();
+        let mut peaks = scanned(&logits);
+        for k in [1, 5, 16, 17, 500] {
+            let least = peaks.reached_by(k);
+            let mut given = Vec::new();
+            peaks.each_in(&logits, least..=f32::MAX, |id, x| {
+                given.push((id, x));
+                true
+            });
+            assert!(given.len() >= k);
+            assert_eq!(given.len(), logits.iter().filter(|&&x| x >= least).count());
+            assert!(given.iter().all(|&(id, x)| logits[id as usize] == x));
+        }
+    }
+}

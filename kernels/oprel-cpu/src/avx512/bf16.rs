@@ -1,0 +1,171 @@
+//! BF16 weights times activations rounded to bf16, for CPUs with AVX512-BF16, in the order that
+//! [`table`](crate::table) defines: pair `j` of elements in lane `j % 8`.
+
+use super::dots::sum;
+use super::numbers::{Stretch, Sums, Words, stretches};
+use crate::act::F32Acts;
+use crate::avx2::numbers::prefetch;
+use crate::table::{DOT_N, Rows};
+use std::arch::x86_64::*;
+
+/// Elements of a step: eight pairs.
+const STEP: usize = 16;
+
+/// Pairs of bf16 numbers as words of a panel.
+pub(super) struct Pairs;
+
+impl Words for Pairs {
+    const SIZE: usize = 4;
+    const ELEMENTS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(bytes: *const u8) -> __m512i {
+        // SAFETY: the caller says that the bytes and the features are there.
+        unsafe { _mm512_loadu_si512(bytes.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn act(x: *const f32) -> __m512i {
+        // SAFETY: the caller says that 32 elements and the features are there; vectors of the
+        // same size.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(x), _mm512_loadu_ps(x.add(STEP)));
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(acc: __m512, w: __m512i, x: __m512i) -> __m512 {
+        // SAFETY: the caller says that the features are there; vectors of the same size.
+        unsafe {
+            let pairs = |v: __m512i| std::mem::transmute::<__m512i, __m512bh>(v);
+            _mm512_dpbf16_ps(acc, pairs(w), pairs(x))
+        }
+    }
+
+    stretches!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16");
+}
+
+/// Adds the products of sixteen elements of each row and token.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+#[inline]
+fn add_step<const R: usize, const N: usize>(
+    acc: &mut [[__m256; N]; R],
+    rows: [&[u8]; R],
+    acts: [&[f32]; N],
+) {
+    let mut x = [_mm256_setzero_si256(); N];
+    for n in 0..N {
+        let act = &acts[n][..STEP];
+        // SAFETY: a slice of 16 numbers is read; vectors of the same size.
+        x[n] = unsafe {
+            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(act.as_ptr()));
+            std::mem::transmute::<__m256bh, __m256i>(rounded)
+        };
+    }
+    for r in 0..R {
+        let row = &rows[r][..2 * STEP];
+        // SAFETY: a slice of 32 bytes is read.
+        let w = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
+        for n in 0..N {
+            // SAFETY: vectors of the same size.
+            let (w, x) = unsafe {
+                let pairs = |v: __m256i| std::mem::transmute::<__m256i, __m256bh>(v);
+                (pairs(w), pairs(x[n]))
+            };
+            acc[r][n] = _mm256_dpbf16_ps(acc[r][n], w, x);
+        }
+    }
+}
+
+/// Dot products of `R` rows with `N` tokens; `next` is how far behind a row the one lies that is
+/// read after it.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+#[inline]
+fn tile<const R: usize, const N: usize>(
+    rows: [&[u8]; R],
+    acts: [&[f32]; N],
+    next: usize,
+) -> [[f32; N]; R] {
+    let k = acts[0].len();
+    assert!(rows.iter().all(|row| row.len() == 2 * k), "rows as long as the activations");
+    assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
+    let mut acc = [[_mm256_setzero_ps(); N]; R];
+    let mut i = 0;
+    while i + 2 * STEP <= k {
+        for r in 0..R {
+            prefetch::<R>(rows[r], 2 * i, 4 * STEP, next);
+        }
+        for i in [i, i + STEP] {
+            add_step(&mut acc, rows.map(|row| &row[2 * i..]), acts.map(|x| &x[i..]));
+        }
+        i += 2 * STEP;
+    }
+    while i < k {
+        let n = STEP.min(k - i);
+        let (mut last_rows, mut last_acts) = ([[0; 2 * STEP]; R], [[0.0; STEP]; N]);
+        for r in 0..R {
+            last_rows[r][..2 * n].copy_from_slice(&rows[r][2 * i..][..2 * n]);
+        }
+        for t in 0..N {
+            last_acts[t][..n].copy_from_slice(&acts[t][i..][..n]);
+        }
+        add_step(
+            &mut acc,
+            last_rows.each_ref().map(|row| &row[..]),
+            last_acts.each_ref().map(|x| &x[..]),
+        );
+        i += STEP;
+    }
+    let mut out = [[0.0; N]; R];
+    for r in 0..R {
+        for n in 0..N {
+            out[r][n] = sum(acc[r][n]);
+        }
+    }
+    out
+}
+
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+#[inline]
+pub(super) fn dot(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+    rows_with(rows, [x], out);
+}
+
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+#[inline]
+pub(super) fn dot_n(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
+    let x = |t| acts.row(t);
+    match acts.n() {
+        0 => {}
+        1 => rows_with(rows, [x(0)], out),
+        2 => rows_with(rows, [x(0), x(1)], out),
+        3 => rows_with(rows, [x(0), x(1), x(2)], out),
+        DOT_N => rows_with(rows, [x(0), x(1), x(2), x(3)], out),
+        n => unreachable!("{n} tokens at once"),
+    }
+}
+
+/// Four rows at a time, so that additions of one do not wait for those of another.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+#[inline]
+fn rows_with<const N: usize>(rows: Rows<'_>, acts: [&[f32]; N], out: &mut [f32]) {
+    let row = |r: usize| &rows.bytes[r * rows.row_bytes..][..rows.row_bytes];
+    let n_rows = rows.n();
+    let mut put = |r: usize, sums: [f32; N]| {
+        for t in 0..N {
+            out[t * n_rows + r] = sums[t];
+        }
+    };
+    let mut r = 0;
+    while r + 4 <= n_rows {
+        let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+        let sums = tile(four, acts, 4 * rows.row_bytes);
+        (0..4).for_each(|i| put(r + i, sums[i]));
+        r += 4;
+    }
+    while r < n_rows {
+        put(r, tile([row(r)], acts, rows.row_bytes)[0]);
+        r += 1;
+    }
+}

@@ -1,0 +1,157 @@
+//! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
+
+use super::blocks::{Block, Group, load16, load32, load64, no_mins, of_halves};
+use super::fields::f16_all;
+use std::arch::x86_64::*;
+
+/// The values of IQ4, 128 above.
+const IQ4: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+/// Twice the E2M1 numbers, 16 above.
+const FP4: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
+
+/// What each byte below 16 stands for.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn values(table: &[u8; 16], indices: __m512i) -> __m512i {
+    // SAFETY: 16 bytes are read from an array of 16.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
+}
+
+/// Values of the nibbles of the 16 bytes at `at` and of those at `at + step`: of each those of the low
+/// ones, then those of the high ones.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn two_blocks(table: &[u8; 16], bytes: &[u8], at: usize, step: usize) -> __m512i {
+    let first = _mm512_broadcast_i32x4(load16(bytes, at));
+    let both = _mm512_mask_broadcast_i32x4(first, 0xff00, load16(bytes, at + step));
+    let fours = 0x0004_0004_0004_0004;
+    let shifts = _mm512_setr_epi64(0, 0, fours, fours, 0, 0, fours, fours);
+    let nibbles = _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(15));
+    values(table, nibbles)
+}
+
+/// Values of eight blocks of 16 bytes, `step` apart.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn eight_blocks(table: &[u8; 16], bytes: &[u8], at: usize, step: usize) -> [__m512i; 4] {
+    let codes = |b: usize| two_blocks(table, bytes, at + b * step, step);
+    [codes(0), codes(2), codes(4), codes(6)]
+}
+
+/// Eight 16-bit words of the first 128 bytes.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn words_at(bytes: &[u8], at: [i16; 8]) -> __m128i {
+    let (first, second) = (load64(bytes, 0), load64(bytes, 64));
+    let [a, b, c, d, e, f, g, h] = at;
+    let at = _mm512_castsi128_si512(_mm_setr_epi16(a, b, c, d, e, f, g, h));
+    _mm512_castsi512_si128(_mm512_permutex2var_epi16(first, at, second))
+}
+
+pub(super) struct Iq4Nl;
+
+impl Block for Iq4Nl {
+    const BYTES: usize = 8 * 18;
+    const OFFSET: i32 = 128;
+    const MOST: i32 = 241;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn group(bytes: &[u8]) -> Group {
+        let scales = _mm256_cvtph_ps(words_at(bytes, [0, 9, 18, 27, 36, 45, 54, 63]));
+        Group { codes: eight_blocks(&IQ4, bytes, 2, 18), scales: [scales; 2], mins: no_mins() }
+    }
+}
+
+pub(super) struct Iq4Xs;
+
+impl Block for Iq4Xs {
+    const BYTES: usize = 136;
+    const OFFSET: i32 = 128;
+    const MOST: i32 = 241;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn group(bytes: &[u8]) -> Group {
+        // Words: the scale and upper bits, lower bits of all blocks.
+        let head = _mm256_castsi128_si256(load16(bytes, 0));
+        let low = _mm256_permutevar8x32_epi32(head, _mm256_set1_epi32(1));
+        let high = _mm256_permutevar8x32_epi32(head, _mm256_setzero_si256());
+        let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(12, 14, 16, 18, 20, 22, 24, 26));
+        let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
+        let high = _mm256_and_si256(high, _mm256_set1_epi32(0x30));
+        let scales = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
+        let scales = _mm256_mul_ps(f16_all(bytes, 0), _mm256_cvtepi32_ps(scales));
+        Group { codes: eight_blocks(&IQ4, bytes, 8, 16), scales: [scales; 2], mins: no_mins() }
+    }
+}
+
+pub(super) struct Mxfp4;
+
+impl Block for Mxfp4 {
+    const BYTES: usize = 8 * 17;
+    const OFFSET: i32 = 16;
+    const MOST: i32 = 28;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn group(bytes: &[u8]) -> Group {
+        // Exponents of odd blocks are the upper bytes of words.
+        let words = words_at(bytes, [0, 8, 17, 25, 34, 42, 51, 59]);
+        let e = _mm256_srlv_epi32(
+            _mm256_cvtepu16_epi32(words),
+            _mm256_setr_epi32(0, 8, 0, 8, 0, 8, 0, 8),
+        );
+        let e = _mm256_and_si256(e, _mm256_set1_epi32(255));
+        // 2^(e - 128): an exponent field of e - 1, or below that a subnormal number.
+        let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+        let small = _mm256_cmplt_epi32_mask(e, _mm256_set1_epi32(2));
+        let bits = _mm256_mask_sllv_epi32(normal, small, _mm256_set1_epi32(0x0020_0000), e);
+        let scales = _mm256_castsi256_ps(bits);
+        Group { codes: eight_blocks(&FP4, bytes, 1, 17), scales: [scales; 2], mins: no_mins() }
+    }
+}
+
+pub(super) struct Nvfp4;
+
+impl Block for Nvfp4 {
+    const BYTES: usize = 4 * 36;
+    const OFFSET: i32 = 16;
+    const MOST: i32 = 28;
+    const HALVES: bool = true;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn group(bytes: &[u8]) -> Group {
+        // A run has 8 bytes, low nibbles first.
+        let codes = |b: usize| {
+            let runs = _mm512_castsi256_si512(load32(bytes, b * 36 + 4));
+            let order = _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3);
+            let twice = _mm512_permutexvar_epi64(order, runs);
+            let shifted = _mm512_srlv_epi64(twice, _mm512_setr_epi64(0, 4, 0, 4, 0, 4, 0, 4));
+            values(&FP4, _mm512_and_si512(shifted, _mm512_set1_epi8(15)))
+        };
+        let codes = [codes(0), codes(1), codes(2), codes(3)];
+        let scales = {
+            let (first, second) = (load64(bytes, 0), load64(bytes, 64));
+            let at = _mm512_castsi128_si512(_mm_setr_epi32(0, 9, 18, 27));
+            halves_of_e4m3(_mm512_castsi512_si128(_mm512_permutex2var_epi32(first, at, second)))
+        };
+        Group { codes, scales, mins: no_mins() }
+    }
+}
+
+/// Half of each unsigned E4M3 number, by halves of blocks.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn halves_of_e4m3(x: __m128i) -> [__m256; 2] {
+    let number = _mm_cmpneq_epi8_mask(x, _mm_set1_epi8(0x7f));
+    let x = of_halves(_mm_maskz_mov_epi8(number, x));
+    // The exponent and the mantissa as those of a half-precision number, whose bias is 8 more.
+    let half = _mm256_slli_epi16::<7>(_mm256_cvtepu8_epi16(x));
+    let half = _mm256_and_si256(half, _mm256_set1_epi16(0x3f80));
+    let y = _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(128.0));
+    [_mm512_castps512_ps256(y), _mm512_extractf32x8_ps::<1>(y)]
+}
