@@ -179,16 +179,16 @@ impl Wide for Avx2 {
     }
 
     #[inline(always)]
-    fn product<C: Cells>(self, product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
+    fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
         // SAFETY: as above.
-        unsafe { run_product::<C>(product, a, c) }
+        unsafe { run_product::<C>(product, m, a, c) }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
-fn run_product<C: Cells>(product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
-    product.run_wide::<Avx2, C>(Avx2::new(), a, c);
+fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+    product.run_wide::<Avx2, C>(Avx2::new(), m, a, c);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -142,16 +142,16 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
-    fn product<C: Cells>(self, product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
+    fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
         // SAFETY: as above.
-        unsafe { run_product::<C>(product, a, c) }
+        unsafe { run_product::<C>(product, m, a, c) }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 #[inline(never)]
-fn run_product<C: Cells>(product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
-    product.run_wide::<Avx512, C>(Avx512::new(), a, c);
+fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+    product.run_wide::<Avx512, C>(Avx512::new(), m, a, c);
 }
 
 /// As [`math::exp`](crate::math::exp) of what is not above 0. Scaling by 2^n rounds once, as the

@@ -2,7 +2,7 @@
 
 use super::cells::Tile;
 use super::layout::KvLayout;
-use super::product::MOST_ROWS;
+use super::product::{MOST_ROWS, STRIDE};
 use super::wide::LANES;
 use super::{AttnSpan, CHUNK, Heads, Kv, Seen};
 use crate::disjoint::Disjoint;
@@ -53,7 +53,8 @@ impl Shared<'_> {
     fn most_queries(&self) -> usize {
         let v_wide = self.layout.v_wide();
         let piece = PIECE * self.layout.k_room().max(v_wide);
-        let room = (SCRATCH_BYTES / 4).saturating_sub(piece) / (CHUNK + 2 * v_wide);
+        let each = CHUNK + 2 * v_wide + self.layout.k_dim().next_multiple_of(STRIDE);
+        let room = (SCRATCH_BYTES / 4).saturating_sub(piece) / each;
         room.clamp(1, QUERIES)
     }
 

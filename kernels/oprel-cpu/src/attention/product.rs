@@ -1,4 +1,5 @@
 //! The product of a few rows of numbers and a tile of cells: scores and sums of values alike.
+#![expect(unsafe_code, reason = "the inner loop reads what was checked before it")]
 
 use super::cells::{BLOCK, Cells, Tile};
 use super::wide::{LANES, Wide};
@@ -8,13 +9,15 @@ use std::ops::Range;
 pub(super) const MOST_ROWS: usize = 6;
 /// Vectors side by side in a tile of registers, where there are registers enough.
 const MANY: usize = 4;
+/// Elements from a row of factors to the next: one address and constant distances for all rows.
+pub(super) const STRIDE: usize = 256;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
 /// What a product reads and writes.
 pub(super) struct Product<'a> {
     pub(super) tile: Tile<'a>,
-    /// Rows of the tile that are added up.
+    /// Rows of the tile that are added up, at most [`STRIDE`].
     pub(super) rows: Range<usize>,
     /// Columns, a multiple of sixteen of them.
     pub(super) cols: Range<usize>,
@@ -27,25 +30,23 @@ pub(super) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// `c[j][col] (+)= sum of a[j][i] * tile[rows.start + i][col]`, one product after another in the
-    /// order of rows; the first of `c` is column `cols.start`.
+    /// `c[j][col] (+)= sum of a[j][i] * tile[rows.start + i][col]` for `m` rows of `a`, one product after
+    /// another in the order of the tile's rows; the first of `c` is column `cols.start`.
     #[inline(always)]
-    pub(super) fn run_wide<O: Wide, C: Cells>(&self, ops: O, a: &[&[f32]], c: &mut [f32]) {
-        match *a {
-            [a0] => self.columns::<O, C, 1>(ops, [a0], c),
-            [a0, a1] => self.columns::<O, C, 2>(ops, [a0, a1], c),
-            [a0, a1, a2] => self.columns::<O, C, 3>(ops, [a0, a1, a2], c),
-            [a0, a1, a2, a3] => self.columns::<O, C, 4>(ops, [a0, a1, a2, a3], c),
-            [a0, a1, a2, a3, a4] => self.columns::<O, C, 5>(ops, [a0, a1, a2, a3, a4], c),
-            [a0, a1, a2, a3, a4, a5] => {
-                self.columns::<O, C, MOST_ROWS>(ops, [a0, a1, a2, a3, a4, a5], c);
-            }
-            _ => debug_assert!(a.is_empty(), "at most {MOST_ROWS} rows"),
+    pub(super) fn run_wide<O: Wide, C: Cells>(&self, ops: O, m: usize, a: &[f32], c: &mut [f32]) {
+        match m {
+            1 => self.columns::<O, C, 1>(ops, a, c),
+            2 => self.columns::<O, C, 2>(ops, a, c),
+            3 => self.columns::<O, C, 3>(ops, a, c),
+            4 => self.columns::<O, C, 4>(ops, a, c),
+            5 => self.columns::<O, C, 5>(ops, a, c),
+            MOST_ROWS => self.columns::<O, C, MOST_ROWS>(ops, a, c),
+            _ => debug_assert!(m == 0, "at most {MOST_ROWS} rows"),
         }
     }
 
     #[inline(always)]
-    fn columns<O: Wide, C: Cells, const M: usize>(&self, ops: O, a: [&[f32]; M], c: &mut [f32]) {
+    fn columns<O: Wide, C: Cells, const M: usize>(&self, ops: O, a: &[f32], c: &mut [f32]) {
         let mut col = self.cols.start;
         while O::MANY && col + MANY * LANES <= self.cols.end {
             self.block::<O, C, M, MANY>(ops, a, col, c);
@@ -62,12 +63,14 @@ impl Product<'_> {
     fn block<O: Wide, C: Cells, const M: usize, const N: usize>(
         &self,
         ops: O,
-        a: [&[f32]; M],
+        a: &[f32],
         col: usize,
         c: &mut [f32],
     ) {
-        let n = self.rows.len();
-        let a = a.map(|a| &a[..n]);
+        let (n, tile) = (self.rows.len(), &self.tile);
+        assert!(n <= STRIDE && a.len() >= (M - 1) * STRIDE + n, "rows of factors");
+        assert!(self.rows.end <= tile.rows && col + N * LANES <= tile.cols, "inside the tile");
+        assert!(tile.bytes.len() >= tile.rows * tile.cols * C::SIZE, "a whole tile");
         let at = col - self.cols.start;
         let mut acc = [[ops.splat(0.0); N]; M];
         if self.adds {
@@ -79,14 +82,16 @@ impl Product<'_> {
             }
         }
         for from in (0..n).step_by(BLOCK) {
-            let mut scales = [C::scale(ops, &self.tile, self.rows.start + from, col); N];
+            let mut scales = [C::scale(ops, tile, self.rows.start + from, col); N];
             for v in 1..N {
-                scales[v] = C::scale(ops, &self.tile, self.rows.start + from, col + v * LANES);
+                scales[v] = C::scale(ops, tile, self.rows.start + from, col + v * LANES);
             }
             for k in from..n.min(from + BLOCK) {
                 let row = self.rows.start + k;
-                let start = (row * self.tile.cols + col) * C::SIZE;
-                let cells = &self.tile.bytes[start..][..N * LANES * C::SIZE];
+                let start = (row * tile.cols + col) * C::SIZE;
+                // SAFETY: the row is below `rows.end` and these columns are in it, and the tile is
+                // whole (asserted above).
+                let cells = unsafe { tile.bytes.get_unchecked(start..start + N * LANES * C::SIZE) };
                 if let Some(ahead) = self.ahead {
                     for line in 0..(N * LANES * C::SIZE).div_ceil(LINE) {
                         ops.prefetch(ahead.as_ptr().wrapping_add(start + line * LINE));
@@ -96,10 +101,11 @@ impl Product<'_> {
                 for v in 0..N {
                     let cells = &cells[v * LANES * C::SIZE..][..LANES * C::SIZE];
                     let at = (row, col + v * LANES);
-                    values[v] = C::load(ops, &self.tile, scales[v], cells, at);
+                    values[v] = C::load(ops, tile, scales[v], cells, at);
                 }
                 for j in 0..M {
-                    let factor = ops.splat(a[j][k]);
+                    // SAFETY: `j < M` and `k < n` (asserted above).
+                    let factor = ops.splat(unsafe { *a.get_unchecked(j * STRIDE + k) });
                     for v in 0..N {
                         acc[j][v] = ops.fma(values[v], factor, acc[j][v]);
                     }

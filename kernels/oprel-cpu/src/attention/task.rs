@@ -3,7 +3,7 @@
 use super::block::{Block, PARTIAL_HEAD, PIECE, Piece, Plan, QUERIES, Shared, common, range};
 use super::cells::{Bf16, Cells, F16, F32, Q8, Store, Tile};
 use super::layout::KvType;
-use super::product::{MOST_ROWS, Product};
+use super::product::{Product, STRIDE};
 use super::weigh::{NOTHING, Peak, merge, score, share, weigh};
 use super::wide::{LANES, Wide, wide_tiers};
 use super::{AttnSpan, CHUNK};
@@ -16,6 +16,8 @@ const UNPACKED: usize = 13;
 
 /// Memory of a task.
 struct Memory<'a> {
+    /// (elements / [`STRIDE`], queries, [`STRIDE`]).
+    queries: &'a mut [f32],
     /// (queries, [`CHUNK`]).
     scores: &'a mut [f32],
     /// Sums of values of the chunk, of all chunks before: (queries, v_wide).
@@ -27,13 +29,23 @@ struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     fn new(block: &Block<'_>, scratch: &'a mut [f32]) -> Memory<'a> {
-        let values = block.n() * block.shared.layout.v_wide();
-        let (scores, rest) = scratch.split_at_mut(block.n() * CHUNK);
-        let (part, rest) = rest.split_at_mut(values);
-        let (total, piece) = rest.split_at_mut(values);
-        Memory { scores, part, total, piece }
+        let (n, layout) = (block.n(), block.shared.layout);
+        let parts = layout.k_dim().div_ceil(STRIDE);
+        let (queries, rest) = scratch.split_at_mut(parts * n * STRIDE);
+        for query in 0..n {
+            for (part, q) in block.q(query).chunks(STRIDE).enumerate() {
+                queries[(part * n + query) * STRIDE..][..q.len()].copy_from_slice(q);
+            }
+        }
+        let (scores, rest) = rest.split_at_mut(n * CHUNK);
+        let (part, rest) = rest.split_at_mut(n * layout.v_wide());
+        let (total, piece) = rest.split_at_mut(n * layout.v_wide());
+        Memory { queries, scores, part, total, piece }
     }
 }
+
+/// Weights are factors as they lie in the scores.
+const _: () = assert!(CHUNK == STRIDE);
 
 wide_tiers! {
     /// Task `task` of a span.
@@ -233,24 +245,24 @@ impl Keys<'_> {
             if start >= stop {
                 continue;
             }
-            let mut rows: [&[f32]; MOST_ROWS] = [&[]; MOST_ROWS];
-            for i in 0..set.len() {
-                rows[i] = block.q(set.start + i);
-            }
-            let product = Product {
-                tile,
-                rows: 0..layout.k_dim(),
-                cols: first + start - self.here..first + stop - self.here,
-                adds: false,
-                stride: CHUNK,
-                ahead: ahead.take(),
-            };
             let scores = &mut memory.scores[set.start * CHUNK + start - self.base..];
-            if unpacks {
-                ops.product::<F32>(&product, &rows[..set.len()], scores);
-            } else {
-                ops.product::<S::Down>(&product, &rows[..set.len()], scores);
+            for (part, from) in (0..layout.k_dim()).step_by(STRIDE).enumerate() {
+                let product = Product {
+                    tile,
+                    rows: from..layout.k_dim().min(from + STRIDE),
+                    cols: first + start - self.here..first + stop - self.here,
+                    adds: part > 0,
+                    stride: CHUNK,
+                    ahead,
+                };
+                let queries = &memory.queries[(part * block.n() + set.start) * STRIDE..];
+                if unpacks {
+                    ops.product::<F32>(&product, set.len(), queries, scores);
+                } else {
+                    ops.product::<S::Down>(&product, set.len(), queries, scores);
+                }
             }
+            ahead = None;
         }
     }
 }
@@ -390,10 +402,6 @@ impl Values<'_> {
         let v_wide = block.shared.layout.v_wide();
         let first = self.first + positions.start - self.here;
         let column = positions.start - self.base;
-        let mut weights: [&[f32]; MOST_ROWS] = [&[]; MOST_ROWS];
-        for i in 0..set.len() {
-            weights[i] = &scores[(set.start + i) * CHUNK + column..][..positions.len()];
-        }
         let product = Product {
             tile: self.tile,
             rows: first..first + positions.len(),
@@ -402,7 +410,8 @@ impl Values<'_> {
             stride: v_wide,
             ahead: self.ahead,
         };
-        ops.product::<C>(&product, &weights[..set.len()], &mut part[set.start * v_wide..]);
+        let weights = &scores[set.start * CHUNK + column..];
+        ops.product::<C>(&product, set.len(), weights, &mut part[set.start * v_wide..]);
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) trait Wide: Copy {
     /// Asks for a cache line that will be read soon; any address will do.
     fn prefetch(self, at: *const u8);
     /// [`Product::run_wide`], compiled once for each tier and kind of cells.
-    fn product<C: Cells>(self, product: &Product<'_>, a: &[&[f32]], c: &mut [f32]);
+    fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]);
 }
 
 /// Portable code.
@@ -173,14 +173,14 @@ impl Wide for Plain {
     fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
-    fn product<C: Cells>(self, product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
-        plain_product::<C>(product, a, c);
+    fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+        plain_product::<C>(product, m, a, c);
     }
 }
 
 #[inline(never)]
-fn plain_product<C: Cells>(product: &Product<'_>, a: &[&[f32]], c: &mut [f32]) {
-    product.run_wide::<Plain, C>(Plain, a, c);
+fn plain_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+    product.run_wide::<Plain, C>(Plain, m, a, c);
 }
 
 /// The sum of sixteen lanes: halves added, then quarters, then eighths, then the last two.
