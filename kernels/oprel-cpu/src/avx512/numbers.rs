@@ -22,9 +22,10 @@ const PAIRS: usize = 4;
 /// Words of a token that are taken at once.
 const STRETCH: usize = 512;
 /// f32 words of a panel of two registers of rows at most; where rows are longer, it has one.
-const MOST_WORDS: usize = 96 << 10;
-/// f32 words of a panel of several parts at most.
-const PARTED_WORDS: usize = 128 << 10;
+const MOST_WORDS: usize = 128 << 10;
+/// f32 words of a panel of several parts at most: two panels, of a product and of its gate, stay in
+/// the second cache.
+const PARTED_WORDS: usize = 96 << 10;
 /// Parts of a panel at most, of two registers of rows each.
 const PARTS: usize = 4;
 /// Tokens of a tile at most.

@@ -23,6 +23,8 @@ const TILE_TOKENS: usize = 96;
 const FEW_TOKENS: usize = 32;
 /// Bytes of rows that stay in cache while they meet tokens a few at a time.
 const CACHED_BYTES: usize = 128 << 10;
+/// Tokens of a tile of registers in most kernels.
+const REGISTER_TOKENS: usize = 6;
 /// f32 words of a tile of results.
 const TILE_WORDS: usize = 32 * TILE_TOKENS;
 
@@ -140,7 +142,8 @@ impl<'a> Product<'a> {
             let rows = CACHED_BYTES / self.w.rows.row_bytes;
             return Shape { rows: rows.clamp(1, TILE_WORDS / DOT_N), tokens: DOT_N };
         }
-        Shape { rows: panel.rows, tokens: (TILE_WORDS / panel.rows).min(TILE_TOKENS) }
+        let tokens = TILE_WORDS / panel.rows / REGISTER_TOKENS * REGISTER_TOKENS;
+        Shape { rows: panel.rows, tokens: tokens.min(TILE_TOKENS) }
     }
 
     /// Makes `rows` ready for tokens that come in so many, at most as [`Product::shape`] said.
