@@ -17,6 +17,7 @@ mod numbers;
 mod panel;
 mod simple;
 mod ternary;
+mod turned;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::avx2;
