@@ -101,18 +101,18 @@ pub(super) trait Block: 'static {
     /// Whether the upper bit of raw codes is apart, and what power of 2 it counts.
     const UPPER: Option<u32> = None;
 
-    /// Unpacks [`Block::BYTES`], for `N` tokens (0: for a panel), `LAST` if it is a group cut short:
-    /// so each place calls a function of its own, which is inlined however long it is.
+    /// Unpacks [`Block::BYTES`], for `N` tokens (0: for a panel). `PLACE` is another number for each
+    /// place that calls it: what is called from one place alone is inlined, however long it is.
     ///
     /// # Safety
     /// The CPU has the features of this tier.
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group;
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group;
 
     /// Unpacks [`Block::BYTES`] of a type with [`Block::SHIFTS`].
     ///
     /// # Safety
     /// As [`Block::group`].
-    unsafe fn raw<const N: usize, const LAST: bool>(_bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(_bytes: &[u8]) -> Raw {
         unreachable!("asked of types with raw codes alone")
     }
 }

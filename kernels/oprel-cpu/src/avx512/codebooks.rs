@@ -4,17 +4,12 @@
 //! ([`fours`](super::fours)). All are unsigned here: values of a type are its offset above.
 
 use super::blocks::{Block, Group, Order, half_words, load16, load32, load64, no_mins};
+use super::eights::{codes_iq2_s, codes_iq2_xs, codes_iq2_xxs};
 use super::fields::{f16_all, u32_at, u64_at};
 use super::fours::{codes_iq3_s, codes_iq3_xxs};
 use oprel_quant::codebook;
 use std::arch::x86_64::*;
 
-/// Words of IQ2_XXS, 64 above.
-static IQ2_XXS: [u64; 256] = above(&codebook::IQ2_XXS, 64);
-/// Words of IQ2_XS, 64 above.
-static IQ2_XS: [u64; 512] = above(&codebook::IQ2_XS, 64);
-/// Words of IQ2_S, 64 above.
-static IQ2_S: [u64; 1024] = above(&codebook::IQ2_S, 64);
 /// Words of IQ1 in eighths, 16 above.
 static IQ1: [u64; 2048] = {
     let mut words = [0; 2048];
@@ -31,22 +26,6 @@ static IQ1: [u64; 2048] = {
     }
     words
 };
-
-const fn above<const N: usize>(words: &[[i8; 8]; N], offset: u8) -> [u64; N] {
-    let mut numbers = [0; N];
-    let mut i = 0;
-    while i < N {
-        let mut bytes = [0; 8];
-        let mut j = 0;
-        while j < 8 {
-            bytes[j] = words[i][j] as u8 + offset;
-            j += 1;
-        }
-        numbers[i] = u64::from_le_bytes(bytes);
-        i += 1;
-    }
-    numbers
-}
 
 /// Eight words of `book` by number.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -110,17 +89,18 @@ pub(super) fn signed(codes: [__m512i; 4], offset: u8, minus: [u64; 4]) -> [__m51
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn signs_in_pairs(bytes: __m256i) -> [u64; 4] {
-    let of_four = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let four = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(of_four));
-    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    let all = _mm256_permutevar8x32_epi32(four, order);
-    let (low, high) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
-    [
-        _mm_cvtsi128_si64(low) as u64,
-        _mm_extract_epi64::<1>(low) as u64,
-        _mm_cvtsi128_si64(high) as u64,
-        _mm_extract_epi64::<1>(high) as u64,
-    ]
+    let blocks = _mm512_cvtepu32_epi64(bytes);
+    let bits = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
+    let mut signs = [0; 4];
+    for w in 0..4 {
+        // Byte `w` of each block, eight times.
+        let (even, odd) = (w as i64, w as i64 + 8);
+        let ones = 0x0101_0101_0101_0101;
+        let of_lane = _mm_set_epi64x(odd * ones, even * ones);
+        let eight_times = _mm512_shuffle_epi8(blocks, _mm512_broadcast_i32x4(of_lane));
+        signs[w] = _mm512_test_epi8_mask(eight_times, bits);
+    }
+    signs
 }
 
 /// Eight bits for each seven in a byte: the highest makes their number even.
@@ -180,15 +160,9 @@ impl Block for Iq2Xxs {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for w in 0..4 {
-            let mut at = [0; 8];
-            for b in 0..8 {
-                at[b] = usize::from(bytes[2 + 8 * b + w]);
-            }
-            codes[w] = eight_words(&IQ2_XXS, at);
-        }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        let numbers = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(load64(bytes, 2)));
+        let codes = codes_iq2_xxs(numbers);
         let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(load64(bytes, 2)));
         let codes = signed(codes, 64, signs_of_words(words));
         let scales = half_steps(f16_all(bytes, 0), _mm256_srli_epi32::<28>(words), 0.25);
@@ -207,16 +181,8 @@ impl Block for Iq2Xs {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for w in 0..4 {
-            let mut at = [0; 8];
-            for b in 0..8 {
-                let word = 2 + 8 * b + 2 * w;
-                at[b] = usize::from(u16::from_le_bytes([bytes[word], bytes[word + 1]]));
-            }
-            codes[w] = eight_words(&IQ2_XS, at);
-        }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        let codes = codes_iq2_xs(load64(bytes, 2));
         let sevens = _mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(load64(bytes, 2)));
         let codes = signed(codes, 64, eight_signs(sevens));
         Group { codes, scales: scales_iq2(bytes, 66), mins: no_mins() }
@@ -234,14 +200,14 @@ impl Block for Iq2S {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let low = _mm512_cvtepu8_epi16(load32(bytes, 2));
         // Two upper bits for each of the four words of a block.
         let high = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(bytes, 66) as i64));
         let shifts = _mm512_set1_epi64(0x0002_0004_0006_0008);
         let high = _mm512_sllv_epi16(four_times(high), shifts);
         let high = _mm512_and_si512(high, _mm512_set1_epi16(0x300));
-        let codes = words_by(&IQ2_S, in_pairs(_mm512_or_si512(low, high)));
+        let codes = codes_iq2_s(_mm512_or_si512(low, high));
         let codes = signed(codes, 64, signs_in_pairs(load32(bytes, 34)));
         Group { codes, scales: scales_iq2(bytes, 74), mins: no_mins() }
     }
@@ -266,7 +232,7 @@ impl Block for Iq3Xxs {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let words = load32(bytes, 66);
         let codes = codes_iq3_xxs(load64(bytes, 2));
         let codes = signed(codes, 64, signs_of_words(words));
@@ -285,7 +251,7 @@ impl Block for Iq3S {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let codes = codes_iq3_s(load64(bytes, 2), u64_at(bytes, 66));
         let codes = signed(codes, 16, signs_in_pairs(load32(bytes, 74)));
         let nibbles = _mm256_set1_epi32(u32_at(bytes, 106) as i32);
@@ -307,7 +273,7 @@ impl Block for Iq1S {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let high = load16(bytes, 34);
         let numbers = {
             let shifts = _mm512_set1_epi64(0x0009_0006_0003_0000);
@@ -349,7 +315,7 @@ impl Block for Iq1M {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Nibbles: three upper bits of a number, and whether the word moves an eighth down.
         let high = _mm512_cvtepu8_epi32(load16(bytes, 32));
         let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));

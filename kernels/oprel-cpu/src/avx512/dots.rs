@@ -2,9 +2,9 @@
 //! at a time, a lane for each of their blocks.
 
 use super::blocks::Block;
-use super::turned::{Turned, add_group};
+use super::turned::{Turned, add_group, unpack};
 use crate::act::{ActRow, Q8Acts};
-use crate::table::{DOT_N, Rows};
+use crate::table::Rows;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -56,10 +56,15 @@ const ORDERED: usize = 64;
 /// Rows whose sums are kept meanwhile.
 const KEPT: usize = 16;
 
-/// Rows with `N` tokens: `out[t * rows + r]`.
+/// Rows with `N` tokens, of which the first `n` are asked for: `out[t * rows + r]`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: [ActRow<'_>; N], out: &mut [f32]) {
+fn rows_with<B: Block, const N: usize>(
+    rows: Rows<'_>,
+    acts: [ActRow<'_>; N],
+    n: usize,
+    out: &mut [f32],
+) {
     let n_rows = rows.n();
     let n_groups = acts[0].len();
     let at_once = ORDERED / N;
@@ -68,9 +73,9 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: [ActRow<'_>; N], ou
     for first in (0..n_rows).step_by(KEPT) {
         let end = (first + KEPT).min(n_rows);
         for from in (0..n_groups).step_by(at_once) {
-            let n = at_once.min(n_groups - from);
+            let here = at_once.min(n_groups - from);
             if first == 0 || n_groups > at_once {
-                for g in 0..n {
+                for g in 0..here {
                     for t in 0..N {
                         let turned = Turned::of::<B>(&acts[t][from + g], N == 1);
                         ordered[g * N + t].write(turned);
@@ -78,7 +83,7 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: [ActRow<'_>; N], ou
                 }
             }
             // SAFETY: so many were written, now or before the first rows.
-            let turned = unsafe { ordered[..n * N].assume_init_ref() };
+            let turned = unsafe { ordered[..here * N].assume_init_ref() };
             let (turned, _) = turned.as_chunks::<N>();
             for r in first..end {
                 let row = &rows.bytes[r * rows.row_bytes..][..rows.row_bytes];
@@ -91,29 +96,40 @@ fn rows_with<B: Block, const N: usize>(rows: Rows<'_>, acts: [ActRow<'_>; N], ou
             }
         }
         for r in first..end {
-            for t in 0..N {
+            for t in 0..n {
                 out[t * n_rows + r] = sum(sums[r - first][t]);
             }
         }
     }
 }
 
-/// Adds the products of a row's groups, as many as there are of the activations.
+/// Adds the products of as many groups of a row, from its first byte on, as there are of the
+/// activations. A group is unpacked before the one ahead of it is multiplied: neither waits for the
+/// other.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn add_row<B: Block, const N: usize>(sums: &mut [__m256; N], row: &[u8], turned: &[[Turned; N]]) {
+    let row = &row[..row.len().min(turned.len() * B::BYTES)];
     let mut acc = *sums;
-    let groups = row.chunks_exact(B::BYTES);
+    let mut groups = row.chunks_exact(B::BYTES);
     let tail = groups.remainder();
-    let mut n_groups = 0;
-    for (bytes, act) in groups.zip(turned) {
+    let mut n = 0;
+    if let Some(bytes) = groups.next() {
         prefetch(bytes);
-        add_group::<B, N, false>(&mut acc, bytes, act);
-        n_groups += 1;
+        let mut w = unpack::<B, N, 0>(bytes);
+        for (bytes, act) in groups.zip(turned) {
+            prefetch(bytes);
+            let next = unpack::<B, N, 1>(bytes);
+            add_group::<B, N>(&mut acc, &w, act);
+            w = next;
+            n += 1;
+        }
+        add_group::<B, N>(&mut acc, &w, &turned[n]);
+        n += 1;
     }
-    // Only the last part of a row has one.
-    if let Some(act) = turned.get(n_groups) {
-        add_group::<B, N, true>(&mut acc, &padded(tail)[..B::BYTES], act);
+    if !tail.is_empty() {
+        let w = unpack::<B, N, 2>(&padded(tail)[..B::BYTES]);
+        add_group::<B, N>(&mut acc, &w, &turned[n]);
     }
     *sums = acc;
 }
@@ -121,19 +137,25 @@ fn add_row<B: Block, const N: usize>(sums: &mut [__m256; N], row: &[u8], turned:
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
-    rows_with::<B, 1>(rows, [act], out);
+    rows_with::<B, 1>(rows, [act], 1, out);
 }
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
-    let row = |t| acts.row(t);
     match acts.n() {
         0 => {}
-        1 => rows_with::<B, 1>(rows, [row(0)], out),
-        2 => rows_with::<B, 2>(rows, [row(0), row(1)], out),
-        3 => rows_with::<B, 3>(rows, [row(0), row(1), row(2)], out),
-        DOT_N => rows_with::<B, 4>(rows, [row(0), row(1), row(2), row(3)], out),
+        1 => rows_with::<B, 1>(rows, first(&acts), 1, out),
+        2 => rows_with::<B, 2>(rows, first(&acts), 2, out),
+        3 => rows_with::<B, 3>(rows, first(&acts), 3, out),
+        4 => rows_with::<B, 4>(rows, first(&acts), 4, out),
+        n @ 5..=6 => rows_with::<B, 6>(rows, first(&acts), n, out),
+        n @ 7..=8 => rows_with::<B, 8>(rows, first(&acts), n, out),
         n => unreachable!("{n} tokens at once"),
     }
+}
+
+/// The first `N` tokens; where there are fewer, the last one again.
+fn first<'a, const N: usize>(acts: &Q8Acts<'a>) -> [ActRow<'a>; N] {
+    std::array::from_fn(|t| acts.row(t.min(acts.n() - 1)))
 }

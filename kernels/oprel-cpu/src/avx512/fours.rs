@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 /// Words as digits: nibbles in the order 0, 2, 1, 3.
 #[repr(align(64))]
-pub(super) struct Digits<const N: usize>([u16; N]);
+pub(super) struct Digits<const N: usize>(pub(super) [u16; N]);
 
 /// Words of IQ3_XXS.
 static IQ3_XXS: Digits<256> = Digits(digits(&codebook::IQ3_XXS, 8));
@@ -75,7 +75,7 @@ fn halves(bytes: __m512i) -> [__m512i; 2] {
 /// The words of these numbers out of 256.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn of_256(book: &[u16], numbers: __m512i) -> __m512i {
+pub(super) fn of_256(book: &[u16], numbers: __m512i) -> __m512i {
     let (parts, _) = book.as_chunks::<32>();
     let of_64 = |i: usize| {
         // SAFETY: arrays of 64 bytes are read.

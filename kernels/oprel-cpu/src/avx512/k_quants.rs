@@ -134,14 +134,14 @@ impl Block for Q4K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // SAFETY: the CPU has the features, as the caller says.
-        plain::<Self>(unsafe { Self::raw::<N, LAST>(bytes) })
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
     }
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn raw<const N: usize, const LAST: bool>(bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let [scales, mins] = scales_and_mins(bytes);
         let codes = raw_nibbles(bytes, 16);
         Raw { codes, upper: no_upper(), scales: [scales; 2], mins: [mins; 2] }
@@ -161,14 +161,14 @@ impl Block for Q5K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // SAFETY: the CPU has the features, as the caller says.
-        plain::<Self>(unsafe { Self::raw::<N, LAST>(bytes) })
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
     }
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn raw<const N: usize, const LAST: bool>(bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let [scales, mins] = scales_and_mins(bytes);
         let (codes, upper) = (raw_nibbles(bytes, 48), raw_bits(bytes, 16));
         Raw { codes, upper, scales: [scales; 2], mins: [mins; 2] }
@@ -185,7 +185,7 @@ impl Block for Q6K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let mut codes = [_mm512_setzero_si512(); 4];
         for h in 0..2 {
             let low = load64(bytes, 64 * h);
@@ -233,14 +233,14 @@ impl Block for Q2K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // SAFETY: the CPU has the features, as the caller says.
-        plain::<Self>(unsafe { Self::raw::<N, LAST>(bytes) })
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
     }
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn raw<const N: usize, const LAST: bool>(bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         // Each block: nibbles of the first scale, the first minimum, the second scale, the second
         // minimum. What a nibble is shifted up its factor is shifted down: both are exact.
         let four = _mm256_cvtepu16_epi32(load16(bytes, 0));
@@ -286,14 +286,14 @@ impl Block for Q3K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // SAFETY: the CPU has the features, as the caller says.
-        plain::<Self>(unsafe { Self::raw::<N, LAST>(bytes) })
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
     }
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn raw<const N: usize, const LAST: bool>(bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let scales = _mm512_cvtepi8_epi32(of_halves(scales_q3(bytes)));
         Raw {
             codes: raw_pairs_of_bits(bytes, 32),

@@ -64,7 +64,7 @@ impl Block for Iq4Nl {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let w = eight::<Self>(bytes);
         let [a, b, c, d] = w.codes;
         let codes = [values(&IQ4, a), values(&IQ4, b), values(&IQ4, c), values(&IQ4, d)];
@@ -82,7 +82,7 @@ impl Block for Iq4Xs {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Words: the scale and upper bits, lower bits of all blocks.
         let head = _mm256_castsi128_si256(load16(bytes, 0));
         let low = _mm256_permutevar8x32_epi32(head, _mm256_set1_epi32(1));
@@ -108,7 +108,7 @@ impl Block for Mxfp4 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Exponents of odd blocks are the upper bytes of words.
         let words = words_at(bytes, [0, 8, 17, 25, 34, 42, 51, 59]);
         let e = _mm256_srlv_epi32(
@@ -154,7 +154,7 @@ impl Block for Nvfp4 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // 32 bytes of codes behind four of scales; each half of a block has 8 bytes, low nibbles
         // first.
         let two = |at: usize| {

@@ -62,7 +62,7 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                     }
                 };
                 // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-                *group = unsafe { B::group::<0, false>(bytes) };
+                *group = unsafe { B::group::<0, 0>(bytes) };
             }
             put::<B>(&groups, first, (g, n_groups), panel.memory);
         }

@@ -119,7 +119,7 @@ impl Block for Q4_0 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let w = eight::<Self>(bytes);
         Group { codes: w.codes, scales: [w.scales; 2], mins: no_mins() }
     }
@@ -141,7 +141,7 @@ impl Block for Q4_1 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let w = eight::<Self>(bytes);
         Group { codes: w.codes, scales: [w.scales; 2], mins: [w.mins; 2] }
     }
@@ -163,7 +163,7 @@ impl Block for Q5_0 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let w = eight::<Self>(bytes);
         Group { codes: add_fifth(w.codes, w.fifth), scales: [w.scales; 2], mins: no_mins() }
     }
@@ -186,7 +186,7 @@ impl Block for Q5_1 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let w = eight::<Self>(bytes);
         Group { codes: add_fifth(w.codes, w.fifth), scales: [w.scales; 2], mins: [w.mins; 2] }
     }
@@ -201,7 +201,7 @@ impl Block for Q8_0 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let codes = |b: usize| {
             let first = _mm512_castsi256_si512(load32(bytes, b * 34 + 2));
             let both = _mm512_inserti64x4::<1>(first, load32(bytes, b * 34 + 36));

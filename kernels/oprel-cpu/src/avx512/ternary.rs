@@ -15,7 +15,7 @@ impl Block for Q1_0 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let codes = |at: usize| _mm512_maskz_set1_epi8(u64_at(bytes, at), 2);
         let codes = [codes(2), codes(10), codes(20), codes(28)];
         let scales = _mm256_blend_ps::<0xf0>(f16_all(bytes, 0), f16_all(bytes, 18));
@@ -34,14 +34,14 @@ impl Block for Tq2 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // SAFETY: the CPU has the features, as the caller says.
-        plain::<Self>(unsafe { Self::raw::<N, LAST>(bytes) })
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
     }
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn raw<const N: usize, const LAST: bool>(bytes: &[u8]) -> Raw {
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         Raw {
             codes: raw_pairs_of_bits(bytes, 0),
             upper: no_upper(),
@@ -60,7 +60,7 @@ impl Block for Tq1 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group<const N: usize, const LAST: bool>(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // 32 bytes of five digits, 16 of five, four of four; each times the powers of three.
         let x = load32(bytes, 0);
         let x01 = join(x, times_three(x));

@@ -1,6 +1,6 @@
 //! Activations in the order in which a type's codes lie in registers, and what a group adds to sums.
 
-use super::blocks::{Block, Order, by_lanes, plain, words};
+use super::blocks::{Block, Group, Order, Raw, by_lanes, words};
 use crate::act::{ActGroup, BLOCKS};
 use std::arch::x86_64::*;
 
@@ -214,25 +214,33 @@ fn raw_sums<B: Block>(w: &[__m512i; 4], upper: &[__m512i; 4], act: &Turned) -> [
     by_blocks::<B>(sums)
 }
 
+/// Unpacks a group for `N` tokens: raw codes for one token, of types that have them.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn unpack<B: Block, const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
+    // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+    unsafe {
+        if N == 1 && B::SHIFTS.is_some() {
+            return B::raw::<N, PLACE>(bytes);
+        }
+        let Group { codes, scales, mins } = B::group::<N, PLACE>(bytes);
+        Raw { codes, upper: codes, scales, mins }
+    }
+}
+
 /// Adds the products of a group with those of `N` tokens to their lanes.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn add_group<B: Block, const N: usize, const LAST: bool>(
+pub(super) fn add_group<B: Block, const N: usize>(
     acc: &mut [__m256; N],
-    bytes: &[u8],
+    w: &Raw,
     act: &[Turned; N],
 ) {
-    if N == 1 && B::SHIFTS.is_some() {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let w = unsafe { B::raw::<N, LAST>(bytes) };
-        let sums = raw_sums::<B>(&w.codes, &w.upper, &act[0]);
-        add_scaled::<B>(&mut acc[0], sums, &w.scales, &w.mins, &act[0]);
-        return;
-    }
-    // SAFETY: as above.
-    let w = unsafe { B::group::<N, LAST>(bytes) };
     for t in 0..N {
-        let sums = sums::<B>(&w.codes, &act[t]);
+        let sums = match N == 1 && B::SHIFTS.is_some() {
+            true => raw_sums::<B>(&w.codes, &w.upper, &act[t]),
+            false => sums::<B>(&w.codes, &act[t]),
+        };
         add_scaled::<B>(&mut acc[t], sums, &w.scales, &w.mins, &act[t]);
     }
 }

@@ -3,7 +3,7 @@
 use super::MatRef;
 use crate::Worker;
 use crate::act::{ActFormat, Acts};
-use crate::table::{BlockKernels, DOT_N, Kernels, NumberKernels, Panel, Rows, TypeKernels};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels};
 use std::ops::Range;
 
 /// `scale * (acts (n, cols) times the transpose of w (rows, cols)) + bias (rows)`: (n, rows).
@@ -128,8 +128,11 @@ impl<'a> Product<'a> {
         if n == 1 {
             return Shape { rows: TILE_WORDS, tokens: 1 };
         }
-        if n <= DOT_N || panel.words > memory {
-            return Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N };
+        let few = kernels.few(ty);
+        if n <= few.most || panel.words > memory {
+            // Parts of equal size.
+            let parts = n.div_ceil(few.at_once).max(1);
+            return Shape { rows: TILE_WORDS / few.at_once, tokens: n.div_ceil(parts).max(1) };
         }
         Shape { rows: panel.rows, tokens: (TILE_WORDS / panel.rows).min(TILE_TOKENS) }
     }
@@ -146,7 +149,7 @@ impl<'a> Product<'a> {
         'a: 'r,
     {
         let rows = self.w.rows.range(rows.start, rows.end);
-        if tokens <= DOT_N {
+        if tokens <= kernels.few(rows.ty).at_once {
             return Ready::Stored(rows);
         }
         let unpack_panel = match self.kernels(kernels) {
