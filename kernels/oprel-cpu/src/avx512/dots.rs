@@ -16,7 +16,7 @@ const AHEAD: usize = 4 << 10;
 /// all places for missing lines; there one line a group keeps the processor's own fetching going.
 const FEW_BYTES: usize = 192;
 /// Bytes that 256 weights take at most, for a last group that is cut short.
-pub(super) const LONGEST: usize = 8 * 34;
+const LONGEST: usize = 8 * 34;
 
 /// Asks for the bytes `AHEAD` of these. (Measured on Zen 4; `benches/` has the kernels by type.)
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]

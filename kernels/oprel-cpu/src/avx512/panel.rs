@@ -6,7 +6,7 @@
 //! second scales, then minima likewise. Rows beyond the last are zero.
 
 use super::blocks::{Block, Group};
-use super::dots::{LONGEST, padded, prefetch};
+use super::dots::{padded, prefetch};
 use crate::act::{BLOCKS, GROUP, SCALED};
 use crate::table::{Panel, PanelSize, Rows, has_halves};
 use oprel_quant::{QuantType, has_mins};
@@ -40,7 +40,6 @@ pub(super) fn at(lane: usize, g: usize, n_groups: usize) -> usize {
 #[inline]
 pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
     let n_groups = rows.k.div_ceil(GROUP);
-    let mut last = [0; LONGEST];
     for first in (0..ROWS).step_by(LANES) {
         for g in 0..n_groups {
             let mut groups = [Group::zero(); LANES];
@@ -51,6 +50,7 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                 }
                 let row = &row[..rows.row_bytes];
                 let bytes = &row[g * B::BYTES..];
+                let last;
                 let bytes = match bytes.get(..B::BYTES) {
                     Some(bytes) => {
                         prefetch(bytes);

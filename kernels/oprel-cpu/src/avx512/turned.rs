@@ -32,8 +32,9 @@ impl Turned {
             )
         };
         let mut codes = x;
+        let order = const { &B::ORDER.words() };
         for r in 0..4 {
-            let at = words(const { &B::ORDER.words() }.get(r).unwrap_or(&[0; 16]));
+            let at = words(&order[r]);
             let low = _mm512_permutex2var_epi32(x[0], at, x[1]);
             let high = _mm512_permutex2var_epi32(x[2], at, x[3]);
             let is_high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
@@ -82,7 +83,7 @@ fn halves(x: __m512i) -> [__m256i; 2] {
     [_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x)]
 }
 
-/// `start` and the products of four registers, in two chains: these are what a group waits for.
+/// `start` and the products of four registers, in two chains.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn four_products(start: __m512i, w: &[__m512i; 4], a: &[__m512i; 4]) -> __m512i {
