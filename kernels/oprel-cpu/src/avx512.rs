@@ -8,6 +8,7 @@ mod bf16;
 mod blocks;
 mod codebooks;
 mod dots;
+mod eights;
 mod fields;
 mod fours;
 mod gemm;
@@ -17,12 +18,14 @@ mod numbers;
 mod panel;
 mod simple;
 mod ternary;
+mod turned;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::avx2;
 use crate::isa::{Isa, Tier};
 use crate::table::{
-    BlockKernels, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels, is_multiplied,
+    BlockKernels, DOT_N, Few, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels,
+    is_multiplied,
 };
 use blocks::Block;
 use numbers::Words;
@@ -51,6 +54,19 @@ fn panel_size(ty: QuantType, k: usize) -> PanelSize {
 
 fn panel_size_bf16(ty: QuantType, k: usize) -> PanelSize {
     if ty == QuantType::BF16 { numbers::panel_size(k, 2) } else { panel_size(ty, k) }
+}
+
+/// When tokens are few. (As measured; `benches/` has the kernels by type.)
+pub(crate) fn few(ty: QuantType) -> Few {
+    use QuantType::*;
+    match ty {
+        _ if !ty.is_quantized() => Few { at_once: DOT_N, most: DOT_N },
+        // Dear to unpack, or their sums are dear to take apart.
+        Q8_0 | Q6_K | Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
+            Few { at_once: 8, most: 8 }
+        }
+        _ => Few { at_once: 8, most: 16 },
+    }
 }
 
 /// A safe function of the table around one compiled with the tier's features.

@@ -81,16 +81,29 @@ pub struct PanelSize {
     pub words: usize,
 }
 
-/// Most tokens that a `dot_n` takes.
+/// Most tokens that a `dot_n` takes, if its tier does not take more ([`Kernels::few`]).
 pub const DOT_N: usize = 4;
+
+/// Tokens up to which weights stored as numbers meet them a few at a time: making a panel of such
+/// weights costs more than reading them from cache again.
+const FEW_NUMBERS: usize = 32;
+
+/// When tokens are few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Few {
+    /// Most tokens that `dot_n` takes.
+    pub at_once: usize,
+    /// Most tokens that are better taken so, in several parts, than with a panel.
+    pub most: usize,
+}
 
 /// Kernels of a type stored in blocks.
 #[derive(Clone, Copy)]
 pub struct BlockKernels {
     /// One token: `out[r] = row r . act`.
     pub dot: fn(Rows<'_>, ActRow<'_>, out: &mut [f32]),
-    /// A few tokens, at most [`DOT_N`]: `out[t * rows + r] = row r . token t`; a row is unpacked
-    /// once.
+    /// A few tokens, at most [`Few::at_once`]: `out[t * rows + r] = row r . token t`; a row is
+    /// unpacked once.
     pub dot_n: fn(Rows<'_>, Q8Acts<'_>, out: &mut [f32]),
     /// Many tokens: unpacks the rows to a panel, for [`BlockKernels::gemm`].
     pub unpack_panel: fn(Rows<'_>, &mut Panel<'_>),
@@ -103,7 +116,7 @@ pub struct BlockKernels {
 pub struct NumberKernels {
     /// One token: `out[r] = row r . x`.
     pub dot: fn(Rows<'_>, x: &[f32], out: &mut [f32]),
-    /// A few tokens, at most [`DOT_N`]: `out[t * rows + r] = row r . token t`.
+    /// A few tokens, at most [`Few::at_once`]: `out[t * rows + r] = row r . token t`.
     pub dot_n: fn(Rows<'_>, F32Acts<'_>, out: &mut [f32]),
     /// Many tokens: widens the rows to a panel, for [`NumberKernels::gemm`].
     pub unpack_panel: fn(Rows<'_>, &mut Panel<'_>),
@@ -145,6 +158,18 @@ impl Kernels {
     /// Which instructions these kernels use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// When tokens that meet weights of `ty` are few.
+    pub fn few(&self, ty: QuantType) -> Few {
+        if !ty.is_quantized() {
+            return Few { at_once: DOT_N, most: FEW_NUMBERS };
+        }
+        match self.isa.tier() {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 | Tier::Avx512Bf16 => crate::avx512::few(ty),
+            _ => Few { at_once: DOT_N, most: DOT_N },
+        }
     }
 
     /// Kernels of `ty`; `None` if such weights cannot be multiplied.

@@ -3,10 +3,53 @@
 use crate::act::BLOCKS;
 use std::arch::x86_64::*;
 
+/// How the registers of a group hold its codes, in words of four: so that the sums of their products
+/// come apart by blocks in few steps. Activations are put in the same order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As the weights are.
+    Natural,
+    /// Register `q` holds word `q` of each half: first halves of all blocks, then second ones. The
+    /// sums of a half fall in one lane.
+    Lanes,
+    /// First halves of blocks 0 to 3, their second halves, and those of blocks 4 to 7.
+    Quads,
+    /// First halves of even blocks, their second halves, and those of odd blocks.
+    EvenOdd,
+    /// Register `w` holds word pair `w` of each block.
+    Pairs,
+}
+
+impl Order {
+    /// Register and place of a word of block `lane`, of its eight.
+    pub(super) const fn place(self, lane: usize, word: usize) -> (usize, usize) {
+        let (half, q) = (word / 4, word % 4);
+        match self {
+            Order::Natural => (lane / 2, lane % 2 * 8 + word),
+            Order::Lanes => (q, half * BLOCKS + lane),
+            Order::Quads => (lane / 4 * 2 + half, lane % 4 * 4 + q),
+            Order::EvenOdd => (lane % 2 * 2 + half, lane / 2 * 4 + q),
+            Order::Pairs => (word / 2, lane * 2 + word % 2),
+        }
+    }
+
+    /// For each place of each register the word of the group that is there.
+    pub(super) const fn words(self) -> [[i32; 16]; 4] {
+        let mut words = [[0; 16]; 4];
+        let mut i = 0;
+        while i < 64 {
+            let (register, at) = self.place(i / 8, i % 8);
+            words[register][at] = i as i32;
+            i += 1;
+        }
+        words
+    }
+}
+
 /// 256 weights.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
-    /// Codes in order, unsigned: each is [`Block::OFFSET`] above the code it stands for.
+    /// Codes in [`Block::ORDER`], unsigned: each is [`Block::OFFSET`] above the code it stands for.
     pub(super) codes: [__m512i; 4],
     /// Scales of the eight blocks; where halves have their own, of the first and the second ones.
     pub(super) scales: [__m256; 2],
@@ -24,6 +67,21 @@ impl Group {
     }
 }
 
+/// Codes where the stored bytes have them: what one token meets, since it is cheaper to shift the
+/// sums. Only of types in [`Order::Lanes`].
+#[derive(Clone, Copy)]
+pub(super) struct Raw {
+    /// Codes times 2 to the [`Block::SHIFTS`] of their lane; without the upper bit, if that is apart.
+    pub(super) codes: [__m512i; 4],
+    /// Read only where there is [`Block::UPPER`]: the upper bits, times 2 to the power of their
+    /// block.
+    pub(super) upper: [__m512i; 4],
+    /// As those of a [`Group`].
+    pub(super) scales: [__m256; 2],
+    /// As those of a [`Group`].
+    pub(super) mins: [__m256; 2],
+}
+
 /// A type stored in blocks, as this tier unpacks it.
 pub(super) trait Block: 'static {
     /// Bytes of 256 weights.
@@ -36,12 +94,78 @@ pub(super) trait Block: 'static {
     const MINS: bool = false;
     /// Whether halves of blocks have scales of their own.
     const HALVES: bool = false;
+    /// How codes lie in registers.
+    const ORDER: Order = Order::Natural;
+    /// Whether there are [`Raw`] codes, and how far they are shifted up in each block.
+    const SHIFTS: Option<[i32; BLOCKS]> = None;
+    /// Whether the upper bit of raw codes is apart, and what power of 2 it counts.
+    const UPPER: Option<u32> = None;
 
-    /// Unpacks [`Block::BYTES`].
+    /// Unpacks [`Block::BYTES`], for `N` tokens (0: for a panel). `PLACE` is another number for each
+    /// place that calls it: what is called from one place alone is inlined, however long it is.
     ///
     /// # Safety
     /// The CPU has the features of this tier.
-    unsafe fn group(bytes: &[u8]) -> Group;
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group;
+
+    /// Unpacks [`Block::BYTES`] of a type with [`Block::SHIFTS`].
+    ///
+    /// # Safety
+    /// As [`Block::group`].
+    unsafe fn raw<const N: usize, const PLACE: u8>(_bytes: &[u8]) -> Raw {
+        unreachable!("asked of types with raw codes alone")
+    }
+}
+
+/// Words of a table.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn words(x: &[i32; 16]) -> __m512i {
+    // SAFETY: an array of 64 bytes is read.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// 16-bit words of a table.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn half_words(x: &[i16; 32]) -> __m512i {
+    // SAFETY: an array of 64 bytes is read.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// The plain codes of raw ones.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn plain<B: Block>(raw: Raw) -> Group {
+    let shifts = words(const { &by_lanes(B::SHIFTS) });
+    let places = _mm512_and_si512(
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7),
+        _mm512_set1_epi32(7),
+    );
+    let mut codes = raw.codes;
+    for q in 0..4 {
+        // Nothing is below a code in its byte.
+        codes[q] = _mm512_srlv_epi32(raw.codes[q], shifts);
+        if let Some(up) = B::UPPER {
+            let up = _mm_cvtsi32_si128(up as i32);
+            let upper = _mm512_srlv_epi32(raw.upper[q], places);
+            codes[q] = _mm512_or_si512(codes[q], _mm512_sll_epi32(upper, up));
+        }
+    }
+    Group { codes, scales: raw.scales, mins: raw.mins }
+}
+
+/// Numbers of blocks for all lanes of [`Order::Lanes`].
+pub(super) const fn by_lanes(blocks: Option<[i32; BLOCKS]>) -> [i32; 16] {
+    let mut lanes = [0; 16];
+    if let Some(blocks) = blocks {
+        let mut i = 0;
+        while i < 16 {
+            lanes[i] = blocks[i % BLOCKS];
+            i += 1;
+        }
+    }
+    lanes
 }
 
 /// 16 bytes at `at`.

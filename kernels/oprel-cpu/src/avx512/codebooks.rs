@@ -3,18 +3,13 @@
 //! Words of eight codes are loaded one by one, words of four are permuted out of registers
 //! ([`fours`](super::fours)). All are unsigned here: values of a type are its offset above.
 
-use super::blocks::{Block, Group, load16, load32, load64, no_mins};
+use super::blocks::{Block, Group, Order, half_words, load16, load32, load64, no_mins};
+use super::eights::{codes_iq2_s, codes_iq2_xs, codes_iq2_xxs};
 use super::fields::{f16_all, u32_at, u64_at};
 use super::fours::{codes_iq3_s, codes_iq3_xxs};
 use oprel_quant::codebook;
 use std::arch::x86_64::*;
 
-/// Words of IQ2_XXS, 64 above.
-static IQ2_XXS: [u64; 256] = above(&codebook::IQ2_XXS, 64);
-/// Words of IQ2_XS, 64 above.
-static IQ2_XS: [u64; 512] = above(&codebook::IQ2_XS, 64);
-/// Words of IQ2_S, 64 above.
-static IQ2_S: [u64; 1024] = above(&codebook::IQ2_S, 64);
 /// Words of IQ1 in eighths, 16 above.
 static IQ1: [u64; 2048] = {
     let mut words = [0; 2048];
@@ -32,22 +27,6 @@ static IQ1: [u64; 2048] = {
     words
 };
 
-const fn above<const N: usize>(words: &[[i8; 8]; N], offset: u8) -> [u64; N] {
-    let mut numbers = [0; N];
-    let mut i = 0;
-    while i < N {
-        let mut bytes = [0; 8];
-        let mut j = 0;
-        while j < 8 {
-            bytes[j] = words[i][j] as u8 + offset;
-            j += 1;
-        }
-        numbers[i] = u64::from_le_bytes(bytes);
-        i += 1;
-    }
-    numbers
-}
-
 /// Eight words of `book` by number.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -56,6 +35,24 @@ fn eight_words<const N: usize>(book: &[u64; N], at: [usize; 8]) -> __m512i {
     let pair = |i: usize| _mm_insert_epi64::<1>(_mm_cvtsi64_si128(word(i)), word(i + 1));
     let four = |i: usize| _mm256_set_m128i(pair(i + 2), pair(i));
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(four(0)), four(4))
+}
+
+/// Which of 32 words, four of each block, come in [`Order::Pairs`].
+const PAIRS: [i16; 32] = {
+    let mut words = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        words[i] = (i % 8 * 4 + i / 8) as i16;
+        i += 1;
+    }
+    words
+};
+
+/// Numbers of 32 words in [`Order::Pairs`].
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn in_pairs(numbers: __m512i) -> __m512i {
+    _mm512_permutexvar_epi16(half_words(&PAIRS), numbers)
 }
 
 /// The 32 words whose numbers are 16-bit.
@@ -88,11 +85,22 @@ pub(super) fn signed(codes: [__m512i; 4], offset: u8, minus: [u64; 4]) -> [__m51
     signed
 }
 
-/// Bytes of the sign bits of 256 weights, from `at` on.
+/// Sign bits of 256 weights, a byte for each eight, in [`Order::Pairs`].
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn signs_at(bytes: &[u8], at: usize) -> [u64; 4] {
-    [u64_at(bytes, at), u64_at(bytes, at + 8), u64_at(bytes, at + 16), u64_at(bytes, at + 24)]
+fn signs_in_pairs(bytes: __m256i) -> [u64; 4] {
+    let blocks = _mm512_cvtepu32_epi64(bytes);
+    let bits = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
+    let mut signs = [0; 4];
+    for w in 0..4 {
+        // Byte `w` of each block, eight times.
+        let (even, odd) = (w as i64, w as i64 + 8);
+        let ones = 0x0101_0101_0101_0101;
+        let of_lane = _mm_set_epi64x(odd * ones, even * ones);
+        let eight_times = _mm512_shuffle_epi8(blocks, _mm512_broadcast_i32x4(of_lane));
+        signs[w] = _mm512_test_epi8_mask(eight_times, bits);
+    }
+    signs
 }
 
 /// Eight bits for each seven in a byte: the highest makes their number even.
@@ -107,11 +115,7 @@ fn eight_signs(sevens: __m256i) -> [u64; 4] {
     let low = _mm256_shuffle_epi8(odd, _mm256_and_si256(sevens, nibble));
     let high = _mm256_and_si256(_mm256_srli_epi16::<4>(sevens), nibble);
     let high = _mm256_shuffle_epi8(odd, high);
-    let eights = _mm256_ternarylogic_epi32::<0b1001_0110>(sevens, low, high);
-    let mut signs = [0; 4];
-    // SAFETY: an array of 32 bytes is written.
-    unsafe { _mm256_storeu_si256(signs.as_mut_ptr().cast(), eights) };
-    signs
+    signs_in_pairs(_mm256_ternarylogic_epi32::<0b1001_0110>(sevens, low, high))
 }
 
 /// 32 sign bits for four times seven, of eight words.
@@ -152,16 +156,13 @@ impl Block for Iq2Xxs {
     const BYTES: usize = 66;
     const OFFSET: i32 = 64;
     const MOST: i32 = 64 + 43;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for j in 0..4 {
-            let word = |i: usize| usize::from(bytes[2 + 16 * j + i]);
-            let at = [word(0), word(1), word(2), word(3), word(8), word(9), word(10), word(11)];
-            codes[j] = eight_words(&IQ2_XXS, at);
-        }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        let numbers = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(load64(bytes, 2)));
+        let codes = codes_iq2_xxs(numbers);
         let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(load64(bytes, 2)));
         let codes = signed(codes, 64, signs_of_words(words));
         let scales = half_steps(f16_all(bytes, 0), _mm256_srli_epi32::<28>(words), 0.25);
@@ -176,19 +177,12 @@ impl Block for Iq2Xs {
     const OFFSET: i32 = 64;
     const MOST: i32 = 64 + 43;
     const HALVES: bool = true;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let mut codes = [_mm512_setzero_si512(); 4];
-        for j in 0..4 {
-            let mut at = [0; 8];
-            for i in 0..8 {
-                let q = [bytes[2 + 16 * j + 2 * i], bytes[3 + 16 * j + 2 * i]];
-                at[i] = usize::from(u16::from_le_bytes(q));
-            }
-            codes[j] = eight_words(&IQ2_XS, at);
-        }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        let codes = codes_iq2_xs(load64(bytes, 2));
         let sevens = _mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(load64(bytes, 2)));
         let codes = signed(codes, 64, eight_signs(sevens));
         Group { codes, scales: scales_iq2(bytes, 66), mins: no_mins() }
@@ -202,18 +196,19 @@ impl Block for Iq2S {
     const OFFSET: i32 = 64;
     const MOST: i32 = 64 + 43;
     const HALVES: bool = true;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let low = _mm512_cvtepu8_epi16(load32(bytes, 2));
         // Two upper bits for each of the four words of a block.
         let high = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(bytes, 66) as i64));
         let shifts = _mm512_set1_epi64(0x0002_0004_0006_0008);
         let high = _mm512_sllv_epi16(four_times(high), shifts);
         let high = _mm512_and_si512(high, _mm512_set1_epi16(0x300));
-        let codes = words_by(&IQ2_S, _mm512_or_si512(low, high));
-        let codes = signed(codes, 64, signs_at(bytes, 34));
+        let codes = codes_iq2_s(_mm512_or_si512(low, high));
+        let codes = signed(codes, 64, signs_in_pairs(load32(bytes, 34)));
         Group { codes, scales: scales_iq2(bytes, 74), mins: no_mins() }
     }
 }
@@ -233,10 +228,11 @@ impl Block for Iq3Xxs {
     const BYTES: usize = 98;
     const OFFSET: i32 = 64;
     const MOST: i32 = 64 + 62;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let words = load32(bytes, 66);
         let codes = codes_iq3_xxs(load64(bytes, 2));
         let codes = signed(codes, 64, signs_of_words(words));
@@ -251,12 +247,13 @@ impl Block for Iq3S {
     const BYTES: usize = 110;
     const OFFSET: i32 = 16;
     const MOST: i32 = 31;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let codes = codes_iq3_s(load64(bytes, 2), u64_at(bytes, 66));
-        let codes = signed(codes, 16, signs_at(bytes, 74));
+        let codes = signed(codes, 16, signs_in_pairs(load32(bytes, 74)));
         let nibbles = _mm256_set1_epi32(u32_at(bytes, 106) as i32);
         let s = _mm256_srlv_epi32(nibbles, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
         let s = _mm256_and_si256(s, _mm256_set1_epi32(15));
@@ -272,10 +269,11 @@ impl Block for Iq1S {
     const BYTES: usize = 50;
     const OFFSET: i32 = 16;
     const MOST: i32 = 25;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let high = load16(bytes, 34);
         let numbers = {
             let shifts = _mm512_set1_epi64(0x0009_0006_0003_0000);
@@ -284,14 +282,12 @@ impl Block for Iq1S {
             let low = _mm512_cvtepu8_epi16(load32(bytes, 2));
             _mm512_or_si512(low, _mm512_slli_epi16::<8>(upper))
         };
-        let mut codes = words_by(&IQ1, numbers);
+        let mut codes = words_by(&IQ1, in_pairs(numbers));
         // An eighth up or down, the same for a block.
-        let down = _mm256_srai_epi32::<31>(_mm256_cvtepi16_epi32(high));
-        let shift = _mm512_castsi256_si512(_mm256_or_si256(down, _mm256_set1_epi8(1)));
-        for (j, codes) in codes.iter_mut().enumerate() {
-            let j = 2 * j as i32;
-            let blocks = _mm512_inserti64x4::<1>(_mm512_set1_epi32(j), _mm256_set1_epi32(j + 1));
-            *codes = _mm512_add_epi8(*codes, _mm512_permutexvar_epi32(blocks, shift));
+        let down = _mm512_srai_epi64::<63>(_mm512_slli_epi64::<48>(_mm512_cvtepu16_epi64(high)));
+        let shift = _mm512_or_si512(down, _mm512_set1_epi8(1));
+        for codes in &mut codes {
+            *codes = _mm512_add_epi8(*codes, shift);
         }
         let s = _mm256_srli_epi32::<12>(_mm256_cvtepu16_epi32(high));
         let s = _mm256_and_si256(s, _mm256_set1_epi32(7));
@@ -315,15 +311,17 @@ impl Block for Iq1M {
     const OFFSET: i32 = 16;
     const MOST: i32 = 25;
     const HALVES: bool = true;
+    const ORDER: Order = Order::Pairs;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Nibbles: three upper bits of a number, and whether the word moves an eighth down.
         let high = _mm512_cvtepu8_epi32(load16(bytes, 32));
         let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));
+        let high = in_pairs(high);
         let upper = _mm512_and_si512(high, _mm512_set1_epi16(7));
-        let low = _mm512_cvtepu8_epi16(load32(bytes, 0));
+        let low = in_pairs(_mm512_cvtepu8_epi16(load32(bytes, 0)));
         let mut codes = words_by(&IQ1, _mm512_or_si512(low, _mm512_slli_epi16::<8>(upper)));
         let down = _mm512_test_epi16_mask(high, _mm512_set1_epi16(8));
         for (j, codes) in codes.iter_mut().enumerate() {

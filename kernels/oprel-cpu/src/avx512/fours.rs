@@ -1,12 +1,13 @@
 //! Codebooks of words of four codes, of IQ3: a word is four digits in 16 bits, so that 64 words are two
 //! registers, out of which one instruction picks 32.
 
+use super::blocks::half_words;
 use oprel_quant::codebook;
 use std::arch::x86_64::*;
 
 /// Words as digits: nibbles in the order 0, 2, 1, 3.
 #[repr(align(64))]
-pub(super) struct Digits<const N: usize>([u16; N]);
+pub(super) struct Digits<const N: usize>(pub(super) [u16; N]);
 
 /// Words of IQ3_XXS.
 static IQ3_XXS: Digits<256> = Digits(digits(&codebook::IQ3_XXS, 8));
@@ -29,24 +30,23 @@ const fn digits<const N: usize>(words: &[[i8; 4]; N], unit: i8) -> [u16; N] {
     numbers
 }
 
-/// Codes of IQ3_XXS, 64 above, for the words of these numbers.
+/// Codes of IQ3_XXS, 64 above, for the words of these numbers, in [`Order::Pairs`].
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn codes_iq3_xxs(numbers: __m512i) -> [__m512i; 4] {
-    let [first, second] = halves(numbers).map(|numbers| of_256(&IQ3_XXS.0, numbers));
+    let [first, second] = halves(numbers);
     // SAFETY: an array of 16 bytes is read.
     let table = unsafe { _mm_loadu_si128(IQ3_XXS_VALUES.as_ptr().cast()) };
     let table = _mm512_broadcast_i32x4(table);
-    let [(a, b), (c, d)] = [spread(first), spread(second)];
-    [
-        _mm512_shuffle_epi8(table, a),
-        _mm512_shuffle_epi8(table, b),
-        _mm512_shuffle_epi8(table, c),
-        _mm512_shuffle_epi8(table, d),
-    ]
+    let mut codes = spread(of_256(&IQ3_XXS.0, first), of_256(&IQ3_XXS.0, second));
+    for w in 0..4 {
+        codes[w] = _mm512_shuffle_epi8(table, codes[w]);
+    }
+    codes
 }
 
-/// Codes of IQ3_S, 16 above, for the words of these numbers, whose ninth bits are in `ninth`.
+/// Codes of IQ3_S, 16 above, for the words of these numbers, whose ninth bits are in `ninth`, in
+/// [`Order::Pairs`].
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn codes_iq3_s(numbers: __m512i, ninth: u64) -> [__m512i; 4] {
@@ -55,15 +55,11 @@ pub(super) fn codes_iq3_s(numbers: __m512i, ninth: u64) -> [__m512i; 4] {
     let word = |numbers: __m512i, ninth: u32| {
         _mm512_mask_mov_epi16(of_256(low, numbers), ninth, of_256(high, numbers))
     };
-    let (a, b) = spread(word(first, ninth as u32));
-    let (c, d) = spread(word(second, (ninth >> 32) as u32));
-    let offset = _mm512_set1_epi8(16);
-    [
-        _mm512_or_si512(a, offset),
-        _mm512_or_si512(b, offset),
-        _mm512_or_si512(c, offset),
-        _mm512_or_si512(d, offset),
-    ]
+    let mut codes = spread(word(first, ninth as u32), word(second, (ninth >> 32) as u32));
+    for w in 0..4 {
+        codes[w] = _mm512_or_si512(codes[w], _mm512_set1_epi8(16));
+    }
+    codes
 }
 
 /// Bytes as 16-bit numbers.
@@ -79,7 +75,7 @@ fn halves(bytes: __m512i) -> [__m512i; 2] {
 /// The words of these numbers out of 256.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn of_256(book: &[u16], numbers: __m512i) -> __m512i {
+pub(super) fn of_256(book: &[u16], numbers: __m512i) -> __m512i {
     let (parts, _) = book.as_chunks::<32>();
     let of_64 = |i: usize| {
         // SAFETY: arrays of 64 bytes are read.
@@ -93,14 +89,28 @@ fn of_256(book: &[u16], numbers: __m512i) -> __m512i {
     _mm512_mask_mov_epi16(low, eighth, high)
 }
 
-/// Digits of 32 words as bytes.
+/// Digits as bytes in [`Order::Pairs`], of 64 words that are as weights are.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn spread(words: __m512i) -> (__m512i, __m512i) {
-    let digits = |words: __m256i| {
-        let once = _mm512_cvtepu16_epi32(words);
-        let twice = _mm512_or_si512(once, _mm512_slli_epi32::<12>(once));
-        _mm512_and_si512(twice, _mm512_set1_epi8(15))
-    };
-    (digits(_mm512_castsi512_si256(words)), digits(_mm512_extracti64x4_epi64::<1>(words)))
+fn spread(first: __m512i, second: __m512i) -> [__m512i; 4] {
+    let mut digits = [first; 4];
+    for w in 0..4 {
+        // A word twice, for its two pairs of digits.
+        let twice = _mm512_permutex2var_epi16(first, half_words(&TWICE[w]), second);
+        let shifted = _mm512_srlv_epi16(twice, _mm512_set1_epi32(4 << 16));
+        digits[w] = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+    }
+    digits
 }
+
+/// Which words come twice in each register.
+const TWICE: [[i16; 32]; 4] = {
+    let mut words = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 128 {
+        let (w, block, word) = (i / 32, i % 32 / 4, i % 4 / 2);
+        words[w][i % 32] = (8 * block + 2 * w + word) as i16;
+        i += 1;
+    }
+    words
+};

@@ -1,8 +1,11 @@
 //! The k-quants: blocks of 256 weights.
 
 use super::blocks::{
-    Block, Group, f16_pair, load16, load32_twice, load64, no_mins, of_halves, two,
+    Block, Group, Order, Raw, f16_pair, load16, load32, load32_twice, load64, no_mins, of_halves,
+    plain, two, words,
 };
+use super::fields::u32_at;
+use crate::act::BLOCKS;
 use std::arch::x86_64::*;
 
 /// `bytes >> shift & mask`, shifted by `first` in the first 32 bytes and by `second` in the others;
@@ -14,22 +17,88 @@ fn fields(bytes: __m512i, first: i16, second: i16, mask: i8) -> __m512i {
     _mm512_and_si512(_mm512_srlv_epi16(bytes, shifts), _mm512_set1_epi8(mask))
 }
 
-/// `codes`, and `value` more where bit `first` of the first 32 bytes, or bit `first + 1` of the
-/// others, is set in `bits`.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn add_where(codes: __m512i, bits: __m512i, first: usize, value: i8) -> __m512i {
-    let low = _mm512_set1_epi8((1u8 << first) as i8);
-    let wanted = _mm512_inserti64x4::<1>(low, _mm256_set1_epi8((2u8 << first) as i8));
-    let set = _mm512_test_epi8_mask(bits, wanted);
-    _mm512_mask_add_epi8(codes, set, codes, _mm512_set1_epi8(value))
+/// For each register of [`Order::Lanes`] and each of its places: where the word is that holds it.
+type Table = [[i32; 16]; 4];
+
+/// A [`Table`] of words that are `of_half` for the first half of a block, `of_half + 4` for the
+/// second one.
+const fn table(of_half: [i32; BLOCKS]) -> Table {
+    let mut table = [[0; 16]; 4];
+    let mut i = 0;
+    while i < 64 {
+        let (q, half, lane) = (i / 16, i / 8 % 2, i % BLOCKS);
+        table[q][half * BLOCKS + lane] = of_half[lane] + 4 * half as i32 + q as i32;
+        i += 1;
+    }
+    table
 }
 
-/// Nibbles of 32 bytes: the low ones, then the high ones.
+/// Bytes of a mask for each block, in both halves.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn nibbles(bytes: &[u8], at: usize) -> __m512i {
-    fields(load32_twice(bytes, at), 0, 4, 15)
+fn masks(of_block: u64) -> __m512i {
+    let masks = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(of_block as i64));
+    _mm512_broadcast_i64x4(_mm256_mullo_epi32(masks, _mm256_set1_epi32(0x0101_0101)))
+}
+
+/// Nibbles of 128 bytes: of each 32 the low ones are a block, the high ones the next.
+const NIBBLES: Table = table([0, 0, 8, 8, 16, 16, 24, 24]);
+/// How far those are shifted up.
+const NIBBLE_SHIFTS: [i32; BLOCKS] = [0, 4, 0, 4, 0, 4, 0, 4];
+/// Two-bit fields of 64 bytes: of each 32 a block by place.
+const BIT_PAIRS: Table = table([0, 0, 0, 0, 8, 8, 8, 8]);
+/// How far those are shifted up.
+pub(super) const PAIR_SHIFTS: [i32; BLOCKS] = [0, 2, 4, 6, 0, 2, 4, 6];
+/// Bits of 32 bytes: a block by place.
+const BITS: Table = table([0; BLOCKS]);
+
+/// Nibbles of 128 bytes, shifted up.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn raw_nibbles(bytes: &[u8], at: usize) -> [__m512i; 4] {
+    let (first, second) = (load64(bytes, at), load64(bytes, at + 64));
+    let mask = masks(0xf00f_f00f_f00f_f00f);
+    let mut codes = [first; 4];
+    for q in 0..4 {
+        let bytes = _mm512_permutex2var_epi32(first, words(&NIBBLES[q]), second);
+        codes[q] = _mm512_and_si512(bytes, mask);
+    }
+    codes
+}
+
+/// Two-bit fields of 64 bytes, shifted up.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn raw_pairs_of_bits(bytes: &[u8], at: usize) -> [__m512i; 4] {
+    let bytes = load64(bytes, at);
+    let mask = masks(0xc030_0c03_c030_0c03);
+    let mut codes = [bytes; 4];
+    for q in 0..4 {
+        let bytes = _mm512_permutexvar_epi32(words(&BIT_PAIRS[q]), bytes);
+        codes[q] = _mm512_and_si512(bytes, mask);
+    }
+    codes
+}
+
+/// Bits of 32 bytes, shifted up by their block.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn raw_bits(bytes: &[u8], at: usize) -> [__m512i; 4] {
+    let bytes = _mm512_castsi256_si512(load32(bytes, at));
+    let mask = masks(0x8040_2010_0804_0201);
+    let mut bits = [bytes; 4];
+    for q in 0..4 {
+        let bytes = _mm512_permutexvar_epi32(words(&BITS[q]), bytes);
+        bits[q] = _mm512_and_si512(bytes, mask);
+    }
+    bits
+}
+
+/// No upper bits apart.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn no_upper() -> [__m512i; 4] {
+    [_mm512_setzero_si512(); 4]
 }
 
 /// Scales and minima of Q4_K and Q5_K, from the first 16 bytes: two numbers, then eight scales and
@@ -60,14 +129,22 @@ impl Block for Q4K {
     const OFFSET: i32 = 0;
     const MOST: i32 = 15;
     const MINS: bool = true;
+    const ORDER: Order = Order::Lanes;
+    const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // SAFETY: the CPU has the features, as the caller says.
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let [scales, mins] = scales_and_mins(bytes);
-        let codes = |i: usize| nibbles(bytes, 16 + 32 * i);
-        let codes = [codes(0), codes(1), codes(2), codes(3)];
-        Group { codes, scales: [scales; 2], mins: [mins; 2] }
+        let codes = raw_nibbles(bytes, 16);
+        Raw { codes, upper: no_upper(), scales: [scales; 2], mins: [mins; 2] }
     }
 }
 
@@ -78,15 +155,23 @@ impl Block for Q5K {
     const OFFSET: i32 = 0;
     const MOST: i32 = 31;
     const MINS: bool = true;
+    const ORDER: Order = Order::Lanes;
+    const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
+    const UPPER: Option<u32> = Some(4);
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // SAFETY: the CPU has the features, as the caller says.
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let [scales, mins] = scales_and_mins(bytes);
-        let fifth = load32_twice(bytes, 16);
-        let codes = |i: usize| add_where(nibbles(bytes, 48 + 32 * i), fifth, 2 * i, 16);
-        let codes = [codes(0), codes(1), codes(2), codes(3)];
-        Group { codes, scales: [scales; 2], mins: [mins; 2] }
+        let (codes, upper) = (raw_nibbles(bytes, 48), raw_bits(bytes, 16));
+        Raw { codes, upper, scales: [scales; 2], mins: [mins; 2] }
     }
 }
 
@@ -100,7 +185,7 @@ impl Block for Q6K {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let mut codes = [_mm512_setzero_si512(); 4];
         for h in 0..2 {
             let low = load64(bytes, 64 * h);
@@ -143,33 +228,49 @@ impl Block for Q2K {
     const MOST: i32 = 3;
     const MINS: bool = true;
     const HALVES: bool = true;
+    const ORDER: Order = Order::Lanes;
+    const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let both = of_halves(load16(bytes, 0));
-        let nibble = _mm_set1_epi8(15);
-        let scales = _mm512_cvtepu8_epi32(_mm_and_si128(both, nibble));
-        let mins = _mm512_cvtepu8_epi32(_mm_and_si128(_mm_srli_epi16::<4>(both), nibble));
-        Group {
-            codes: pairs_of_bits(bytes, 16),
-            scales: scaled(scales, f16_at(bytes, 80)),
-            mins: scaled(mins, -f16_at(bytes, 82)),
-        }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // SAFETY: the CPU has the features, as the caller says.
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
+        // Each block: nibbles of the first scale, the first minimum, the second scale, the second
+        // minimum. What a nibble is shifted up its factor is shifted down: both are exact.
+        let four = _mm256_cvtepu16_epi32(load16(bytes, 0));
+        let d = f16_twice(bytes, 80);
+        let nibble = |shift: u32| {
+            let field = _mm256_and_si256(four, _mm256_set1_epi32(15 << shift));
+            _mm256_cvtepi32_ps(field)
+        };
+        let down = |by: f32| _mm256_set1_ps(1.0 / by);
+        let [scale, min] = [
+            _mm256_permutevar_ps(d, _mm256_set1_epi32(0)),
+            _mm256_permutevar_ps(d, _mm256_set1_epi32(1)),
+        ];
+        let scales = [
+            _mm256_mul_ps(scale, nibble(0)),
+            _mm256_mul_ps(_mm256_mul_ps(scale, down(256.0)), nibble(8)),
+        ];
+        let mins = [
+            _mm256_mul_ps(_mm256_mul_ps(min, down(-16.0)), nibble(4)),
+            _mm256_mul_ps(_mm256_mul_ps(min, down(-4096.0)), nibble(12)),
+        ];
+        Raw { codes: raw_pairs_of_bits(bytes, 16), upper: no_upper(), scales, mins }
     }
 }
 
-/// The two-bit fields of 64 bytes: those of 32 bytes by place, then those of the others.
+/// The two half-precision numbers at `at`, four times.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn pairs_of_bits(bytes: &[u8], at: usize) -> [__m512i; 4] {
-    let (first, second) = (load32_twice(bytes, at), load32_twice(bytes, at + 32));
-    [
-        fields(first, 0, 2, 3),
-        fields(first, 4, 6, 3),
-        fields(second, 0, 2, 3),
-        fields(second, 4, 6, 3),
-    ]
+fn f16_twice(bytes: &[u8], at: usize) -> __m256 {
+    _mm256_cvtph_ps(_mm_set1_epi32(u32_at(bytes, at) as i32))
 }
 
 pub(super) struct Q3K;
@@ -179,16 +280,24 @@ impl Block for Q3K {
     const OFFSET: i32 = 4;
     const MOST: i32 = 7;
     const HALVES: bool = true;
+    const ORDER: Order = Order::Lanes;
+    const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
+    const UPPER: Option<u32> = Some(2);
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let third = load32_twice(bytes, 0);
-        let low = pairs_of_bits(bytes, 32);
-        let codes = |i: usize| add_where(low[i], third, 2 * i, 4);
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // SAFETY: the CPU has the features, as the caller says.
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         let scales = _mm512_cvtepi8_epi32(of_halves(scales_q3(bytes)));
-        Group {
-            codes: [codes(0), codes(1), codes(2), codes(3)],
+        Raw {
+            codes: raw_pairs_of_bits(bytes, 32),
+            upper: raw_bits(bytes, 0),
             scales: scaled(scales, f16_at(bytes, 108)),
             mins: no_mins(),
         }

@@ -1,7 +1,10 @@
 //! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
 
-use super::blocks::{Block, Group, load16, load32, load64, no_mins, of_halves};
+use super::blocks::{
+    Block, Group, Order, half_words, load16, load32, load64, no_mins, of_halves, words,
+};
 use super::fields::f16_all;
+use super::simple::{Nibbles, eight};
 use std::arch::x86_64::*;
 
 /// The values of IQ4, 128 above.
@@ -18,25 +21,22 @@ fn values(table: &[u8; 16], indices: __m512i) -> __m512i {
     _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
 }
 
-/// Values of the nibbles of the 16 bytes at `at` and of those at `at + step`: of each those of the low
-/// ones, then those of the high ones.
+/// Values of low nibbles, then of high ones.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn two_blocks(table: &[u8; 16], bytes: &[u8], at: usize, step: usize) -> __m512i {
-    let first = _mm512_broadcast_i32x4(load16(bytes, at));
-    let both = _mm512_mask_broadcast_i32x4(first, 0xff00, load16(bytes, at + step));
-    let fours = 0x0004_0004_0004_0004;
-    let shifts = _mm512_setr_epi64(0, 0, fours, fours, 0, 0, fours, fours);
-    let nibbles = _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(15));
-    values(table, nibbles)
+fn both_values(table: &[u8; 16], x: __m512i) -> [__m512i; 2] {
+    let nibble = _mm512_set1_epi8(15);
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(x), nibble);
+    [values(table, _mm512_and_si512(x, nibble)), values(table, high)]
 }
 
-/// Values of eight blocks of 16 bytes, `step` apart.
+/// Values of all codes in [`Order::Quads`], or [`Order::EvenOdd`]: of four blocks, then of the other
+/// four.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn eight_blocks(table: &[u8; 16], bytes: &[u8], at: usize, step: usize) -> [__m512i; 4] {
-    let codes = |b: usize| two_blocks(table, bytes, at + b * step, step);
-    [codes(0), codes(2), codes(4), codes(6)]
+fn all_values(table: &[u8; 16], x: __m512i, y: __m512i) -> [__m512i; 4] {
+    let ([a, b], [c, d]) = (both_values(table, x), both_values(table, y));
+    [a, b, c, d]
 }
 
 /// Eight 16-bit words of the first 128 bytes.
@@ -51,16 +51,24 @@ fn words_at(bytes: &[u8], at: [i16; 8]) -> __m128i {
 
 pub(super) struct Iq4Nl;
 
+impl Nibbles for Iq4Nl {
+    const STEP: usize = 18;
+    const CODES: usize = 2;
+}
+
 impl Block for Iq4Nl {
     const BYTES: usize = 8 * 18;
     const OFFSET: i32 = 128;
     const MOST: i32 = 241;
+    const ORDER: Order = Order::Quads;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let scales = _mm256_cvtph_ps(words_at(bytes, [0, 9, 18, 27, 36, 45, 54, 63]));
-        Group { codes: eight_blocks(&IQ4, bytes, 2, 18), scales: [scales; 2], mins: no_mins() }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        let w = eight::<Self>(bytes);
+        let [a, b, c, d] = w.codes;
+        let codes = [values(&IQ4, a), values(&IQ4, b), values(&IQ4, c), values(&IQ4, d)];
+        Group { codes, scales: [w.scales; 2], mins: no_mins() }
     }
 }
 
@@ -70,10 +78,11 @@ impl Block for Iq4Xs {
     const BYTES: usize = 136;
     const OFFSET: i32 = 128;
     const MOST: i32 = 241;
+    const ORDER: Order = Order::Quads;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Words: the scale and upper bits, lower bits of all blocks.
         let head = _mm256_castsi128_si256(load16(bytes, 0));
         let low = _mm256_permutevar8x32_epi32(head, _mm256_set1_epi32(1));
@@ -84,7 +93,8 @@ impl Block for Iq4Xs {
         let high = _mm256_and_si256(high, _mm256_set1_epi32(0x30));
         let scales = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
         let scales = _mm256_mul_ps(f16_all(bytes, 0), _mm256_cvtepi32_ps(scales));
-        Group { codes: eight_blocks(&IQ4, bytes, 8, 16), scales: [scales; 2], mins: no_mins() }
+        let codes = all_values(&IQ4, load64(bytes, 8), load64(bytes, 72));
+        Group { codes, scales: [scales; 2], mins: no_mins() }
     }
 }
 
@@ -94,10 +104,11 @@ impl Block for Mxfp4 {
     const BYTES: usize = 8 * 17;
     const OFFSET: i32 = 16;
     const MOST: i32 = 28;
+    const ORDER: Order = Order::EvenOdd;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // Exponents of odd blocks are the upper bytes of words.
         let words = words_at(bytes, [0, 8, 17, 25, 34, 42, 51, 59]);
         let e = _mm256_srlv_epi32(
@@ -110,8 +121,26 @@ impl Block for Mxfp4 {
         let small = _mm256_cmplt_epi32_mask(e, _mm256_set1_epi32(2));
         let bits = _mm256_mask_sllv_epi32(normal, small, _mm256_set1_epi32(0x0020_0000), e);
         let scales = _mm256_castsi256_ps(bits);
-        Group { codes: eight_blocks(&FP4, bytes, 1, 17), scales: [scales; 2], mins: no_mins() }
+        // Words from an odd byte on hold the codes of even blocks, from an even byte those of odd ones.
+        let even = half_words(const { &every_other(1, 1) });
+        let even = _mm512_permutex2var_epi16(load64(bytes, 1), even, load64(bytes, 65));
+        let odd = half_words(const { &every_other(18, 8) });
+        let odd = _mm512_permutex2var_epi16(load64(bytes, 8), odd, load64(bytes, 72));
+        let codes = all_values(&FP4, even, odd);
+        Group { codes, scales: [scales; 2], mins: no_mins() }
     }
+}
+
+/// Which 16-bit words, counted from byte `from`, are the codes of every other block of MXFP4, the
+/// first of them being at `first`.
+const fn every_other(first: usize, from: usize) -> [i16; 32] {
+    let mut words = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        words[i] = ((first + i / 8 * 34 + i % 8 * 2 - from) / 2) as i16;
+        i += 1;
+    }
+    words
 }
 
 pub(super) struct Nvfp4;
@@ -120,20 +149,23 @@ impl Block for Nvfp4 {
     const BYTES: usize = 4 * 36;
     const OFFSET: i32 = 16;
     const MOST: i32 = 28;
+    const ORDER: Order = Order::Lanes;
     const HALVES: bool = true;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        // A run has 8 bytes, low nibbles first.
-        let codes = |b: usize| {
-            let runs = _mm512_castsi256_si512(load32(bytes, b * 36 + 4));
-            let order = _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3);
-            let twice = _mm512_permutexvar_epi64(order, runs);
-            let shifted = _mm512_srlv_epi64(twice, _mm512_setr_epi64(0, 4, 0, 4, 0, 4, 0, 4));
-            values(&FP4, _mm512_and_si512(shifted, _mm512_set1_epi8(15)))
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // 32 bytes of codes behind four of scales; each half of a block has 8 bytes, low nibbles
+        // first.
+        let two = |at: usize| {
+            let first = _mm512_castsi256_si512(load32(bytes, at));
+            _mm512_inserti64x4::<1>(first, load32(bytes, at + 36))
         };
-        let codes = [codes(0), codes(1), codes(2), codes(3)];
+        let (x, y) = (two(4), two(76));
+        let first = _mm512_permutex2var_epi32(x, words(const { &words_of_halves(0) }), y);
+        let second = _mm512_permutex2var_epi32(x, words(const { &words_of_halves(1) }), y);
+        let ([a, c], [b, d]) = (both_values(&FP4, first), both_values(&FP4, second));
+        let codes = [a, b, c, d];
         let scales = {
             let (first, second) = (load64(bytes, 0), load64(bytes, 64));
             let at = _mm512_castsi128_si512(_mm_setr_epi32(0, 9, 18, 27));
@@ -141,6 +173,18 @@ impl Block for Nvfp4 {
         };
         Group { codes, scales, mins: no_mins() }
     }
+}
+
+/// Word `word` of the two of each half of a block: those of first halves, then of second ones.
+const fn words_of_halves(word: i32) -> [i32; 16] {
+    let mut words = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let (half, block) = (i / 8, i % 8);
+        words[i] = (block * 4 + half * 2) as i32 + word;
+        i += 1;
+    }
+    words
 }
 
 /// Half of each unsigned E4M3 number, by halves of blocks.

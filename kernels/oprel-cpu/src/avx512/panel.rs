@@ -49,16 +49,20 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                     break;
                 }
                 let row = &row[..rows.row_bytes];
-                *group = match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
+                let bytes = &row[g * B::BYTES..];
+                let last;
+                let bytes = match bytes.get(..B::BYTES) {
                     Some(bytes) => {
                         prefetch(bytes);
-                        // SAFETY: this function is compiled for, and so runs on, what the trait
-                        // asks for.
-                        unsafe { B::group(bytes) }
+                        bytes
                     }
-                    // SAFETY: as above.
-                    None => unsafe { B::group(&padded(&row[g * B::BYTES..])[..B::BYTES]) },
+                    None => {
+                        last = padded(bytes);
+                        &last[..B::BYTES]
+                    }
                 };
+                // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+                *group = unsafe { B::group::<0, 0>(bytes) };
             }
             put::<B>(&groups, first, (g, n_groups), panel.memory);
         }
@@ -102,7 +106,8 @@ fn put<B: Block>(
         let (codes, rest) = block.split_at_mut(CODE_WORDS);
         for quarter in 0..8 {
             let to = &mut codes[quarter * ROWS + first..][..LANES];
-            let from = columns[lane / 2][lane % 2 * 8 + quarter];
+            let (register, at) = B::ORDER.place(lane, quarter);
+            let from = columns[register][at];
             // SAFETY: a slice of 64 bytes is written.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) };
         }

@@ -1,8 +1,9 @@
 //! Codes of two or three values: Q1_0, TQ1_0, TQ2_0.
 
-use super::blocks::{Block, Group, load16, load32, no_mins};
+use super::blocks::{Block, Group, Order, Raw, load16, load32, no_mins, plain};
 use super::fields::{f16_all, u32_at, u64_at};
-use super::k_quants::pairs_of_bits;
+use super::k_quants::{PAIR_SHIFTS, no_upper, raw_pairs_of_bits};
+use crate::act::BLOCKS;
 use std::arch::x86_64::*;
 
 pub(super) struct Q1_0;
@@ -14,7 +15,7 @@ impl Block for Q1_0 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         let codes = |at: usize| _mm512_maskz_set1_epi8(u64_at(bytes, at), 2);
         let codes = [codes(2), codes(10), codes(20), codes(28)];
         let scales = _mm256_blend_ps::<0xf0>(f16_all(bytes, 0), f16_all(bytes, 18));
@@ -28,12 +29,25 @@ impl Block for Tq2 {
     const BYTES: usize = 66;
     const OFFSET: i32 = 1;
     const MOST: i32 = 3;
+    const ORDER: Order = Order::Lanes;
+    const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
-        let codes = pairs_of_bits(bytes, 0);
-        Group { codes, scales: [f16_all(bytes, 64); 2], mins: no_mins() }
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
+        // SAFETY: the CPU has the features, as the caller says.
+        plain::<Self>(unsafe { Self::raw::<N, PLACE>(bytes) })
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
+        Raw {
+            codes: raw_pairs_of_bits(bytes, 0),
+            upper: no_upper(),
+            scales: [f16_all(bytes, 64); 2],
+            mins: no_mins(),
+        }
     }
 }
 
@@ -46,7 +60,7 @@ impl Block for Tq1 {
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn group(bytes: &[u8]) -> Group {
+    unsafe fn group<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Group {
         // 32 bytes of five digits, 16 of five, four of four; each times the powers of three.
         let x = load32(bytes, 0);
         let x01 = join(x, times_three(x));

@@ -3,7 +3,7 @@
 use super::MatRef;
 use crate::Worker;
 use crate::act::{ActFormat, Acts};
-use crate::table::{BlockKernels, DOT_N, Kernels, NumberKernels, Panel, Rows, TypeKernels};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels};
 use std::ops::Range;
 
 /// `scale * (acts (n, cols) times the transpose of w (rows, cols)) + bias (rows)`: (n, rows).
@@ -18,9 +18,6 @@ pub struct Product<'a> {
 /// Tokens whose results are kept beside a panel before they are written out: whole register tiles
 /// of all tiers.
 const TILE_TOKENS: usize = 96;
-/// Tokens up to which weights stored as numbers meet them a few at a time: making a panel of such
-/// weights costs more than reading them from cache again.
-const FEW_TOKENS: usize = 32;
 /// Bytes of rows that stay in cache while they meet tokens a few at a time.
 const CACHED_BYTES: usize = 128 << 10;
 /// Tokens of a tile of registers in most kernels.
@@ -135,12 +132,13 @@ impl<'a> Product<'a> {
         if n == 1 {
             return Shape { rows: TILE_WORDS, tokens: 1 };
         }
-        if n <= DOT_N {
-            return Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N };
-        }
-        if panel.words > memory || !ty.is_quantized() && n <= FEW_TOKENS {
-            let rows = CACHED_BYTES / self.w.rows.row_bytes;
-            return Shape { rows: rows.clamp(1, TILE_WORDS / DOT_N), tokens: DOT_N };
+        let few = kernels.few(ty);
+        if n <= few.most || panel.words > memory {
+            // Parts of equal size; where there are several, rows stay in cache for the next.
+            let parts = n.div_ceil(few.at_once).max(1);
+            let cached = if parts == 1 { TILE_WORDS } else { CACHED_BYTES / self.w.rows.row_bytes };
+            let rows = cached.clamp(1, TILE_WORDS / few.at_once);
+            return Shape { rows, tokens: n.div_ceil(parts).max(1) };
         }
         let tokens = TILE_WORDS / panel.rows / REGISTER_TOKENS * REGISTER_TOKENS;
         Shape { rows: panel.rows, tokens: tokens.min(TILE_TOKENS) }
@@ -158,7 +156,7 @@ impl<'a> Product<'a> {
         'a: 'r,
     {
         let rows = self.w.rows.range(rows.start, rows.end);
-        if tokens <= DOT_N {
+        if tokens <= kernels.few(rows.ty).at_once {
             return Ready::Stored(rows);
         }
         let unpack_panel = match self.kernels(kernels) {
