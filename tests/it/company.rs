@@ -110,7 +110,7 @@ fn a_split_changes_no_bit_with_any_number_of_threads() {
     for name in MODELS {
         let model = model(name);
         let whole = Runner::new(&model, 1).pieces(0, tokens, &[]);
-        for threads in [1, 2, 5] {
+        for threads in [1, 2, 5, 16] {
             let mut runner = Runner::new(&model, threads);
             for pieces in [vec![], vec![1; tokens.len()], vec![7, 1, 60]] {
                 let split = runner.pieces(1, tokens, &pieces);

@@ -4,6 +4,7 @@ mod batch;
 mod company;
 mod demo;
 mod descriptions;
+mod divergence;
 mod fixtures;
 mod hostile;
 mod kv;

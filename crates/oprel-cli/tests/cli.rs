@@ -180,6 +180,21 @@ fn a_measurement_that_does_not_fit_is_refused() {
 }
 
 #[cfg(unix)]
+/// Address space ends somewhere among a thousand threads, or before them.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_beyond_the_memory_are_an_error_that_says_what_to_do() {
+    for limit_kib in [300_000, 900_000, 1_700_000] {
+        let command = format!(
+            "ulimit -v {limit_kib} && exec {} run demo --threads 1024 -n 1 hello",
+            env!("CARGO_BIN_EXE_oprel")
+        );
+        let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
+        fails(&output, 6, "of 1024 threads could be started");
+        assert!(err(&output).contains("--threads"));
+    }
+}
+
 #[test]
 fn a_file_that_is_there_is_not_called_missing() {
     let place = Place::new();

@@ -75,6 +75,10 @@ impl From<Error> for Failure {
                     "use a shorter context (--ctx-size), a smaller quantization or a smaller model",
                 ),
             ),
+            Error::Nn(oprel_nn::Error::Threads { .. }) => (
+                ErrorKind::Memory,
+                Some("use fewer threads (--threads), or allow more memory and more threads"),
+            ),
             Error::Logits { .. } => (ErrorKind::Backend, Some("the file may be damaged")),
             Error::Nn(_) => (ErrorKind::Backend, None),
         };

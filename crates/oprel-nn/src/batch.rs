@@ -4,7 +4,11 @@
 //! another. Prefill, decode, speculation, embeddings and many users are all this, with other
 //! numbers; nothing is padded.
 
+mod bounds;
+
 use crate::{Error, Result};
+
+pub(crate) use bounds::Bounds;
 
 /// Which sequence, as the engine counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -54,14 +54,22 @@ pub enum Error {
         /// How much.
         bytes: u64,
     },
+    /// There is not enough memory for all threads.
+    #[error(
+        "only {started} of {asked} threads could be started: memory ran out, or the system allows no more"
+    )]
+    Threads {
+        /// Threads that there are, the caller's among them.
+        started: usize,
+        /// Threads that were asked for.
+        asked: usize,
+    },
 }
 
 impl From<oprel_cpu::Error> for Error {
     fn from(error: oprel_cpu::Error) -> Error {
         match error {
-            oprel_cpu::Error::Memory { bytes } => {
-                Error::Memory { what: "a thread", bytes: bytes as u64 }
-            }
+            oprel_cpu::Error::Memory { started, asked } => Error::Threads { started, asked },
             error => Error::Kernel(error),
         }
     }

@@ -46,13 +46,17 @@ pub enum Error {
         /// Rows of the embedding matrix.
         rows: usize,
     },
-    /// There is not enough memory for a thread of the pool.
-    #[error("a thread of the pool needs {bytes} bytes, more than can be allocated")]
+    /// There is not enough memory for all threads of the pool, or the system allows no more.
+    #[error(
+        "only {started} of {asked} threads could be started: memory ran out, or the system allows no more"
+    )]
     Memory {
-        /// What it needs.
-        bytes: usize,
+        /// Threads that there are, the caller's among them.
+        started: usize,
+        /// Threads that were asked for.
+        asked: usize,
     },
     /// The system refused to start a thread.
-    #[error("cannot start a thread of the pool")]
+    #[error("cannot start a thread of the pool: {0}")]
     Thread(#[source] std::io::Error),
 }

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::disjoint::Cut;
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -33,12 +34,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize) -> Result<Worker, Error> {
+    /// What thread `index` has; `None` if there is not enough memory for such a thread.
+    fn new(index: usize) -> Option<Worker> {
         // Zeroed memory comes untouched from `vec!` alone, which aborts where there is none: ask
         // first, for all that a thread takes.
-        let asked = Vec::<u8>::new().try_reserve_exact(THREAD_BYTES);
-        asked.map_err(|_| Error::Memory { bytes: THREAD_BYTES })?;
-        Ok(Worker { index, scratch: vec![0.0; SCRATCH_BYTES / 4].into_boxed_slice() })
+        Vec::<u8>::new().try_reserve_exact(THREAD_BYTES).ok()?;
+        Some(Worker { index, scratch: vec![0.0; SCRATCH_BYTES / 4].into_boxed_slice() })
     }
 
     /// Which of the pool's threads this is; 0 is the one that called [`Pool::run`].
@@ -191,6 +192,20 @@ fn spin<T>(ready: &impl Fn() -> Option<T>) -> Option<T> {
     }
 }
 
+/// Starts a thread, and waits until it runs: before that it takes memory of the system's, and ends the
+/// process where there is none. One at a time, each finds what [`Worker::new`] asked for.
+fn start(shared: Arc<Shared>, worker: Worker) -> std::io::Result<JoinHandle<()>> {
+    let (starting, started) = std::sync::mpsc::channel::<()>();
+    let name = format!("oprel-{}", worker.index);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        drop(starting);
+        shared.serve(worker);
+    })?;
+    // Nothing is sent: it ends when the other side is dropped.
+    let _ = started.recv();
+    Ok(thread)
+}
+
 /// A set of threads that run regions together with the thread that owns it.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -203,8 +218,8 @@ impl Pool {
     /// A pool of `n_threads`, the caller's among them (so `n_threads - 1` are started).
     ///
     /// # Errors
-    /// [`Error::Memory`] if there is not enough for a thread, [`Error::Thread`] if the system refuses
-    /// one otherwise.
+    /// [`Error::Memory`] if there is not enough for all threads, or if the system allows no more;
+    /// [`Error::Thread`] if it refuses one for another reason.
     pub fn new(n_threads: usize) -> Result<Pool, Error> {
         let shared = Arc::new(Shared {
             state: Padded(AtomicU64::new(CLOSED)),
@@ -215,13 +230,16 @@ impl Pool {
             wake: Condvar::new(),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { shared, threads: Vec::new(), lead: Worker::new(0)?, epoch: 0 };
+        let memory = |started| Error::Memory { started, asked: n_threads };
+        let lead = Worker::new(0).ok_or_else(|| memory(0))?;
+        let mut pool = Pool { shared, threads: Vec::new(), lead, epoch: 0 };
         for index in 1..n_threads {
-            let (shared, worker) = (Arc::clone(&pool.shared), Worker::new(index)?);
-            let thread = std::thread::Builder::new()
-                .name(format!("oprel-{index}"))
-                .spawn(move || shared.serve(worker))
-                .map_err(Error::Thread)?;
+            let worker = Worker::new(index).ok_or_else(|| memory(index))?;
+            let thread = start(Arc::clone(&pool.shared), worker).map_err(|e| match e.kind() {
+                // What the system says where memory, or its limit of threads, ends.
+                ErrorKind::WouldBlock | ErrorKind::OutOfMemory => memory(index),
+                _ => Error::Thread(e),
+            })?;
             pool.threads.push(thread);
         }
         Ok(pool)

@@ -1,11 +1,9 @@
-//! What is refused before anything runs: descriptions this executor cannot do, batches that break rules.
+//! What is refused before anything runs: descriptions that this executor cannot do.
 
 use super::EXECUTOR;
 use super::state::slot_of;
-use crate::batch::{Batch, See};
 use crate::describe::{Block, Decoder, Input, Op, Read, Step, Write};
-use crate::exec::{Limits, Placement};
-use crate::state::{Group, PAGE_LEN, PageId, StateView};
+use crate::exec::Placement;
 use crate::{Error, Result};
 
 /// Whether every part of a description can be run.
@@ -93,80 +91,6 @@ fn op(op: &Op, d: &Decoder) -> Result<()> {
         return Err(Error::Description(format!("a rope of {dims} in heads of {dim}")));
     }
     Ok(())
-}
-
-/// Whether a batch keeps its rules and the limits, and its state is there.
-pub(super) fn batch(
-    b: &Batch<'_>,
-    view: &StateView<'_>,
-    d: &Decoder,
-    groups: &[Group],
-    limits: &Limits,
-) -> Result<()> {
-    b.check(d.width)?;
-    if b.tokens.is_empty() {
-        return Err(Error::Batch("no tokens".into()));
-    }
-    if b.tokens.len() > limits.tokens as usize || b.spans.len() > limits.spans as usize {
-        let (t, s) = (b.tokens.len(), b.spans.len());
-        return Err(Error::Batch(format!(
-            "{t} tokens in {s} spans are more than was prepared for"
-        )));
-    }
-    if let Some(t) = b.tokens.iter().find(|&&t| t >= d.n_vocab) {
-        return Err(Error::Batch(format!("token {t} of a vocabulary of {}", d.n_vocab)));
-    }
-    if view.pages.len() != b.spans.len() * groups.len() {
-        return Err(Error::Batch(format!("{} page tables", view.pages.len())));
-    }
-    spans(b, view, groups, limits)?;
-    rows(view, b.spans.len(), d, limits)
-}
-
-fn spans(b: &Batch<'_>, view: &StateView<'_>, groups: &[Group], limits: &Limits) -> Result<()> {
-    for (i, span) in b.spans.iter().enumerate() {
-        if span.adapter.is_some() {
-            return Err(unsupported("adapters"));
-        }
-        let end = u64::from(span.cache_start) + u64::from(span.n);
-        if end > u64::from(limits.context) {
-            let most = limits.context;
-            return Err(Error::Batch(format!("position {} of at most {most}", end - 1)));
-        }
-        if let See::Tree(parents) = span.see {
-            let before = |(i, &p): (usize, &i32)| p < i as i32;
-            if parents.len() != span.n as usize || !parents.iter().enumerate().all(before) {
-                return Err(Error::Batch("a tree whose parents do not come before".into()));
-            }
-        }
-        for table in &view.pages[i * groups.len()..][..groups.len()] {
-            let outside = |p: &&PageId| **p != PageId::NONE && p.0 >= limits.pages;
-            if table.0.len() < (end as usize).div_ceil(PAGE_LEN) {
-                return Err(Error::Batch(format!("span {i} ends beyond its pages")));
-            }
-            if let Some(page) = table.0.iter().find(outside) {
-                return Err(Error::Batch(format!("page {} of {}", page.0, limits.pages)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Rows of recurrent state; models without any take no transfers into account.
-fn rows(view: &StateView<'_>, spans: usize, d: &Decoder, limits: &Limits) -> Result<()> {
-    let is_recurrent =
-        |s: &crate::describe::StateSpec| matches!(s, crate::describe::StateSpec::Recurrent { .. });
-    if !d.slots.iter().any(is_recurrent) {
-        return Ok(());
-    }
-    if view.recurrent.len() != spans {
-        return Err(Error::Batch(format!("{} transfers of recurrent state", view.recurrent.len())));
-    }
-    let named = view.recurrent.iter().flat_map(|t| t.from.iter().chain(&t.to).chain(t.keep));
-    match named.into_iter().find(|r| r.0 >= limits.recurrent_rows) {
-        Some(r) => Err(Error::Batch(format!("recurrent row {} of {}", r.0, limits.recurrent_rows))),
-        None => Ok(()),
-    }
 }
 
 pub(super) fn unsupported(what: &str) -> Error {

@@ -10,29 +10,11 @@ use crate::exec::{Got, StepOut};
 use crate::{Error, Result};
 
 impl Pass<'_> {
-    /// The rows of every want, checked against the limits.
+    /// The rows of every want.
     pub(super) fn wanted(&self) -> Result<Vec<Vec<u32>>> {
-        let mut all = Vec::with_capacity(self.batch.want.len());
-        let mut logit_rows = 0;
-        for want in self.batch.want {
-            let mut rows = Vec::new();
-            want.of.resolve(self.batch, &mut rows)?;
-            if matches!(want.what, What::Logits | What::LogitsOf(_) | What::TopK(_)) {
-                logit_rows += rows.len();
-            }
-            all.push(rows);
-        }
-        let most = self.model.limits.logit_rows as usize;
-        if logit_rows > most {
-            return Err(Error::Batch(format!("logits of {logit_rows} rows, at most {most}")));
-        }
-        let layers = self.model.placement.layers.len();
-        for want in self.batch.want {
-            if let What::Hidden(Tap::Layer(i)) = want.what
-                && i as usize >= layers
-            {
-                return Err(Error::Batch(format!("no layer {i}")));
-            }
+        let mut all = vec![Vec::new(); self.batch.want.len()];
+        for (want, rows) in self.batch.want.iter().zip(&mut all) {
+            want.of.resolve(self.batch, rows)?;
         }
         Ok(all)
     }
@@ -119,10 +101,6 @@ impl Pass<'_> {
     }
 
     fn logits_of(&mut self, out: &Linear, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        let n_vocab = out.rows.len() as u32;
-        if let Some(id) = ids.iter().find(|&&id| id >= n_vocab) {
-            return Err(Error::Batch(format!("logit of token {id} of {n_vocab}")));
-        }
         let dev = self.model.placement.head;
         let all = self.linear(out, x, dev)?;
         Ok(all.index_select(&Tensor::new(ids, self.device(dev))?, 1)?)

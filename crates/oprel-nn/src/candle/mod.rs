@@ -22,6 +22,7 @@ mod weights;
 
 pub use candle_core::Device;
 
+use crate::batch::Bounds;
 use crate::describe::{Decoder, Op};
 use crate::exec::{Dev, Exec, Limits, Memory, Observer, Placement, StepOut};
 use crate::rope::{Angles, FreqFactors};
@@ -47,7 +48,7 @@ pub struct CandleExec {
 struct Prepared {
     decoder: Decoder,
     placement: Placement,
-    limits: Limits,
+    bounds: Bounds,
     tables: Tables,
     state: State,
     /// One for each rope of the decoder.
@@ -88,7 +89,7 @@ impl Exec for CandleExec {
         self.model = Some(Prepared {
             decoder: decoder.clone(),
             placement: placement.clone(),
-            limits: *limits,
+            bounds: Bounds::new(EXECUTOR, decoder, limits),
             tables,
             state,
             angles: angles(decoder, weights, limits)?,
@@ -104,7 +105,7 @@ impl Exec for CandleExec {
         watch: Option<&mut dyn Observer>,
     ) -> Result<()> {
         let model = self.model.as_ref().ok_or_else(not_prepared)?;
-        check::batch(batch, state, &model.decoder, model.state.groups(), &model.limits)?;
+        model.bounds.check(batch, state, &mut Vec::new())?;
         let mut pass = Pass::new(model, &self.devices, batch, state);
         if let Some(watch) = watch {
             pass.watch = Some(watch);

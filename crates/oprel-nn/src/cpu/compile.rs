@@ -8,6 +8,7 @@ use std::sync::Arc;
 use oprel_cpu::act::q8_words;
 use oprel_cpu::rope::Pairing;
 
+use super::EXECUTOR;
 use super::arena::{Buf, Layout};
 use super::attention::Attn;
 use super::conv::ShortConv;
@@ -392,5 +393,5 @@ impl<'a> Compiler<'a> {
 
 /// An error that names what is not supported.
 pub(super) fn unsupported(what: impl Into<String>) -> Error {
-    Error::Unsupported { executor: "CpuExec", what: what.into() }
+    Error::Unsupported { executor: EXECUTOR, what: what.into() }
 }

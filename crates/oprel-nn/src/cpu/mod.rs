@@ -39,12 +39,15 @@ use oprel_cpu::{Isa, Kernels, Pool};
 use self::cores::default_threads;
 use self::plan::Plan;
 use self::run::{Memories, Run};
-use crate::batch::Batch;
+use crate::batch::{Batch, Bounds};
 use crate::describe::Decoder;
 use crate::exec::{Exec, Limits, Memory, Observer, Placement, StepOut};
 use crate::state::{PageId, StateView};
 use crate::weights::Weights;
 use crate::{Error, Result};
+
+/// Name in errors.
+const EXECUTOR: &str = "CpuExec";
 
 /// How an executor uses the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,8 +70,7 @@ struct Prepared {
     plan: Plan,
     mem: Memories,
     weights: Weights,
-    limits: Limits,
-    width: u32,
+    bounds: Bounds,
 }
 
 impl CpuExec {
@@ -126,7 +128,7 @@ impl Exec for CpuExec {
     ) -> Result<()> {
         let model = self.model.as_mut().ok_or_else(unprepared)?;
         model.weights.check()?;
-        batch.check(model.width)?;
+        model.bounds.check(batch, state, &mut model.mem.head.rows)?;
         out.reset(batch.want.len());
         let mut run = Run {
             n: batch.tokens.len(),
@@ -142,8 +144,7 @@ impl Exec for CpuExec {
                 None => None,
             },
         };
-        run.check(&model.limits)?;
-        model.plan.head.check(&mut run)?;
+        run.note_spans()?;
         model.plan.run(&mut run)?;
         // A file that shrank while it was read gave zeros instead of weights.
         model.weights.check()
@@ -151,7 +152,7 @@ impl Exec for CpuExec {
 
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
         let model = self.model.as_mut().ok_or_else(unprepared)?;
-        let beyond = |page: &PageId| page.0 >= model.limits.pages;
+        let beyond = |page: &PageId| page.0 >= model.bounds.limits.pages;
         if pages.iter().any(|(from, to)| beyond(from) || beyond(to)) {
             return Err(Error::Batch("a page beyond the prepared ones".into()));
         }

@@ -9,10 +9,10 @@ use super::compile::{Compiler, unsupported};
 use super::linear::Linear;
 use super::norm::Norm;
 use super::run::{CHUNK, Run};
+use crate::Result;
 use crate::batch::{Pooling, Tap, Want, What};
 use crate::describe::HeadKind;
 use crate::exec::{Got, Limits};
-use crate::{Error, Result};
 
 /// Rows whose logits are computed at once where not all of them are given back.
 const ROWS: usize = 4;
@@ -26,7 +26,6 @@ pub(super) struct Head {
     soft_cap: Option<f32>,
     /// Wanted rows of the residual, side by side.
     picked: Buf,
-    n_layers: usize,
     logit_rows: usize,
 }
 
@@ -34,7 +33,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct HeadScratch {
     /// Indices of wanted rows.
-    rows: Vec<u32>,
+    pub(super) rows: Vec<u32>,
     /// Logits of a few rows; empty without an output matrix.
     logits: Vec<f32>,
     /// Token ids, being sorted.
@@ -72,53 +71,8 @@ impl Head {
             scale: head.scale,
             soft_cap: head.soft_cap,
             picked,
-            n_layers: c.decoder.layers().count(),
             logit_rows: c.limits.logit_rows as usize,
         })
-    }
-
-    /// Refuses wants that this model or the limits cannot serve; before anything is computed.
-    pub(super) fn check(&self, run: &mut Run<'_>) -> Result<()> {
-        let mut logit_rows = 0;
-        for want in run.batch.want {
-            want.of.resolve(run.batch, &mut run.mem.head.rows)?;
-            let rows = run.mem.head.rows.len();
-            match &want.what {
-                What::Logits | What::LogitsOf(_) | What::TopK(_) => {
-                    let n_vocab = self.out.as_ref().map(Linear::rows);
-                    let n_vocab = n_vocab.ok_or_else(|| unsupported("logits of an embedder"))?;
-                    logit_rows += rows;
-                    self.check_ids(&want.what, n_vocab)?;
-                }
-                What::Hidden(Tap::Layer(i)) if *i as usize >= self.n_layers => {
-                    return Err(Error::Batch(format!("no layer {i}")));
-                }
-                What::Pool(_) if rows == 0 => {
-                    return Err(Error::Batch("a pool of no rows".into()));
-                }
-                What::Hidden(_) | What::Pool(_) => {}
-            }
-            if rows > run.n {
-                return Err(Error::Batch(format!("{rows} rows are wanted of {}", run.n)));
-            }
-        }
-        if logit_rows > self.logit_rows {
-            let most = self.logit_rows;
-            return Err(Error::Batch(format!("logits of {logit_rows} rows, at most {most}")));
-        }
-        Ok(())
-    }
-
-    fn check_ids(&self, what: &What, n_vocab: usize) -> Result<()> {
-        let beyond = match what {
-            What::LogitsOf(ids) => ids.iter().copied().find(|&id| id as usize >= n_vocab),
-            What::TopK(k) => (*k as usize > n_vocab).then_some(*k),
-            _ => None,
-        };
-        match beyond {
-            Some(x) => Err(Error::Batch(format!("{x} is beyond a vocabulary of {n_vocab}"))),
-            None => Ok(()),
-        }
     }
 
     /// Gives the hidden states that are wanted before a layer.

@@ -1,6 +1,5 @@
 //! Preparing a model: the plan, and all memory that steps will use.
 
-use super::Prepared;
 use super::acts::ActMemory;
 use super::arena::zeroed;
 use super::compile::{Compiler, unsupported};
@@ -10,6 +9,8 @@ use super::output::HeadScratch;
 use super::recurrent::RecurrentStore;
 use super::router::Routes;
 use super::run::{Memories, Tables};
+use super::{EXECUTOR, Prepared};
+use crate::batch::Bounds;
 use crate::describe::{Decoder, Reach, StateSpec, VDim};
 use crate::exec::{Dev, Limits, Memory, Placement};
 use crate::state::{KvType, PAGE_LEN, groups};
@@ -59,8 +60,9 @@ pub(super) fn prepare(
         state: state_bytes(&mem),
         scratch: scratch_bytes(&mem),
     };
-    let (weights, limits) = (weights.clone(), *limits);
-    Ok((Prepared { plan, mem, weights, limits, width: decoder.width }, memory))
+    let weights = weights.clone();
+    let bounds = Bounds::new(EXECUTOR, decoder, limits);
+    Ok((Prepared { plan, mem, weights, bounds }, memory))
 }
 
 fn check_placement(placement: &Placement) -> Result<()> {

@@ -1,10 +1,9 @@
-//! The spans of a batch: checked against the limits, with page numbers side by side.
+//! The spans of a batch: where they stand, with page numbers side by side.
 
 use super::compile::unsupported;
 use super::run::{Run, SpanAt};
 use crate::batch::See;
 use crate::describe::Mask;
-use crate::exec::Limits;
 use crate::state::{PAGE_LEN, PageId};
 use crate::{Error, Result};
 
@@ -12,29 +11,16 @@ use crate::{Error, Result};
 const NO_PAGE: u32 = u32::MAX;
 
 impl Run<'_> {
-    /// Refuses what breaks the limits; notes where spans stand and which pages are theirs.
-    pub(super) fn check(&mut self, limits: &Limits) -> Result<()> {
-        let (n, spans) = (self.n, self.batch.spans);
-        if n > limits.tokens as usize || spans.len() > limits.spans as usize {
-            let (tokens, most) = (limits.tokens, limits.spans);
-            return Err(Error::Batch(format!(
-                "{n} tokens in {} spans, prepared for {tokens} in {most}",
-                spans.len()
-            )));
-        }
-        if n == 0 {
-            return Err(Error::Batch("no tokens".into()));
-        }
+    /// Notes where spans of a checked batch stand, which pages are theirs, and who sees whom.
+    pub(super) fn note_spans(&mut self) -> Result<()> {
         self.mem.spans.clear();
         let mut first = 0;
-        for span in spans {
-            check_span(span, limits)?;
+        for span in self.batch.spans {
             let at = SpanAt { first, n: span.n as usize, start: span.cache_start as usize };
             self.mem.spans.push(at);
             first += at.n;
         }
-        self.check_rows(limits)?;
-        self.check_pages(limits)?;
+        self.fill_tables()?;
         self.fill_trees()
     }
 
@@ -52,33 +38,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn check_rows(&self, limits: &Limits) -> Result<()> {
-        if self.mem.recurrent.iter().flatten().next().is_none() {
-            return Ok(());
-        }
-        if self.state.recurrent.len() != self.batch.spans.len() {
-            return Err(Error::Batch("a recurrent model needs a transfer for each span".into()));
-        }
-        for t in self.state.recurrent {
-            let mut rows = t.from.iter().chain(&t.to).chain(t.keep);
-            if let Some(row) = rows.find(|row| row.0 >= limits.recurrent_rows) {
-                return Err(Error::Batch(format!("no row {} of recurrent state", row.0)));
-            }
-            if t.to.is_none() {
-                return Err(Error::Batch("a span of a recurrent model without a row".into()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Run<'_> {
     /// Copies page numbers side by side; those that attention will read must be pages.
-    fn check_pages(&mut self, limits: &Limits) -> Result<()> {
+    fn fill_tables(&mut self) -> Result<()> {
         let n_groups = self.mem.tables.n_groups - 1;
-        if self.state.pages.len() != n_groups * self.batch.spans.len() {
-            return Err(Error::Batch(format!("{n_groups} page tables are needed for each span")));
-        }
         let mut uncached = 0;
         for (i, span) in self.mem.spans.iter().enumerate() {
             let n_pages = (span.start + span.n).div_ceil(PAGE_LEN);
@@ -86,7 +48,7 @@ impl Run<'_> {
                 let pages = self.state.pages[i * n_groups + group].0;
                 let seen_from = (span.start + 1).saturating_sub(self.mem.windows[group]);
                 let table = &mut self.mem.tables.fill(i, group)[..n_pages];
-                fill_table(table, pages, seen_from / PAGE_LEN, limits.pages)?;
+                fill_table(table, pages, seen_from / PAGE_LEN)?;
             }
             for page in &mut self.mem.tables.fill(i, n_groups)[..span.n.div_ceil(PAGE_LEN)] {
                 *page = uncached;
@@ -97,34 +59,14 @@ impl Run<'_> {
     }
 }
 
-fn fill_table(table: &mut [u32], pages: &[PageId], needed: usize, n_pages: u32) -> Result<()> {
-    if pages.len() < table.len() {
-        let (found, wanted) = (pages.len(), table.len());
-        return Err(Error::Batch(format!("a page table of {found} pages, {wanted} are needed")));
-    }
+/// Copies page numbers; from `needed` on there must be one.
+fn fill_table(table: &mut [u32], pages: &[PageId], needed: usize) -> Result<()> {
     for (i, (entry, page)) in table.iter_mut().zip(pages).enumerate() {
         *entry = match *page {
             PageId::NONE if i < needed => NO_PAGE,
-            PageId(page) if page < n_pages => page,
-            page => return Err(Error::Batch(format!("{page:?} at {i} of a page table"))),
+            PageId::NONE => return Err(Error::Batch(format!("no page at {i} of a page table"))),
+            PageId(page) => page,
         };
-    }
-    Ok(())
-}
-
-fn check_span(span: &crate::batch::Span<'_>, limits: &Limits) -> Result<()> {
-    let end = u64::from(span.cache_start) + u64::from(span.n);
-    if end > u64::from(limits.context) {
-        let context = limits.context;
-        return Err(Error::Batch(format!("position {end} is beyond a context of {context}")));
-    }
-    if span.adapter.is_some() {
-        return Err(unsupported("adapters"));
-    }
-    let See::Tree(parents) = span.see else { return Ok(()) };
-    let parents_first = parents.iter().enumerate().all(|(i, &parent)| parent < i as i32);
-    if parents.len() != span.n as usize || !parents_first {
-        return Err(Error::Batch("a tree whose parents do not come first".into()));
     }
     Ok(())
 }
@@ -190,10 +132,8 @@ mod tests {
     fn pages_that_went_back_may_be_missing_only_where_nobody_looks() {
         let pages = [PageId::NONE, PageId(4)];
         let mut table = [0; 2];
-        assert!(fill_table(&mut table, &pages, 1, 5).is_ok());
+        assert!(fill_table(&mut table, &pages, 1).is_ok());
         assert_eq!(table, [NO_PAGE, 4]);
-        assert!(fill_table(&mut table, &pages, 0, 5).is_err());
-        assert!(fill_table(&mut table, &pages, 1, 4).is_err());
-        assert!(fill_table(&mut table, &pages[1..], 1, 5).is_err());
+        assert!(fill_table(&mut table, &pages, 0).is_err());
     }
 }

@@ -217,31 +217,74 @@ fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
     }
 }
 
+/// Checks that `stored` weights give the same bits, or NaN, in all tiers, for one, few and many tokens.
+fn assert_alike(ty: QuantType, rows: usize, k: usize, stored: &[u8], x: &[f32], what: &str) {
+    let matrix = MatRef::new(ty, rows, k, stored).unwrap();
+    for isa in Isa::supported() {
+        let expected = one_by_one(isa, matrix, x);
+        for n in [1, 3, 6] {
+            let out = product(2, isa, matrix, &x[..n * k], None);
+            for (a, b) in out.iter().zip(&expected) {
+                let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                assert!(same, "{isa} {ty} k {k} n {n}, {what}: {a} is not {b}");
+            }
+        }
+    }
+}
+
 #[test]
 fn any_bytes_multiply_alike_in_all_tiers() {
     for ty in types() {
-        let (rows, k) = (40, 4 * ty.block_len().max(8));
-        let fills = [None, Some(0), Some(0xff), Some(0x7f), Some(0x80), Some(0x88), Some(0x07)];
-        for (seed, fill) in fills.into_iter().enumerate() {
-            let mut stored = noise(seed as u64, ty.row_bytes(rows * k).unwrap());
-            let mut x = numbers(8, 6 * k);
-            if let Some(fill) = fill {
-                stored.fill(fill);
-                // The largest codes of both signs: sums are as large as they can be.
-                x[..k].fill(1.0);
-                x[k..2 * k].fill(-1.0);
+        // Beginnings of groups of 256, and whole ones before them; four blocks, and more.
+        for k in [4, 9].map(|blocks| blocks * ty.block_len().max(8)) {
+            let rows = 40;
+            let fills = [None, Some(0), Some(0xff), Some(0x7f), Some(0x80), Some(0x88), Some(0x07)];
+            for (seed, fill) in fills.into_iter().enumerate() {
+                let mut stored = noise(seed as u64, ty.row_bytes(rows * k).unwrap());
+                let mut x = numbers(8, 6 * k);
+                if let Some(fill) = fill {
+                    stored.fill(fill);
+                    // The largest codes of both signs: sums are as large as they can be.
+                    x[..k].fill(1.0);
+                    x[k..2 * k].fill(-1.0);
+                }
+                assert_alike(ty, rows, k, &stored, &x, &format!("filled with {fill:?}"));
             }
-            let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
-            for isa in Isa::supported() {
-                let expected = one_by_one(isa, matrix, &x);
-                for n in [1, 3, 6] {
-                    let out = product(2, isa, matrix, &x[..n * k], None);
-                    for (a, b) in out.iter().zip(&expected) {
-                        let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-                        assert!(same, "{isa} {ty} n {n}: {a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn scales_that_are_no_numbers_multiply_alike_in_all_tiers() {
+    // Infinities, NaN of both kinds, the largest and the smallest number, zeros of both signs.
+    let odd =
+        [0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff, 0x7bff, 0xfbff, 0x0001, 0x8001, 0, 0x8000u16];
+    for ty in types().filter(|ty| ty.is_quantized()) {
+        let (rows, k) = (odd.len() + 1, 9 * ty.block_len());
+        let x = numbers(8, 6 * k);
+        for at in 0..9 {
+            let mut stored = weights(ty, rows, k, 7);
+            // In each row but the last, one block has an odd scale.
+            for (row, odd) in stored.chunks_exact_mut(ty.block_bytes() * 9).zip(odd) {
+                let block = &mut row[at * ty.block_bytes()..][..ty.block_bytes()];
+                for offset in f16_offsets(ty) {
+                    block[*offset..offset + 2].copy_from_slice(&odd.to_le_bytes());
+                }
+                match ty {
+                    // Scales of a byte, and one in parts of four bits.
+                    QuantType::MXFP4 => block[0] = (odd >> 8) as u8,
+                    QuantType::NVFP4 => block[..4].fill((odd >> 8) as u8),
+                    QuantType::IQ1_M => {
+                        for (i, part) in
+                            [0, 4, 8, 12].map(|by| (odd >> by) as u8).iter().enumerate()
+                        {
+                            block[49 + 2 * i] = block[49 + 2 * i] & 0x0f | part << 4;
+                        }
                     }
+                    _ => {}
                 }
             }
+            assert_alike(ty, rows, k, &stored, &x, &format!("odd scale in block {at}"));
         }
     }
 }
@@ -252,13 +295,29 @@ fn an_activation_that_is_no_number_reaches_every_result_of_its_token_alone() {
         let (rows, k) = (20, 512);
         let stored = weights(ty, rows, k, 3);
         let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
-        let mut x = numbers(8, 6 * k);
-        x[4 * k + 100] = f32::NAN;
-        for isa in Isa::supported() {
-            let out = product(2, isa, matrix, &x, None);
-            for (i, y) in out.iter().enumerate() {
-                assert_eq!(y.is_nan(), i / rows == 4, "{isa} {ty} result {i}");
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = numbers(8, 6 * k);
+            x[4 * k + 100] = odd;
+            for isa in Isa::supported() {
+                let out = product(2, isa, matrix, &x, None);
+                for (i, y) in out.iter().enumerate() {
+                    assert_eq!(!y.is_finite(), i / rows == 4, "{isa} {ty} {odd} result {i}");
+                }
             }
+        }
+    }
+}
+
+#[test]
+fn sixteen_threads_give_the_bits_of_one() {
+    for ty in types() {
+        let (rows, k) = (700, 2 * ty.block_len().max(32));
+        let stored = weights(ty, rows, k, 21);
+        let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+        let x = numbers(4, 9 * k);
+        for n in [1, 3, 9] {
+            let of = |n_threads| product(n_threads, Isa::detect(), matrix, &x[..n * k], None);
+            assert_eq!(of(16), of(1), "{ty} n {n}");
         }
     }
 }
