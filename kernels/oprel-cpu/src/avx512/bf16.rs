@@ -4,7 +4,8 @@
 use super::dots::sum;
 use super::numbers::{Stretch, Sums, Words, stretches};
 use crate::act::F32Acts;
-use crate::avx2::numbers::prefetch;
+use crate::avx2::Avx2Ops;
+use crate::numbers::prefetch;
 use crate::table::{DOT_N, Rows};
 use std::arch::x86_64::*;
 
@@ -94,7 +95,7 @@ fn tile<const R: usize, const N: usize>(
     let mut i = 0;
     while i + 2 * STEP <= k {
         for r in 0..R {
-            prefetch::<R>(rows[r], 2 * i, 4 * STEP, next);
+            prefetch::<_, R>(Avx2Ops::new(), rows[r], 2 * i, 4 * STEP, next);
         }
         for i in [i, i + STEP] {
             add_step(&mut acc, rows.map(|row| &row[2 * i..]), acts.map(|x| &x[i..]));

@@ -1,0 +1,234 @@
+//! Products of bytes, summed by fours: by the instructions for it, or without.
+//!
+//! The intrinsics for these instructions, and for prefetching, are not in stable Rust; each is one
+//! line of assembly here.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Proof that the CPU has NEON, and the instructions that a tier multiplies bytes with.
+pub(super) trait Step: Copy {
+    /// Whether panels hold rows by pairs.
+    const PAIRS: bool;
+
+    /// Adds to each sum the products of four bytes of `a` and `b`.
+    fn add_fours(self, sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t;
+
+    /// Sixteen activations of two tokens, as [`Step::add_rows`] wants them.
+    fn arrange(self, act: [int8x16_t; 2]) -> [int8x16_t; 2];
+
+    /// Adds products of sixteen weights of four rows of a panel with two tokens.
+    fn add_rows(
+        self,
+        sums: [int32x4_t; 2],
+        rows: &[int8x16_t; 4],
+        act: [int8x16_t; 2],
+    ) -> [int32x4_t; 2];
+
+    /// Sums of four rows, by token.
+    fn by_token(self, sums: [int32x4_t; 2]) -> [int32x4_t; 2];
+}
+
+/// Asks for the cache line at `at`, which may be any address.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    // SAFETY: a prefetch is no access.
+    unsafe {
+        asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// How a tier without products of pairs adds: rows are lanes, and four activations of a token meet
+/// all of them.
+macro_rules! by_fours {
+    ($four:ident) => {
+        #[inline(always)]
+        fn arrange(self, act: [int8x16_t; 2]) -> [int8x16_t; 2] {
+            act
+        }
+
+        #[inline(always)]
+        fn add_rows(
+            self,
+            mut sums: [int32x4_t; 2],
+            rows: &[int8x16_t; 4],
+            act: [int8x16_t; 2],
+        ) -> [int32x4_t; 2] {
+            for t in 0..2 {
+                // SAFETY: `self` proves the features.
+                unsafe {
+                    sums[t] = $four::<0>(sums[t], rows[0], act[t]);
+                    sums[t] = $four::<1>(sums[t], rows[1], act[t]);
+                    sums[t] = $four::<2>(sums[t], rows[2], act[t]);
+                    sums[t] = $four::<3>(sums[t], rows[3], act[t]);
+                }
+            }
+            sums
+        }
+
+        #[inline(always)]
+        fn by_token(self, sums: [int32x4_t; 2]) -> [int32x4_t; 2] {
+            sums
+        }
+    };
+}
+
+/// NEON alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain(());
+
+impl Plain {
+    /// The proof, where it is one.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(super) fn new() -> Plain {
+        Plain(())
+    }
+}
+
+impl Step for Plain {
+    const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn add_fours(self, sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+        // SAFETY: `self` proves the feature.
+        unsafe { add_products(sums, a, b) }
+    }
+
+    by_fours!(add_four);
+}
+
+/// [`Step::add_fours`] without an instruction for it.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn add_products(sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // Activations are at least -127 and codes at least -128, so two products fit 16 bits.
+    let low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    vpadalq_s16(sums, vpaddq_s16(low, vmull_high_s8(a, b)))
+}
+
+/// The same with bytes `4 * FOUR..` of `b` for each sum.
+#[target_feature(enable = "neon")]
+#[inline]
+fn add_four<const FOUR: i32>(sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    let four = vdupq_laneq_s32::<FOUR>(vreinterpretq_s32_s8(b));
+    add_products(sums, a, vreinterpretq_s8_s32(four))
+}
+
+/// NEON with FEAT_DotProd.
+#[derive(Clone, Copy)]
+pub(super) struct DotProd(());
+
+impl DotProd {
+    /// The proof, where it is one.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    pub(super) fn new() -> DotProd {
+        DotProd(())
+    }
+}
+
+/// A function of one instruction that adds to its first operand.
+macro_rules! instruction {
+    ($features:literal, fn $name:ident$(<const $n:ident: i32>)?, $line:literal) => {
+        #[target_feature(enable = $features)]
+        #[inline]
+        pub(crate) fn $name$(<const $n: i32>)?(
+            mut sums: int32x4_t,
+            a: int8x16_t,
+            b: int8x16_t,
+        ) -> int32x4_t {
+            // SAFETY: the instruction reads and writes registers only, and the function is compiled
+            // for what it needs.
+            unsafe {
+                asm!(
+                    $line,
+                    $(n = const $n,)?
+                    sums = inout(vreg) sums,
+                    a = in(vreg) a,
+                    b = in(vreg) b,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+            sums
+        }
+    };
+}
+
+instruction!("neon,dotprod", fn sdot, "sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b");
+instruction!("neon,dotprod",
+    fn sdot_four<const FOUR: i32>,
+    "sdot {sums:v}.4s, {a:v}.16b, {b:v}.4b[{n}]");
+instruction!("neon,i8mm", fn smmla, "smmla {sums:v}.4s, {a:v}.16b, {b:v}.16b");
+
+impl Step for DotProd {
+    const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn add_fours(self, sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+        // SAFETY: `self` proves the features.
+        unsafe { sdot(sums, a, b) }
+    }
+
+    by_fours!(sdot_four);
+}
+
+/// NEON with FEAT_DotProd and FEAT_I8MM.
+#[derive(Clone, Copy)]
+pub(super) struct I8mm(DotProd);
+
+impl I8mm {
+    /// The proof, where it is one.
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    #[inline]
+    pub(super) fn new() -> I8mm {
+        I8mm(DotProd::new())
+    }
+}
+
+impl Step for I8mm {
+    const PAIRS: bool = true;
+
+    #[inline(always)]
+    fn add_fours(self, sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+        self.0.add_fours(sums, a, b)
+    }
+
+    #[inline(always)]
+    fn arrange(self, act: [int8x16_t; 2]) -> [int8x16_t; 2] {
+        // SAFETY: `self` proves the features.
+        unsafe { eights(act[0], act[1]) }
+    }
+
+    #[inline(always)]
+    fn add_rows(
+        self,
+        [mut a, mut b]: [int32x4_t; 2],
+        rows: &[int8x16_t; 4],
+        act: [int8x16_t; 2],
+    ) -> [int32x4_t; 2] {
+        for i in 0..2 {
+            // SAFETY: as above.
+            unsafe {
+                a = smmla(a, rows[i], act[i]);
+                b = smmla(b, rows[2 + i], act[i]);
+            }
+        }
+        [a, b]
+    }
+
+    #[inline(always)]
+    fn by_token(self, [a, b]: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        // Each holds two rows, and of a row two tokens.
+        // SAFETY: as above.
+        unsafe { [vuzp1q_s32(a, b), vuzp2q_s32(a, b)] }
+    }
+}
+
+/// The first eight bytes of both, then the others.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn eights(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
+    let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
+    [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
+}
