@@ -116,7 +116,6 @@ pub(crate) trait Block: 'static {
     /// Whether weights have a minimum; then codes are not negative.
     const MINS: bool = false;
     /// Bits that hold every code: unsigned with minima, else in two's complement. At least 4.
-    #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "products take any byte"))]
     const BITS: u32;
     /// Whether codes are between -32 and 32.
     #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "products take any byte"))]
