@@ -140,13 +140,13 @@ pub(crate) struct Wide<O: Vectors> {
 const LONGEST: usize = 8 * 34;
 
 /// Bytes of 256 weights.
-pub(crate) const fn wide_bytes<B: Block>() -> usize {
+const fn wide_bytes<B: Block>() -> usize {
     B::SPAN_BYTES * 2 / B::GROUPS
 }
 
 /// Unpacks [`wide_bytes`].
 #[inline(always)]
-pub(crate) fn unpack<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
+fn unpack<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
     let (first, second) = match B::GROUPS {
         1 => bytes.split_at(B::SPAN_BYTES),
         _ => (bytes, bytes),
@@ -160,23 +160,26 @@ pub(crate) fn unpack<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
     }
 }
 
-/// Unpacks group `g` of a row, which may be cut short, and asks for what comes later.
+/// Unpacks group `g` of a row, and asks for what comes later.
 #[inline(always)]
 pub(crate) fn unpack_group<O: Vectors, B: Block>(ops: O, row: &[u8], g: usize) -> Wide<O> {
     let from = g * wide_bytes::<B>();
-    match row.get(from..from + wide_bytes::<B>()) {
-        Some(bytes) => {
-            dots::prefetch_span(ops, bytes);
-            unpack::<O, B>(ops, bytes)
+    let padded;
+    let bytes = match row.get(from..from + wide_bytes::<B>()) {
+        Some(bytes) => bytes,
+        // Scales of zeros may mean anything finite: the activations there are zero.
+        None => {
+            padded = padded_with_zeros(&row[from..]);
+            &padded[..wide_bytes::<B>()]
         }
-        None => unpack::<O, B>(ops, &padded(&row[from..])[..wide_bytes::<B>()]),
-    }
+    };
+    dots::prefetch_span(ops, bytes);
+    unpack::<O, B>(ops, bytes)
 }
 
-/// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
-/// activations there are zero.
+/// A group that is cut short, with zeros behind it.
 #[inline]
-fn padded(tail: &[u8]) -> [u8; LONGEST] {
+fn padded_with_zeros(tail: &[u8]) -> [u8; LONGEST] {
     let mut bytes = [0; LONGEST];
     bytes[..tail.len()].copy_from_slice(tail);
     bytes

@@ -1,5 +1,5 @@
 //! Kernels for aarch64 with NEON, and with its dot products (FEAT_DotProd) or matrix products
-//! (FEAT_I8MM) of bytes where there are those: one code, over what a tier says of [`Step`].
+//! (FEAT_I8MM) of bytes where there are those: one code, over what a tier says of [`Fours`] and [`Step`].
 //!
 //! Functions are compiled with those features, so intrinsics on values are safe in them; what is
 //! unsafe is reading and writing memory, and entering from code without the features: at [`entry!`]
@@ -24,13 +24,13 @@ pub(crate) use panel::transpose;
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
-use steps::{DotProd, I8mm, Plain, Step};
+use steps::{DotProd, Fours, I8mm, Plain, Step};
 pub(crate) use steps::{add_products, prefetch, sdot, smmla};
 
-/// Proof that the CPU has NEON, and that for which `S` stands; made only in functions compiled for
+/// Proof that the CPU has NEON, and that for which `F` stands; made only in functions compiled for
 /// them.
 #[derive(Clone, Copy)]
-pub(crate) struct NeonOps<S = Plain>(S);
+pub(crate) struct NeonOps<F = Plain>(F);
 
 impl NeonOps {
     /// The proof, where it is one.
@@ -44,7 +44,7 @@ impl NeonOps {
 /// Eight numbers.
 type Eight = [float32x4_t; 2];
 
-impl<S: Step> Ops for NeonOps<S> {
+impl<F: Fours> Ops for NeonOps<F> {
     type V = Eight;
 
     intrinsics! {
@@ -187,36 +187,50 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // functions inside may be called.
     static KERNELS: [OnceLock<Kernels>; 3] = [const { OnceLock::new() }; 3];
     let (i, of): (usize, fn(QuantType) -> Option<TypeKernels>) = match isa.tier() {
-        Tier::I8mm => (2, kernels_of::<I8mm>),
-        Tier::DotProd => (1, kernels_of::<DotProd>),
-        _ => (0, kernels_of::<Plain>),
+        Tier::I8mm => (2, kernels_of::<DotProd, I8mm>),
+        Tier::DotProd => (1, kernels_of::<DotProd, DotProd>),
+        _ => (0, kernels_of::<Plain, Plain>),
     };
     KERNELS[i].get_or_init(|| Kernels { isa, of, panel_size: panel::size })
 }
 
-/// Functions of the table for a tier.
-trait Entries: Step {
+/// Functions of the table that a tier has for dot products.
+trait Dots: Fours {
     fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]);
     fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]);
-    fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]);
 }
 
-macro_rules! entries {
-    ($step:ty, $features:literal) => {
-        impl Entries for $step {
+macro_rules! dots {
+    ($fours:ty, $features:literal) => {
+        impl Dots for $fours {
             entry!($features, fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
-                = dots::dot::<_, B>(NeonOps(<$step>::new()), rows, act, out));
+                = dots::dot::<_, B>(NeonOps(<$fours>::new()), rows, act, out));
             entry!($features, fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
-                = dots::dot_n::<_, B>(NeonOps(<$step>::new()), rows, acts, out));
-            entry!($features, fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
-                = gemm::gemm::<$step, S>(<$step>::new(), panel, acts, out));
+                = dots::dot_n::<_, B>(NeonOps(<$fours>::new()), rows, acts, out));
         }
     };
 }
 
-entries!(Plain, "neon");
-entries!(DotProd, "neon,dotprod");
-entries!(I8mm, "neon,dotprod,i8mm");
+dots!(Plain, "neon");
+dots!(DotProd, "neon,dotprod");
+
+/// The function of the table that a tier has for matrix products.
+trait Gemm: Step {
+    fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]);
+}
+
+macro_rules! gemm {
+    ($step:ty, $features:literal) => {
+        impl Gemm for $step {
+            entry!($features, fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+                = gemm::gemm::<_, S>(<$step>::new(), panel, acts, out));
+        }
+    };
+}
+
+gemm!(Plain, "neon");
+gemm!(DotProd, "neon,dotprod");
+gemm!(I8mm, "neon,i8mm");
 
 entry!("neon", fn unpack_by_rows<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
     = panel::fill::<B, false>(rows, panel));
@@ -232,22 +246,22 @@ entry!("neon", fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [
     = numbers::gemm(NeonOps::new(), panel, acts, out));
 
 /// Kernels of one tier.
-struct Made<S>(PhantomData<S>);
+struct Made<D, P>(PhantomData<(D, P)>);
 
-impl<S: Entries> Make for Made<S> {
+impl<D: Dots, P: Gemm> Make for Made<D, P> {
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (B::MINS, B::HALVES) {
-            (false, false) => S::gemm::<Shape<false, false>>,
-            (false, true) => S::gemm::<Shape<false, true>>,
-            (true, false) => S::gemm::<Shape<true, false>>,
-            (true, true) => S::gemm::<Shape<true, true>>,
+            (false, false) => P::gemm::<Shape<false, false>>,
+            (false, true) => P::gemm::<Shape<false, true>>,
+            (true, false) => P::gemm::<Shape<true, false>>,
+            (true, true) => P::gemm::<Shape<true, true>>,
         };
-        let unpack_panel = if S::PAIRS { unpack_by_pairs::<B> } else { unpack_by_rows::<B> };
-        BlockKernels { dot: S::dot::<B>, dot_n: S::dot_n::<B>, unpack_panel, gemm }
+        let unpack_panel = if P::PAIRS { unpack_by_pairs::<B> } else { unpack_by_rows::<B> };
+        BlockKernels { dot: D::dot::<B>, dot_n: D::dot_n::<B>, unpack_panel, gemm }
     }
 }
 
-fn kernels_of<S: Entries>(ty: QuantType) -> Option<TypeKernels> {
+fn kernels_of<D: Dots, P: Gemm>(ty: QuantType) -> Option<TypeKernels> {
     if !is_multiplied(ty) {
         return None;
     }
@@ -257,5 +271,6 @@ fn kernels_of<S: Entries>(ty: QuantType) -> Option<TypeKernels> {
         unpack_panel: unpack_numbers,
         gemm: gemm_numbers,
     };
-    Some(blocks::kernels_by::<Made<S>>(ty).map_or(TypeKernels::Number(numbers), TypeKernels::Block))
+    let blocks = blocks::kernels_by::<Made<D, P>>(ty);
+    Some(blocks.map_or(TypeKernels::Number(numbers), TypeKernels::Block))
 }

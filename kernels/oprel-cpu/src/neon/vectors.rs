@@ -1,6 +1,6 @@
 //! What NEON does with 32 bytes and with eight f32, each in two registers.
 
-use super::steps::{self, Step};
+use super::steps::{self, Fours};
 use super::{Eight, NeonOps};
 use crate::blocks::{Block, Vectors, intrinsics};
 use std::arch::aarch64::*;
@@ -22,7 +22,7 @@ fn signed(x: uint8x16_t) -> int8x16_t {
     vreinterpretq_s8_u8(x)
 }
 
-impl<S: Step> Vectors for NeonOps<S> {
+impl<F: Fours> Vectors for NeonOps<F> {
     type B = Bytes;
 
     intrinsics! {
@@ -151,8 +151,8 @@ impl<S: Step> Vectors for NeonOps<S> {
 
     #[inline(always)]
     fn products<K: Block>(self, codes: &[Bytes; 8], act: &[[i8; 32]]) -> [Eight; 2] {
-        let first = four_blocks::<S, K>(self.0, &codes[..4], &act[..4]);
-        let second = four_blocks::<S, K>(self.0, &codes[4..], &act[4..8]);
+        let first = four_blocks::<F, K>(self.0, &codes[..4], &act[..4]);
+        let second = four_blocks::<F, K>(self.0, &codes[4..], &act[4..8]);
         [[first[0], second[0]], [first[1], second[1]]]
     }
 
@@ -172,15 +172,15 @@ fn integers_of(bytes: int8x8_t) -> Eight {
 
 /// [`Vectors::products`] of four blocks.
 #[inline(always)]
-fn four_blocks<S: Step, K: Block>(step: S, codes: &[Bytes], act: &[[i8; 32]]) -> Eight {
-    // SAFETY: `step` proves the features; arrays of 32 bytes are read.
+fn four_blocks<F: Fours, K: Block>(fours: F, codes: &[Bytes], act: &[[i8; 32]]) -> Eight {
+    // SAFETY: `fours` proves the features; arrays of 32 bytes are read.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); 4]; 2];
         for b in 0..4 {
             for half in 0..2 {
                 let x = vld1q_s8(act[b][16 * half..].as_ptr());
                 let sum = &mut sums[if K::HALVES { half } else { 0 }][b];
-                *sum = step.add_fours(*sum, codes[b][half], x);
+                *sum = fours.add_fours(*sum, codes[b][half], x);
             }
         }
         let first = add_all(sums[0]);
