@@ -79,6 +79,8 @@ pub(crate) trait Vectors: Ops {
     fn products<K: Block>(self, codes: &[Self::B; 8], act: &[[i8; 32]]) -> [Self::V; 2];
     /// Asks for a cache line that will be read soon; any address will do.
     fn prefetch(self, at: *const u8);
+    /// The same to the second cache, for what will be read later.
+    fn prefetch_far(self, at: *const u8);
 }
 
 /// Methods of [`Vectors`] or the like by intrinsics: each is inlined, and its body unsafe.

@@ -21,7 +21,7 @@ const SPIN: Duration = Duration::from_micros(40);
 /// How long a waiting thread, after spinning, yields before it sleeps.
 const YIELD: Duration = Duration::from_micros(200);
 /// Bytes of scratch of each thread: room for a panel of weights, scores, or a row.
-pub const SCRATCH_BYTES: usize = 1 << 20;
+pub const SCRATCH_BYTES: usize = (1 << 20) + (64 << 10);
 
 /// Bytes that a thread takes: its scratch, its stack, and what the system keeps of it.
 const THREAD_BYTES: usize = SCRATCH_BYTES + (3 << 20);

@@ -135,6 +135,10 @@ impl Vectors for Avx2Ops {
         fn prefetch(self, at: *const u8) {
             _mm_prefetch::<_MM_HINT_T0>(at.cast())
         }
+
+        fn prefetch_far(self, at: *const u8) {
+            _mm_prefetch::<_MM_HINT_T1>(at.cast())
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! [`table`](crate::table) defines: pair `j` of elements in lane `j % 8`.
 
 use super::dots::sum;
-use super::numbers::{Stretch, Sums, Words, stretches};
+use super::numbers::{Sums, Words, stretches};
 use crate::act::F32Acts;
 use crate::avx2::Avx2Ops;
 use crate::numbers::prefetch;
@@ -47,17 +47,18 @@ impl Words for Pairs {
     stretches!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16");
 }
 
-/// Adds the products of sixteen elements of each row and token.
+/// Adds the products of elements `i..i + STEP` of each row and token.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
 #[inline]
 fn add_step<const R: usize, const N: usize>(
     acc: &mut [[__m256; N]; R],
-    rows: [&[u8]; R],
-    acts: [&[f32]; N],
+    rows: &[&[u8]; R],
+    acts: &[&[f32]; N],
+    i: usize,
 ) {
     let mut x = [_mm256_setzero_si256(); N];
     for n in 0..N {
-        let act = &acts[n][..STEP];
+        let act = &acts[n][i..i + STEP];
         // SAFETY: a slice of 16 numbers is read; vectors of the same size.
         x[n] = unsafe {
             let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(act.as_ptr()));
@@ -65,57 +66,48 @@ fn add_step<const R: usize, const N: usize>(
         };
     }
     for r in 0..R {
-        let row = &rows[r][..2 * STEP];
+        let row = &rows[r][2 * i..2 * (i + STEP)];
         // SAFETY: a slice of 32 bytes is read.
         let w = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
         for n in 0..N {
             // SAFETY: vectors of the same size.
-            let (w, x) = unsafe {
-                let pairs = |v: __m256i| std::mem::transmute::<__m256i, __m256bh>(v);
-                (pairs(w), pairs(x[n]))
+            acc[r][n] = unsafe {
+                let w = std::mem::transmute::<__m256i, __m256bh>(w);
+                let x = std::mem::transmute::<__m256i, __m256bh>(x[n]);
+                _mm256_dpbf16_ps(acc[r][n], w, x)
             };
-            acc[r][n] = _mm256_dpbf16_ps(acc[r][n], w, x);
         }
     }
 }
 
-/// Dot products of `R` rows with `N` tokens; `next` is how far behind a row the one lies that is
-/// read after it.
+/// Dot products of `R` rows, one after another in memory, with `N` tokens.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
 #[inline]
-fn tile<const R: usize, const N: usize>(
-    rows: [&[u8]; R],
-    acts: [&[f32]; N],
-    next: usize,
-) -> [[f32; N]; R] {
+fn tile<const R: usize, const N: usize>(rows: [&[u8]; R], acts: [&[f32]; N]) -> [[f32; N]; R] {
     let k = acts[0].len();
     assert!(rows.iter().all(|row| row.len() == 2 * k), "rows as long as the activations");
     assert!(acts.iter().all(|x| x.len() == k), "activations of one length");
     let mut acc = [[_mm256_setzero_ps(); N]; R];
     let mut i = 0;
     while i + 2 * STEP <= k {
-        for r in 0..R {
-            prefetch::<_, R>(Avx2Ops::new(), rows[r], 2 * i, 4 * STEP, next);
-        }
-        for i in [i, i + STEP] {
-            add_step(&mut acc, rows.map(|row| &row[2 * i..]), acts.map(|x| &x[i..]));
-        }
+        prefetch(Avx2Ops::new(), rows[0], 2 * i * R, 4 * STEP * R);
+        add_step(&mut acc, &rows, &acts, i);
+        add_step(&mut acc, &rows, &acts, i + STEP);
         i += 2 * STEP;
     }
     while i < k {
         let n = STEP.min(k - i);
         let (mut last_rows, mut last_acts) = ([[0; 2 * STEP]; R], [[0.0; STEP]; N]);
-        for r in 0..R {
-            last_rows[r][..2 * n].copy_from_slice(&rows[r][2 * i..][..2 * n]);
+        let (mut padded_rows, mut padded_acts) = ([&[][..]; R], [&[][..]; N]);
+        for (r, last) in last_rows.iter_mut().enumerate() {
+            last[..2 * n].copy_from_slice(&rows[r][2 * i..][..2 * n]);
+            padded_rows[r] = &*last;
         }
-        for t in 0..N {
-            last_acts[t][..n].copy_from_slice(&acts[t][i..][..n]);
+        for (t, last) in last_acts.iter_mut().enumerate() {
+            last[..n].copy_from_slice(&acts[t][i..][..n]);
+            padded_acts[t] = &*last;
         }
-        add_step(
-            &mut acc,
-            last_rows.each_ref().map(|row| &row[..]),
-            last_acts.each_ref().map(|x| &x[..]),
-        );
+        add_step(&mut acc, &padded_rows, &padded_acts, 0);
         i += STEP;
     }
     let mut out = [[0.0; N]; R];
@@ -161,12 +153,12 @@ fn rows_with<const N: usize>(rows: Rows<'_>, acts: [&[f32]; N], out: &mut [f32])
     let mut r = 0;
     while r + 4 <= n_rows {
         let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
-        let sums = tile(four, acts, 4 * rows.row_bytes);
+        let sums = tile(four, acts);
         (0..4).for_each(|i| put(r + i, sums[i]));
         r += 4;
     }
     while r < n_rows {
-        put(r, tile([row(r)], acts, rows.row_bytes)[0]);
+        put(r, tile([row(r)], acts)[0]);
         r += 1;
     }
 }

@@ -4,7 +4,8 @@
 //! A word of a panel is what meets a word of a token in one instruction: an f32 number, or a pair of
 //! bf16 numbers. Word `j` goes to lane `j % 8`. Lanes are taken in four pairs, `l` and `l + 4`, one
 //! pair after the other, and words in stretches whose activations stay in the nearest cache; sums
-//! wait in memory for the next stretch.
+//! wait in memory for the next stretch. Tokens whose words are not their elements are converted
+//! stretch by stretch, so their panels have several parts, which share that.
 
 use super::dots::prefetch;
 use super::panel::transpose;
@@ -12,6 +13,7 @@ use crate::act::F32Acts;
 use crate::table::{Panel, PanelSize, Rows};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Rows of a register.
 const LANES: usize = 16;
@@ -20,7 +22,12 @@ const PAIRS: usize = 4;
 /// Words of a token that are taken at once.
 const STRETCH: usize = 512;
 /// f32 words of a panel of two registers of rows at most; where rows are longer, it has one.
-const MOST_WORDS: usize = 96 << 10;
+const MOST_WORDS: usize = 128 << 10;
+/// f32 words of a panel of several parts at most: two panels, of a product and of its gate, stay in
+/// the second cache.
+const PARTED_WORDS: usize = 96 << 10;
+/// Parts of a panel at most, of two registers of rows each.
+const PARTS: usize = 4;
 /// Tokens of a tile at most.
 const TOKENS: usize = 6;
 
@@ -65,8 +72,9 @@ pub(super) trait Words: Sized + 'static {
     unsafe fn add_products<const R: usize, const C: usize>(
         sums: &mut Sums<R, C>,
         w: &[f32],
-        x: &Stretch<C>,
+        x: [&[u32]; C],
         pair: usize,
+        fresh: bool,
     );
 }
 
@@ -83,11 +91,13 @@ macro_rules! stretches {
         unsafe fn add_products<const R: usize, const C: usize>(
             sums: &mut Sums<R, C>,
             w: &[f32],
-            x: &Stretch<C>,
+            x: [&[u32]; C],
             pair: usize,
+            fresh: bool,
         ) {
+            use crate::avx512::numbers::add_products_with;
             // SAFETY: as above.
-            unsafe { crate::avx512::numbers::add_products_with::<Self, R, C>(sums, w, x, pair) }
+            unsafe { add_products_with::<Self, R, C>(sums, w, x, pair, fresh) }
         }
     };
 }
@@ -132,23 +142,38 @@ f32_words!(bf16, 2, bytes => {
 
 /// How large a panel is whose words have so many elements.
 pub(super) fn panel_size(k: usize, elements: usize) -> PanelSize {
-    let row_words = k.div_ceil(elements).next_multiple_of(LANES);
-    let rows = if 2 * LANES * row_words <= MOST_WORDS { 2 * LANES } else { LANES };
+    let row_words = row_words(k, elements);
+    let part = 2 * LANES * row_words;
+    let rows = if part > MOST_WORDS {
+        LANES
+    } else if elements == 1 {
+        2 * LANES
+    } else {
+        (PARTED_WORDS / part.max(1)).clamp(1, PARTS) * 2 * LANES
+    };
     PanelSize { rows, words: rows * row_words }
 }
 
-/// Widens rows to a panel: for each pair of lanes its words in order, of each two times 16 or 32
-/// rows. Rows beyond the last and words beyond the end are zero.
+/// Words of a row of a panel.
+fn row_words(k: usize, elements: usize) -> usize {
+    k.div_ceil(elements).next_multiple_of(LANES)
+}
+
+/// Widens rows to a panel, part after part: for each pair of lanes its words in order, of each two
+/// times 16 or 32 rows. Rows beyond the last and words beyond the end are zero.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn unpack<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) {
     let size = panel_size(rows.k, W::ELEMENTS);
-    let n_steps = size.words / size.rows / (2 * PAIRS);
+    let row_words = row_words(rows.k, W::ELEMENTS);
+    let n_steps = row_words / (2 * PAIRS);
+    let part_rows = size.rows.min(2 * LANES);
     let row = |r: usize| match r < rows.n() {
         true => &rows.bytes[r * rows.row_bytes..][..rows.row_bytes],
         false => &[],
     };
-    for first in (0..size.rows).step_by(LANES) {
+    for first in (0..rows.n().next_multiple_of(part_rows)).step_by(LANES) {
+        let (part, place) = (first / part_rows, first % part_rows);
         for j in 0..n_steps / 2 {
             let mut columns = [_mm512_setzero_si512(); LANES];
             for (i, column) in columns.iter_mut().enumerate() {
@@ -157,8 +182,8 @@ pub(super) fn unpack<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) {
             transpose(&mut columns);
             for (i, column) in columns.iter().enumerate() {
                 let (step, pair, high) = (2 * j + i / 8, i % 4, i % 8 / 4);
-                let at = ((pair * n_steps + step) * 2 + high) * size.rows + first;
-                let to = &mut panel.memory[at..at + LANES];
+                let at = ((pair * n_steps + step) * 2 + high) * part_rows + place;
+                let to = &mut panel.memory[part * part_rows * row_words + at..][..LANES];
                 // SAFETY: a slice of 64 bytes is written.
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *column) };
             }
@@ -187,9 +212,14 @@ fn sixteen<W: Words>(row: &[u8], j: usize) -> __m512i {
 /// Sums of `C` tokens with `R` registers of rows, for both lanes of a pair.
 pub(super) type Sums<const R: usize, const C: usize> = [[[__m512; R]; C]; 2];
 
-/// A stretch of `C` tokens.
+/// Memory of a tile.
 #[repr(align(64))]
-pub(super) struct Stretch<const C: usize>([[u32; STRETCH]; C]);
+struct Memory<const R: usize, const C: usize> {
+    /// A stretch of words of each token.
+    words: [[u32; STRETCH]; C],
+    /// Of each part and pair of lanes.
+    sums: [[Sums<R, C>; PAIRS]; PARTS],
+}
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -201,22 +231,39 @@ pub(super) fn gemm<W: Words>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f3
     }
 }
 
-/// Takes tokens in tiles of nearly equal size.
+/// Takes tokens in tiles of nearly equal size, the larger ones first.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn gemm_by<W: Words, const R: usize>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
     let n = acts.n();
-    let n_tiles = n.div_ceil(TOKENS);
-    for i in 0..n_tiles {
-        let (first, end) = (i * n / n_tiles, (i + 1) * n / n_tiles);
-        match end - first {
-            1 => tile::<W, R, 1>(panel, acts, first, out),
-            2 => tile::<W, R, 2>(panel, acts, first, out),
-            3 => tile::<W, R, 3>(panel, acts, first, out),
-            4 => tile::<W, R, 4>(panel, acts, first, out),
-            5 => tile::<W, R, 5>(panel, acts, first, out),
-            _ => tile::<W, R, TOKENS>(panel, acts, first, out),
+    let n_tiles = n.div_ceil(TOKENS).max(1);
+    let (few, n_more) = (n / n_tiles, n % n_tiles);
+    let (more, rest) = (few + 1, n_more * (few + 1));
+    for (c, tokens) in [(more, 0..rest), (few, rest..n)] {
+        match c {
+            1 => tiles::<W, R, 1>(panel, acts, tokens, out),
+            2 => tiles::<W, R, 2>(panel, acts, tokens, out),
+            3 => tiles::<W, R, 3>(panel, acts, tokens, out),
+            4 => tiles::<W, R, 4>(panel, acts, tokens, out),
+            5 => tiles::<W, R, 5>(panel, acts, tokens, out),
+            TOKENS => tiles::<W, R, TOKENS>(panel, acts, tokens, out),
+            _ => debug_assert!(tokens.is_empty(), "at most {TOKENS} tokens"),
         }
+    }
+}
+
+/// `C` tokens after `C` tokens with all rows.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn tiles<W: Words, const R: usize, const C: usize>(
+    panel: &Panel<'_>,
+    acts: F32Acts<'_>,
+    tokens: Range<usize>,
+    out: &mut [f32],
+) {
+    let zeros = [[[_mm512_setzero_ps(); R]; C]; 2];
+    let mut memory = Memory { words: [[0; STRETCH]; C], sums: [[zeros; PAIRS]; PARTS] };
+    for first in tokens.step_by(C) {
+        tile::<W, R, C>(panel, acts, first, &mut memory, out);
     }
 }
 
@@ -226,33 +273,48 @@ fn tile<W: Words, const R: usize, const C: usize>(
     panel: &Panel<'_>,
     acts: F32Acts<'_>,
     first: usize,
+    memory: &mut Memory<R, C>,
     out: &mut [f32],
 ) {
-    let n_words = panel.k.div_ceil(W::ELEMENTS).next_multiple_of(LANES);
+    let n_words = row_words(panel.k, W::ELEMENTS);
+    let n_parts = panel.n_rows.div_ceil(R * LANES);
     let pair_words = n_words / PAIRS * R * LANES;
-    let mut x = Stretch([[0; STRETCH]; C]);
-    let mut sums = [[[[_mm512_setzero_ps(); R]; C]; 2]; PAIRS];
+    let stored = W::ELEMENTS == 1 && panel.k.is_multiple_of(LANES);
     for from in (0..n_words).step_by(STRETCH) {
         let words = STRETCH.min(n_words - from);
-        for c in 0..C {
-            // SAFETY: the table gives functions of this type only where the CPU has its features.
-            unsafe { W::fill(acts.row(first + c), from, &mut x.0[c][..words]) };
+        let mut x = [&[][..]; C];
+        for (c, (x, converted)) in x.iter_mut().zip(&mut memory.words).enumerate() {
+            let act = acts.row(first + c);
+            if stored {
+                *x = bytemuck::cast_slice(&act[from..from + words]);
+            } else {
+                // SAFETY: the table gives functions of this type only where the CPU has its
+                // features.
+                unsafe { W::fill(act, from, &mut converted[..words]) };
+                *x = &converted[..words];
+            }
         }
-        for (pair, sums) in sums.iter_mut().enumerate() {
-            let at = pair * pair_words + from / PAIRS * R * LANES;
-            let w = &panel.memory[at..at + words / PAIRS * R * LANES];
-            // SAFETY: as above.
-            unsafe { W::add_products(sums, w, &x, pair) };
+        for (part, sums) in memory.sums[..n_parts].iter_mut().enumerate() {
+            for (pair, sums) in sums.iter_mut().enumerate() {
+                let at = (part * PAIRS + pair) * pair_words + from / PAIRS * R * LANES;
+                let w = &panel.memory[at..at + words / PAIRS * R * LANES];
+                // SAFETY: as above.
+                unsafe { W::add_products(sums, w, x, pair, from == 0) };
+            }
         }
     }
-    for c in 0..C {
-        for r in 0..R {
-            let lanes = |pair: usize| _mm512_add_ps(sums[pair][0][c][r], sums[pair][1][c][r]);
-            let even = _mm512_add_ps(lanes(0), lanes(2));
-            let all = _mm512_add_ps(even, _mm512_add_ps(lanes(1), lanes(3)));
-            let to = &mut out[((first + c) * R + r) * LANES..][..LANES];
-            // SAFETY: a slice of 64 bytes is written.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), all) };
+    let stride = panel_size(panel.k, W::ELEMENTS).rows;
+    for (part, sums) in memory.sums[..n_parts].iter().enumerate() {
+        for c in 0..C {
+            for r in 0..R {
+                let lanes = |pair: usize| _mm512_add_ps(sums[pair][0][c][r], sums[pair][1][c][r]);
+                let even = _mm512_add_ps(lanes(0), lanes(2));
+                let all = _mm512_add_ps(even, _mm512_add_ps(lanes(1), lanes(3)));
+                let at = (first + c) * stride + (part * R + r) * LANES;
+                let to = &mut out[at..at + LANES];
+                // SAFETY: a slice of 64 bytes is written.
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), all) };
+            }
         }
     }
 }
@@ -265,22 +327,26 @@ fn tile<W: Words, const R: usize, const C: usize>(
 pub(super) unsafe fn fill_with<W: Words>(x: &[f32], from: usize, to: &mut [u32]) {
     let x = &x[from * W::ELEMENTS..];
     let len = LANES * W::ELEMENTS;
-    for (i, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let rest = &x[(i * len).min(x.len())..];
+    let (to, _) = to.as_chunks_mut::<LANES>();
+    let whole = (x.len() / len).min(to.len());
+    let (to, last) = to.split_at_mut(whole);
+    for (x, to) in x.chunks_exact(len).zip(to) {
+        // SAFETY: the features are there, as the caller says; a slice of 16 words' elements is
+        // read; an array of 64 bytes is written.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), W::act(x.as_ptr())) };
+    }
+    let mut rest = &x[whole * len..];
+    for to in last {
         let mut padded = [0.0; 2 * LANES];
-        let whole = if rest.len() >= len {
-            rest
-        } else {
-            padded[..rest.len()].copy_from_slice(rest);
-            &padded[..]
-        };
-        // SAFETY: the features are there, as the caller says; 16 words are there, of at most two
-        // elements; an array of 64 bytes is written.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), W::act(whole.as_ptr())) };
+        padded[..rest.len()].copy_from_slice(rest);
+        rest = &[];
+        // SAFETY: as above; words are of at most two elements.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), W::act(padded.as_ptr())) };
     }
 }
 
-/// Adds the products of a stretch in the lanes `pair` and `pair + 4`.
+/// Adds the products of a stretch in the lanes `pair` and `pair + 4`, to zeros where sums are
+/// `fresh`.
 ///
 /// # Safety
 /// As [`Words`].
@@ -288,24 +354,27 @@ pub(super) unsafe fn fill_with<W: Words>(x: &[f32], from: usize, to: &mut [u32])
 pub(super) unsafe fn add_products_with<W: Words, const R: usize, const C: usize>(
     sums: &mut Sums<R, C>,
     w: &[f32],
-    x: &Stretch<C>,
+    x: [&[u32]; C],
     pair: usize,
+    fresh: bool,
 ) {
-    let mut acc = *sums;
-    let steps = w.chunks_exact(2 * R * LANES);
-    assert!(steps.len() <= STRETCH / (2 * PAIRS) && pair < PAIRS, "a stretch");
-    for (s, w) in steps.enumerate() {
+    // SAFETY: the features are there, as the caller says.
+    let mut acc = if fresh { unsafe { [[[_mm512_setzero_ps(); R]; C]; 2] } } else { *sums };
+    let n_steps = w.len() / (2 * R * LANES);
+    let enough = x.iter().all(|x| x.len() >= 2 * PAIRS * n_steps);
+    assert!(enough && pair < PAIRS, "words of tokens for all words of rows");
+    for s in 0..n_steps {
         for h in 0..2 {
-            // SAFETY: the features are there, as the caller says; 16 words are read of the
-            // `2 * R` times 16 of a step; there are at most `STRETCH / 8` steps, so the word's
-            // number is below `STRETCH`.
+            // SAFETY: the features are there, as the caller says; 16 words are read of the `2 * R`
+            // times 16 of a step; each token has eight words for each step, as was just checked.
             unsafe {
                 let mut rows = [_mm512_setzero_si512(); R];
                 for r in 0..R {
-                    rows[r] = _mm512_loadu_si512(w.as_ptr().add((h * R + r) * LANES).cast());
+                    let at = ((2 * s + h) * R + r) * LANES;
+                    rows[r] = _mm512_loadu_si512(w.as_ptr().add(at).cast());
                 }
                 for c in 0..C {
-                    let word = *x.0[c].get_unchecked(2 * PAIRS * s + PAIRS * h + pair);
+                    let word = *x[c].get_unchecked(2 * PAIRS * s + PAIRS * h + pair);
                     let word = _mm512_set1_epi32(word as i32);
                     for r in 0..R {
                         acc[h][c][r] = W::add_product(acc[h][c][r], rows[r], word);

@@ -18,6 +18,13 @@ pub struct Product<'a> {
 /// Tokens whose results are kept beside a panel before they are written out: whole register tiles
 /// of all tiers.
 const TILE_TOKENS: usize = 96;
+/// Tokens up to which weights stored as numbers meet them a few at a time: making a panel of such
+/// weights costs more than reading them from cache again.
+const FEW_TOKENS: usize = 32;
+/// Bytes of rows that stay in cache while they meet tokens a few at a time.
+const CACHED_BYTES: usize = 128 << 10;
+/// Tokens of a tile of registers in most kernels.
+const REGISTER_TOKENS: usize = 6;
 /// f32 words of a tile of results.
 const TILE_WORDS: usize = 32 * TILE_TOKENS;
 
@@ -128,10 +135,15 @@ impl<'a> Product<'a> {
         if n == 1 {
             return Shape { rows: TILE_WORDS, tokens: 1 };
         }
-        if n <= DOT_N || panel.words > memory {
+        if n <= DOT_N {
             return Shape { rows: TILE_WORDS / DOT_N, tokens: DOT_N };
         }
-        Shape { rows: panel.rows, tokens: (TILE_WORDS / panel.rows).min(TILE_TOKENS) }
+        if panel.words > memory || !ty.is_quantized() && n <= FEW_TOKENS {
+            let rows = CACHED_BYTES / self.w.rows.row_bytes;
+            return Shape { rows: rows.clamp(1, TILE_WORDS / DOT_N), tokens: DOT_N };
+        }
+        let tokens = TILE_WORDS / panel.rows / REGISTER_TOKENS * REGISTER_TOKENS;
+        Shape { rows: panel.rows, tokens: tokens.min(TILE_TOKENS) }
     }
 
     /// Makes `rows` ready for tokens that come in so many, at most as [`Product::shape`] said.

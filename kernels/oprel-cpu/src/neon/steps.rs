@@ -219,3 +219,12 @@ pub(crate) fn prefetch(at: *const u8) {
         asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
 }
+
+/// The same to the second cache.
+#[inline(always)]
+pub(super) fn prefetch_far(at: *const u8) {
+    // SAFETY: as above.
+    unsafe {
+        asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+}

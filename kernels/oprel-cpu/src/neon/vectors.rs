@@ -160,6 +160,11 @@ impl<F: Fours> Vectors for NeonOps<F> {
     fn prefetch(self, at: *const u8) {
         steps::prefetch(at);
     }
+
+    #[inline(always)]
+    fn prefetch_far(self, at: *const u8) {
+        steps::prefetch_far(at);
+    }
 }
 
 /// Eight bytes as f32.
