@@ -166,22 +166,22 @@ fn unpack<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
 #[inline(always)]
 pub(crate) fn unpack_group<O: Vectors, B: Block>(ops: O, row: &[u8], g: usize) -> Wide<O> {
     let from = g * wide_bytes::<B>();
-    let padded;
+    let whole;
     let bytes = match row.get(from..from + wide_bytes::<B>()) {
         Some(bytes) => bytes,
-        // Scales of zeros may mean anything finite: the activations there are zero.
         None => {
-            padded = padded_with_zeros(&row[from..]);
-            &padded[..wide_bytes::<B>()]
+            whole = padded(&row[from..]);
+            &whole[..wide_bytes::<B>()]
         }
     };
     dots::prefetch_span(ops, bytes);
     unpack::<O, B>(ops, bytes)
 }
 
-/// A group that is cut short, with zeros behind it.
+/// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
+/// activations there are zero.
 #[inline]
-fn padded_with_zeros(tail: &[u8]) -> [u8; LONGEST] {
+fn padded(tail: &[u8]) -> [u8; LONGEST] {
     let mut bytes = [0; LONGEST];
     bytes[..tail.len()].copy_from_slice(tail);
     bytes

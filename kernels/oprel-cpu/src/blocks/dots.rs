@@ -1,6 +1,6 @@
 //! Dot products of rows of blocks, in the order that [`table`](crate::table) defines.
 
-use super::{Block, Vectors, Wide, unpack_group, wide_bytes};
+use super::{Block, Vectors, Wide, padded, unpack, wide_bytes};
 use crate::act::{ActRow, Q8Acts};
 use crate::table::{DOT_N, Rows};
 
@@ -47,10 +47,20 @@ fn rows_with<O: Vectors, B: Block, const N: usize>(
     let n_rows = rows.n();
     for (r, row) in rows.iter().enumerate() {
         let mut acc = [ops.splat(0.0); N];
-        for g in 0..row.len().div_ceil(wide_bytes::<B>()) {
-            let w = unpack_group::<O, B>(ops, row, g);
+        let groups = row.chunks_exact(wide_bytes::<B>());
+        let (n_groups, tail) = (groups.len(), groups.remainder());
+        for (g, bytes) in groups.enumerate() {
+            prefetch_span(ops, bytes);
+            let w = unpack::<O, B>(ops, bytes);
             for t in 0..N {
                 add_group::<O, B>(ops, &mut acc[t], &w, acts[t], g);
+            }
+        }
+        // A block of two groups is never cut short.
+        if B::GROUPS == 1 && !tail.is_empty() {
+            let w = unpack::<O, B>(ops, &padded(tail)[..wide_bytes::<B>()]);
+            for t in 0..N {
+                add_group::<O, B>(ops, &mut acc[t], &w, acts[t], n_groups);
             }
         }
         for t in 0..N {
