@@ -14,8 +14,8 @@ use crate::lanes::Ops;
 use crate::table::BlockKernels;
 use oprel_quant::QuantType;
 
-/// What a tier does with 32 bytes and with eight f32, beyond [`Ops`]. Bytes are codes, most
-/// significant last.
+/// What a tier does with 32 bytes and with eight f32, beyond [`Ops`]. Words have their lowest byte
+/// first.
 pub(crate) trait Vectors: Ops {
     /// 32 bytes.
     type B: Copy;
@@ -74,8 +74,8 @@ pub(crate) trait Vectors: Ops {
     /// The sum of eight lanes, as [`lanes::sum`](crate::lanes::sum).
     fn sum(self, x: Self::V) -> f32;
 
-    /// Sums of the products of eight blocks of codes with activations: of first halves and of second
-    /// ones, or, where a block has one scale, of blocks and of blocks again.
+    /// Sums of the products of eight blocks of codes with activations: of first halves and of
+    /// second ones, or, where a block has one scale, of blocks and of blocks again.
     fn products<K: Block>(self, codes: &[Self::B; 8], act: &[[i8; 32]]) -> [Self::V; 2];
     /// Asks for a cache line that will be read soon; any address will do.
     fn prefetch(self, at: *const u8);
@@ -99,8 +99,8 @@ macro_rules! intrinsics {
 }
 pub(crate) use intrinsics;
 
-/// 128 weights: codes in order; scales and minima of the first halves of the four blocks, then of the
-/// second halves.
+/// 128 weights: codes in order; scales and minima of the first halves of the four blocks, then of
+/// the second halves.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<O: Vectors> {
     codes: [O::B; 4],

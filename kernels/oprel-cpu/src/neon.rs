@@ -1,5 +1,6 @@
 //! Kernels for aarch64 with NEON, and with its dot products (FEAT_DotProd) or matrix products
-//! (FEAT_I8MM) of bytes where there are those: one code, over what a tier says of [`Fours`] and [`Step`].
+//! (FEAT_I8MM) of bytes where there are those: one code, over what a tier says of [`Fours`] and
+//! [`Step`].
 //!
 //! Functions are compiled with those features, so intrinsics on values are safe in them; what is
 //! unsafe is reading and writing memory, and entering from code without the features: at [`entry!`]
@@ -222,7 +223,8 @@ trait Gemm: Step {
 macro_rules! gemm {
     ($step:ty, $features:literal) => {
         impl Gemm for $step {
-            entry!($features, fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+            entry!($features,
+                fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
                 = gemm::gemm::<_, S>(<$step>::new(), panel, acts, out));
         }
     };

@@ -1,9 +1,9 @@
 //! Panels of 16 rows for the matrix product: four rows side by side in registers.
 //!
-//! A panel is a list of blocks of 32 weights. A block is codes, for each four rows those of the first
-//! half and those of the second; then scales (16 rows), where halves have their own the second
-//! scales, then minima likewise. Four registers hold sixteen weights of four rows: each four weights
-//! of all, or, by pairs, eight weights of two rows, the next eight, and the same of the other two.
+//! A panel is a list of blocks of 32 weights. A block is codes, for each four rows those of the
+//! first half and those of the second; then scales (16 rows), where halves have their own the second
+//! scales, then minima likewise. Four registers hold sixteen weights of four rows: each four of
+//! all, or, by pairs, eight weights of two rows, the next eight, and the same of the other two.
 //! Rows beyond the last are zero.
 
 use super::NeonOps;

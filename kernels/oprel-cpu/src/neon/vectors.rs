@@ -37,7 +37,8 @@ impl<F: Fours> Vectors for NeonOps<F> {
         }
 
         fn eight_words(self, w: [u32; 8]) -> Bytes {
-            [vreinterpretq_s8_u32(vld1q_u32(w.as_ptr())), vreinterpretq_s8_u32(vld1q_u32(w[4..].as_ptr()))]
+            let [a, b] = [vld1q_u32(w.as_ptr()), vld1q_u32(w[4..].as_ptr())];
+            [vreinterpretq_s8_u32(a), vreinterpretq_s8_u32(b)]
         }
 
         fn splat_byte(self, x: i8) -> Bytes {
@@ -123,9 +124,9 @@ impl<F: Fours> Vectors for NeonOps<F> {
 
         fn bytes_of_runs(self, bytes: u64) -> Eight {
             let bytes = vcreate_s8(bytes);
-            let even = vuzp1_s8(bytes, bytes);
-            let odd = vuzp2_s8(bytes, bytes);
-            integers_of(vreinterpret_s8_s32(vzip1_s32(vreinterpret_s32_s8(even), vreinterpret_s32_s8(odd))))
+            let even = vreinterpret_s32_s8(vuzp1_s8(bytes, bytes));
+            let odd = vreinterpret_s32_s8(vuzp2_s8(bytes, bytes));
+            integers_of(vreinterpret_s8_s32(vzip1_s32(even, odd)))
         }
 
         fn integers(self, x: &[i32; 8]) -> Eight {
