@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc oracle static bench-peers
+.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -21,6 +21,22 @@ oracle:
 	cargo test --manifest-path tests/oracle/Cargo.toml
 
 check: fmt lint doc test
+
+# The kernels' tests for 64-bit ARM, in an emulator that has every instruction they use.
+AARCH64 = aarch64-unknown-linux-gnu
+AARCH64_LINKER ?= aarch64-linux-gnu-gcc
+AARCH64_RUNNER ?= qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu
+AARCH64_STD = $(shell $${RUSTC:-rustc} --print target-libdir --target $(AARCH64))
+
+test-aarch64:
+	@test -d "$(AARCH64_STD)" || { echo "no Rust library for $(AARCH64): rustup target add $(AARCH64)"; exit 1; }
+	@command -v $(AARCH64_LINKER) >/dev/null || \
+		{ echo "no linker $(AARCH64_LINKER): Debian's gcc-aarch64-linux-gnu, or AARCH64_LINKER=..."; exit 1; }
+	@command -v $(firstword $(AARCH64_RUNNER)) >/dev/null || \
+		{ echo "no emulator $(firstword $(AARCH64_RUNNER)): Debian's qemu-user, or AARCH64_RUNNER=..."; exit 1; }
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$(AARCH64_LINKER)" \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(AARCH64_RUNNER)" \
+	cargo test --target $(AARCH64) -p oprel-cpu --lib --tests $(TESTS)
 
 STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 

@@ -31,6 +31,8 @@ mod wide;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 pub use append::{AppendSpan, KvMut, append};
 pub use layout::{KvLayout, KvType};

@@ -5,22 +5,17 @@
 //! and in [`Avx2Ops`].
 #![expect(unsafe_code, reason = "intrinsics, and calls of functions with target features")]
 
-pub(crate) mod blocks;
 mod gemm;
-pub(crate) mod k_quants;
-pub(crate) mod lookup;
-pub(crate) mod nonlinear;
-pub(crate) mod numbers;
 mod panel;
-mod products;
-pub(crate) mod simple;
+mod vectors;
 pub(crate) mod vnni;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
+use crate::blocks::{self, Block, Make, dots, entry};
 use crate::isa::Isa;
 use crate::lanes::{LANES, Ops};
+use crate::numbers;
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
-use blocks::Block;
 use gemm::{Shape, Shaped, Step};
 use half::{bf16, f16};
 use oprel_quant::QuantType;
@@ -216,46 +211,22 @@ pub(crate) fn table(isa: Isa) -> Kernels {
     Kernels { isa, of: kernels_of, panel_size: panel::size }
 }
 
-/// A safe function of the table around one compiled with a tier's features.
-macro_rules! entry {
-    (
-        $features:literal,
-        $vis:vis fn $name:ident$(<$param:ident: $bound:path>)?($($arg:ident: $ty:ty),*) = $body:expr
-    ) => {
-        $vis fn $name$(<$param: $bound>)?($($arg: $ty),*) {
-            #[target_feature(enable = $features)]
-            fn with_features$(<$param: $bound>)?($($arg: $ty),*) {
-                $body
-            }
-            // SAFETY: this function is reached through the table that `kernels` gives only for
-            // an `Isa` of this tier, which exists only where the CPU has the features.
-            unsafe { with_features$(::<$param>)?($($arg),*) }
-        }
-    };
-}
-use entry;
-
 entry!("avx2,fma,f16c", fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
-    = products::dot::<B>(rows, act, out));
+    = dots::dot::<_, B>(Avx2Ops::new(), rows, act, out));
 entry!("avx2,fma,f16c", fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
-    = products::dot_n::<B>(rows, acts, out));
+    = dots::dot_n::<_, B>(Avx2Ops::new(), rows, acts, out));
 entry!("avx2,fma,f16c", fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
     = panel::fill::<B>(rows, panel, const { gemm::offset(shape_bits::<B>(), B::MINS, false) as i8 }));
 entry!("avx2,fma,f16c", fn gemm<S: Shaped>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
     = gemm::gemm::<Avx2Ops, S>(Avx2Ops::new(), panel, acts, out));
 entry!("avx2,fma,f16c", fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32])
-    = numbers::dot(rows, x, out));
+    = numbers::dot(Avx2Ops::new(), rows, x, out));
 entry!("avx2,fma,f16c", fn dot_n_numbers(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32])
-    = numbers::dot_n(rows, acts, out));
+    = numbers::dot_n(Avx2Ops::new(), rows, acts, out));
 entry!("avx2,fma,f16c", fn unpack_numbers(rows: Rows<'_>, panel: &mut Panel<'_>)
-    = numbers::unpack_panel(rows, panel));
+    = numbers::unpack_panel(Avx2Ops::new(), rows, panel));
 entry!("avx2,fma,f16c", fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32])
-    = numbers::gemm(panel, acts, out));
-
-/// How a tier makes the kernels of a type.
-trait Make {
-    fn make<B: Block>() -> BlockKernels;
-}
+    = numbers::gemm(Avx2Ops::new(), panel, acts, out));
 
 /// The bits by which the product takes codes of a type: some types share a kernel.
 const fn shape_bits<B: Block>() -> u32 {
@@ -292,42 +263,14 @@ pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
 }
 
 fn kernels_by<M: Make>(ty: QuantType) -> Option<TypeKernels> {
-    use QuantType::*;
     if !is_multiplied(ty) {
         return None;
     }
-    Some(TypeKernels::Block(match ty {
-        Q4_0 => M::make::<simple::Q4_0>(),
-        Q4_1 => M::make::<simple::Q4_1>(),
-        Q5_0 => M::make::<simple::Q5_0>(),
-        Q5_1 => M::make::<simple::Q5_1>(),
-        Q8_0 => M::make::<simple::Q8_0>(),
-        Q1_0 => M::make::<simple::Q1_0>(),
-        Q2_K => M::make::<k_quants::Q2K>(),
-        Q3_K => M::make::<k_quants::Q3K>(),
-        Q4_K => M::make::<k_quants::Q4K>(),
-        Q5_K => M::make::<k_quants::Q5K>(),
-        Q6_K => M::make::<k_quants::Q6K>(),
-        TQ2_0 => M::make::<k_quants::Tq2>(),
-        IQ4_NL => M::make::<nonlinear::Iq4Nl>(),
-        IQ4_XS => M::make::<nonlinear::Iq4Xs>(),
-        MXFP4 => M::make::<nonlinear::Mxfp4>(),
-        NVFP4 => M::make::<nonlinear::Nvfp4>(),
-        IQ1_S => M::make::<lookup::Iq1S>(),
-        IQ1_M => M::make::<lookup::Iq1M>(),
-        IQ2_XXS => M::make::<lookup::Iq2Xxs>(),
-        IQ2_XS => M::make::<lookup::Iq2Xs>(),
-        IQ2_S => M::make::<lookup::Iq2S>(),
-        IQ3_XXS => M::make::<lookup::Iq3Xxs>(),
-        IQ3_S => M::make::<lookup::Iq3S>(),
-        TQ1_0 => M::make::<lookup::Tq1>(),
-        _ => {
-            return Some(TypeKernels::Number(NumberKernels {
-                dot: dot_numbers,
-                dot_n: dot_n_numbers,
-                unpack_panel: unpack_numbers,
-                gemm: gemm_numbers,
-            }));
-        }
-    }))
+    let numbers = NumberKernels {
+        dot: dot_numbers,
+        dot_n: dot_n_numbers,
+        unpack_panel: unpack_numbers,
+        gemm: gemm_numbers,
+    };
+    Some(blocks::kernels_by::<M>(ty).map_or(TypeKernels::Number(numbers), TypeKernels::Block))
 }

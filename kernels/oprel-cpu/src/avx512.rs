@@ -21,7 +21,7 @@ mod ternary;
 mod turned;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
-use crate::avx2;
+use crate::avx2::Avx2Ops;
 use crate::isa::{Isa, Tier};
 use crate::table::{
     BlockKernels, DOT_N, Few, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels,
@@ -91,12 +91,26 @@ macro_rules! entry {
     };
 }
 
+/// One token with numbers: as with AVX2.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn dot_exact(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
+    crate::numbers::dot(Avx2Ops::new(), rows, x, out);
+}
+
+/// A few tokens with numbers: as with AVX2.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn dot_n_exact(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) {
+    crate::numbers::dot_n(Avx2Ops::new(), rows, x, out);
+}
+
 entry!(fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = dots::dot::<B>);
 entry!(fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = dots::dot_n::<B>);
 entry!(fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) = panel::unpack::<B>);
 entry!(fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = gemm::gemm::<B>);
-entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = avx2::numbers::dot);
-entry!(fn dot_n_numbers(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) = avx2::numbers::dot_n);
+entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = dot_exact);
+entry!(fn dot_n_numbers(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) = dot_n_exact);
 entry!(fn unpack_numbers<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) = numbers::unpack::<W>);
 entry!(fn gemm_numbers<W: Words>(p: &Panel<'_>, x: F32Acts<'_>, y: &mut [f32]) = numbers::gemm::<W>);
 entry!(

@@ -4,6 +4,8 @@
 //! is handed one may use them. This file reads no environment; the caller passes the name.
 
 use crate::Error;
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::fmt;
 
 /// A tier of kernels, from the plainest up.
@@ -24,6 +26,15 @@ pub enum Tier {
     /// The same with AVX512-BF16, by which BF16 weights meet activations rounded to bf16.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// aarch64 with NEON, as all have it.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// aarch64 with FEAT_DotProd: sums of four products of bytes.
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
+    /// aarch64 with FEAT_I8MM, besides FEAT_DotProd: products of small matrices of bytes.
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 impl Tier {
@@ -38,6 +49,12 @@ impl Tier {
         Tier::Avx512,
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512Bf16,
+        #[cfg(target_arch = "aarch64")]
+        Tier::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Tier::DotProd,
+        #[cfg(target_arch = "aarch64")]
+        Tier::I8mm,
     ];
 
     /// The name by which a user forces the tier.
@@ -52,6 +69,12 @@ impl Tier {
             Tier::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512Bf16 => "avx512bf16",
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Tier::DotProd => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Tier::I8mm => "i8mm",
         }
     }
 
@@ -79,6 +102,12 @@ impl Tier {
             Tier::Avx512Bf16 => {
                 Tier::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16")
             }
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon => is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Tier::DotProd => Tier::Neon.is_supported() && is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Tier::I8mm => Tier::DotProd.is_supported() && is_aarch64_feature_detected!("i8mm"),
         }
     }
 }
@@ -101,7 +130,8 @@ impl Isa {
         Tier::ALL.iter().filter(|tier| tier.is_supported()).map(|tier| Isa(*tier))
     }
 
-    /// The tier called `name` (`scalar`, `avx2`, `avxvnni`, `avx512`, `avx512bf16`), in any case.
+    /// The tier called `name` (`scalar`; `avx2`, `avxvnni`, `avx512`, `avx512bf16`; `neon`,
+    /// `dotprod`, `i8mm`), in any case.
     ///
     /// # Errors
     /// [`Error::UnknownIsa`] if no tier of this architecture is called so, [`Error::IsaMissing`]

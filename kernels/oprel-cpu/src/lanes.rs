@@ -142,6 +142,11 @@ macro_rules! tiers {
             fn avx512($($arg: $ty),*) $(-> $ret)? {
                 $body($crate::avx2::Avx2Ops::new(), $($arg),*)
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($arg: $ty),*) $(-> $ret)? {
+                $body($crate::neon::NeonOps::new(), $($arg),*)
+            }
             match isa.tier() {
                 $crate::Tier::Scalar => $body($crate::lanes::ScalarOps, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
@@ -152,6 +157,12 @@ macro_rules! tiers {
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
                 $crate::Tier::Avx512 | $crate::Tier::Avx512Bf16 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                #[expect(unsafe_code, reason = "calls a function with target features")]
+                $crate::Tier::Neon | $crate::Tier::DotProd | $crate::Tier::I8mm => unsafe {
+                    neon($($arg),*)
+                },
             }
         }
     )*};

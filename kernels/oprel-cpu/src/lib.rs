@@ -15,6 +15,8 @@ mod lanes;
 mod math;
 pub mod matmul;
 pub mod norm;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod numbers;
 pub mod pool;
 pub mod probe;
 pub mod recurrent;
@@ -28,6 +30,10 @@ pub mod table;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod blocks;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 pub use act::{ActFormat, Acts, F32Acts, Q8Acts};

@@ -152,6 +152,8 @@ impl Kernels {
             Tier::AvxVnni => crate::avx2::vnni::kernels(isa),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 | Tier::Avx512Bf16 => crate::avx512::kernels(isa),
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon | Tier::DotProd | Tier::I8mm => crate::neon::kernels(isa),
         }
     }
 

@@ -215,6 +215,11 @@ macro_rules! wide_tiers {
             fn avx512($($arg: $ty),*) {
                 $body($crate::attention::avx512::Avx512::new(), $($arg),*)
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($arg: $ty),*) {
+                $body($crate::attention::neon::Neon::new(), $($arg),*)
+            }
             match isa.tier() {
                 $crate::Tier::Scalar => $body($crate::attention::wide::Plain, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
@@ -225,6 +230,12 @@ macro_rules! wide_tiers {
                 // SAFETY: as above.
                 #[expect(unsafe_code, reason = "calls a function with target features")]
                 $crate::Tier::Avx512 | $crate::Tier::Avx512Bf16 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                #[expect(unsafe_code, reason = "calls a function with target features")]
+                $crate::Tier::Neon | $crate::Tier::DotProd | $crate::Tier::I8mm => unsafe {
+                    neon($($arg),*)
+                },
             }
         }
     )*};

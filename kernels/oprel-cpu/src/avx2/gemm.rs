@@ -22,7 +22,7 @@ pub(super) trait Step: Copy {
     fn add_fours(self, sums: __m256i, codes: __m256i, act: __m256i) -> __m256i;
 }
 
-/// What the product must know about a type: see [`Block`](super::blocks::Block).
+/// What the product must know about a type: see [`Block`](crate::blocks::Block).
 pub(super) struct Shape<const BITS: u32, const MINS: bool, const HALVES: bool>;
 
 pub(super) trait Shaped {

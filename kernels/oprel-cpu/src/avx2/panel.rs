@@ -5,9 +5,9 @@
 //! then scales (16 rows), where halves have their own the second scales, then minima likewise. Rows
 //! beyond the last are zero.
 
-use super::blocks::Block;
-use super::products::{Wide, padded, prefetch, unpack, wide_bytes};
+use super::Avx2Ops;
 use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::blocks::{Block, Wide, unpack_group};
 use crate::row_panel;
 use crate::table::{Panel, PanelSize, Rows, has_halves};
 use oprel_quant::{QuantType, has_mins};
@@ -46,14 +46,7 @@ pub(super) fn fill<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>, offset: i8) 
             let mut eight = Eight::zero();
             for i in 0..LANES.min(rows.n().saturating_sub(first)) {
                 let row = &rows.bytes[(first + i) * rows.row_bytes..][..rows.row_bytes];
-                let from = g * wide_bytes::<B>();
-                let row = match row.get(from..from + wide_bytes::<B>()) {
-                    Some(bytes) => {
-                        prefetch(bytes);
-                        unpack::<B>(bytes)
-                    }
-                    None => unpack::<B>(&padded(&row[from..])[..wide_bytes::<B>()]),
-                };
+                let row = unpack_group::<_, B>(Avx2Ops::new(), row, g);
                 eight.put(i, &row, offset);
             }
             eight.write::<B>(first, to);
@@ -79,7 +72,7 @@ impl Eight {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn put(&mut self, i: usize, row: &Wide, offset: i8) {
+    fn put(&mut self, i: usize, row: &Wide<Avx2Ops>, offset: i8) {
         for b in 0..BLOCKS {
             self.codes[b][i] = _mm256_add_epi8(row.codes[b], _mm256_set1_epi8(offset));
         }

@@ -4,8 +4,9 @@
 //! the first is lacking.
 
 use super::gemm::{Shape, Shaped, Step, gemm, offset};
-use super::{Make, blocks::Block, dot, dot_n, entry, kernels_by, panel};
+use super::{dot, dot_n, kernels_by, panel};
 use crate::act::Q8Acts;
+use crate::blocks::{Block, Make, entry};
 use crate::isa::Isa;
 use crate::table::{BlockKernels, Kernels, Panel, Rows};
 use std::arch::x86_64::*;

@@ -4,7 +4,8 @@
 use super::dots::sum;
 use super::numbers::{Sums, Words, stretches};
 use crate::act::F32Acts;
-use crate::avx2::numbers::prefetch;
+use crate::avx2::Avx2Ops;
+use crate::numbers::prefetch;
 use crate::table::{DOT_N, Rows};
 use std::arch::x86_64::*;
 
@@ -89,7 +90,7 @@ fn tile<const R: usize, const N: usize>(rows: [&[u8]; R], acts: [&[f32]; N]) -> 
     let mut acc = [[_mm256_setzero_ps(); N]; R];
     let mut i = 0;
     while i + 2 * STEP <= k {
-        prefetch(rows[0], 2 * i * R, 4 * STEP * R);
+        prefetch(Avx2Ops::new(), rows[0], 2 * i * R, 4 * STEP * R);
         add_step(&mut acc, &rows, &acts, i);
         add_step(&mut acc, &rows, &acts, i + STEP);
         i += 2 * STEP;

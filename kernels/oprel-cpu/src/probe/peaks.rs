@@ -3,6 +3,8 @@
 //! Each loop repeats the instruction, or the few, with which a tier's kernels multiply and add.
 #![expect(unsafe_code, reason = "calls of functions with target features")]
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -36,6 +38,15 @@ pub fn integer_peak(pool: &mut Pool, isa: Isa) -> f64 {
         // SAFETY: as with AVX2.
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512 | Tier::Avx512Bf16 => unsafe { integers_avx512() },
+        // SAFETY: as with AVX2.
+        #[cfg(target_arch = "aarch64")]
+        Tier::Neon => unsafe { integers_neon() },
+        // SAFETY: as with AVX2.
+        #[cfg(target_arch = "aarch64")]
+        Tier::DotProd => unsafe { integers_dotprod() },
+        // SAFETY: as with AVX2.
+        #[cfg(target_arch = "aarch64")]
+        Tier::I8mm => unsafe { integers_i8mm() },
     })
 }
 
@@ -49,6 +60,9 @@ pub fn float_peak(pool: &mut Pool, isa: Isa) -> f64 {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512 | Tier::Avx512Bf16 => unsafe { floats_avx512() },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Tier::Neon | Tier::DotProd | Tier::I8mm => unsafe { floats_neon() },
     })
 }
 
@@ -95,7 +109,7 @@ fn floats_scalar() -> usize {
 }
 
 /// A function that adds to `SUMS` vectors of `$lanes` products, `STEPS` times.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! repeat {
     ($name:ident, $features:literal, $lanes:literal, $splat:expr, $one:expr, $step:expr) => {
         #[target_feature(enable = $features)]
@@ -158,6 +172,26 @@ repeat!(floats_avx2, "avx2,fma", 8, _mm256_setzero_ps(), _mm256_set1_ps(0.5), |s
 #[cfg(target_arch = "x86_64")]
 repeat!(floats_avx512, "avx512f", 16, _mm512_setzero_ps(), _mm512_set1_ps(0.5), |sum, a, b| {
     _mm512_fmadd_ps(sum, a, b)
+});
+
+#[cfg(target_arch = "aarch64")]
+repeat!(integers_neon, "neon", 16, vdupq_n_s32(0), vdupq_n_s8(1), |sum, a, b| {
+    crate::neon::add_products(sum, a, b)
+});
+
+#[cfg(target_arch = "aarch64")]
+repeat!(integers_dotprod, "neon,dotprod", 16, vdupq_n_s32(0), vdupq_n_s8(1), |sum, a, b| {
+    crate::neon::sdot(sum, a, b)
+});
+
+#[cfg(target_arch = "aarch64")]
+repeat!(integers_i8mm, "neon,i8mm", 32, vdupq_n_s32(0), vdupq_n_s8(1), |sum, a, b| {
+    crate::neon::smmla(sum, a, b)
+});
+
+#[cfg(target_arch = "aarch64")]
+repeat!(floats_neon, "neon", 4, vdupq_n_f32(0.0), vdupq_n_f32(0.5), |sum, a, b| {
+    vfmaq_f32(sum, a, b)
 });
 
 #[cfg(test)]

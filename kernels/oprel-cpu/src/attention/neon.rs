@@ -1,0 +1,178 @@
+//! Sixteen lanes in four registers: aarch64 with NEON.
+#![expect(unsafe_code, reason = "intrinsics")]
+
+use super::cells::Cells;
+use super::product::Product;
+use super::wide::{LANES, Wide};
+use crate::blocks::intrinsics;
+use crate::lanes::{Ops, halves};
+use crate::neon::{NeonOps, exp, larger, prefetch, transpose, widen, widen_bf16};
+use std::arch::aarch64::*;
+
+/// Sixteen numbers.
+type Sixteen = [float32x4_t; 4];
+
+/// Four results of `$each` over register `$i`.
+macro_rules! each {
+    ($i:ident => $each:expr) => {{
+        let mut registers = [vdupq_n_f32(0.0); 4];
+        for $i in 0..4 {
+            registers[$i] = $each;
+        }
+        registers
+    }};
+}
+
+/// Proof that the CPU has this tier's features; made only in functions compiled for them.
+#[derive(Clone, Copy)]
+pub(super) struct Neon(NeonOps);
+
+impl Neon {
+    /// The proof, where it is one.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(super) fn new() -> Neon {
+        Neon(NeonOps::new())
+    }
+}
+
+impl Wide for Neon {
+    type V = Sixteen;
+
+    const MANY: bool = false;
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Sixteen {
+        let [low, high] = halves(x);
+        join([self.0.load(low), self.0.load(high)])
+    }
+
+    intrinsics! {
+        fn load_f32(self, x: &[u8; 64]) -> Sixteen {
+            let (x, _) = x.as_chunks::<16>();
+            let four = |i: usize| vreinterpretq_f32_u8(vld1q_u8(x[i].as_ptr()));
+            [four(0), four(1), four(2), four(3)]
+        }
+
+        fn load_f16(self, x: &[u8; 32]) -> Sixteen {
+            let [low, high] = load_shorts(x);
+            join([widen(low), widen(high)])
+        }
+
+        fn load_bf16(self, x: &[u8; 32]) -> Sixteen {
+            let [low, high] = load_shorts(x);
+            join([widen_bf16(low), widen_bf16(high)])
+        }
+
+        fn load_i8(self, x: &[u8; 16]) -> Sixteen {
+            let codes = vld1q_s8(x.as_ptr().cast());
+            let (low, high) = (vmovl_s8(vget_low_s8(codes)), vmovl_high_s8(codes));
+            [
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                vcvtq_f32_s32(vmovl_high_s16(low)),
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                vcvtq_f32_s32(vmovl_high_s16(high)),
+            ]
+        }
+
+        fn store(self, x: Sixteen, to: &mut [f32; LANES]) {
+            for (to, x) in to.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+                vst1q_f32(to.as_mut_ptr(), x);
+            }
+        }
+
+        fn narrow_f16(self, x: Sixteen) -> [u8; 32] {
+            let mut bytes = [0; 32];
+            for (to, x) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(x) {
+                vst1_u8(to.as_mut_ptr(), vreinterpret_u8_f16(vcvt_f16_f32(x)));
+            }
+            bytes
+        }
+
+        fn splat(self, x: f32) -> Sixteen {
+            [vdupq_n_f32(x); 4]
+        }
+
+        fn splat_f16(self, x: [u8; 2]) -> Sixteen {
+            [widen(vdupq_n_u16(u16::from_le_bytes(x)))[0]; 4]
+        }
+
+        fn add(self, a: Sixteen, b: Sixteen) -> Sixteen {
+            each!(i => vaddq_f32(a[i], b[i]))
+        }
+
+        fn mul(self, a: Sixteen, b: Sixteen) -> Sixteen {
+            each!(i => vmulq_f32(a[i], b[i]))
+        }
+
+        fn fma(self, a: Sixteen, b: Sixteen, c: Sixteen) -> Sixteen {
+            each!(i => vfmaq_f32(c[i], a[i], b[i]))
+        }
+
+        fn max(self, a: Sixteen, b: Sixteen) -> Sixteen {
+            each!(i => larger(a[i], b[i]))
+        }
+
+        fn exp(self, x: Sixteen) -> Sixteen {
+            each!(i => exp(x[i]))
+        }
+
+        fn keep(self, x: Sixteen, from: usize, to: usize, other: Sixteen) -> Sixteen {
+            let (from, to) = (vdupq_n_u32(from as u32), vdupq_n_u32(to.min(LANES) as u32));
+            let lanes = vld1q_u32([0, 1, 2, 3].as_ptr());
+            each!(i => {
+                let lane = vaddq_u32(lanes, vdupq_n_u32(4 * i as u32));
+                vbslq_f32(vandq_u32(vcgeq_u32(lane, from), vcltq_u32(lane, to)), x[i], other[i])
+            })
+        }
+
+        fn transpose(self, x: [Sixteen; LANES]) -> [Sixteen; LANES] {
+            let mut y = x;
+            for rows in 0..4 {
+                for cols in 0..4 {
+                    let block = transpose(each!(i => x[4 * rows + i][cols]));
+                    for i in 0..4 {
+                        y[4 * cols + i][rows] = block[i];
+                    }
+                }
+            }
+            y
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        prefetch(at);
+    }
+
+    #[inline(always)]
+    fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+        // SAFETY: `self` proves the features.
+        unsafe { run_product::<C>(product, m, a, c) }
+    }
+}
+
+#[target_feature(enable = "neon")]
+#[inline(never)]
+fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
+    product.run_wide::<Neon, C>(Neon::new(), m, a, c);
+}
+
+/// Two vectors of eight.
+#[inline(always)]
+fn join([[a, b], [c, d]]: [[float32x4_t; 2]; 2]) -> Sixteen {
+    [a, b, c, d]
+}
+
+/// Sixteen numbers of two bytes.
+#[target_feature(enable = "neon")]
+#[inline]
+fn load_shorts(x: &[u8; 32]) -> [uint16x8_t; 2] {
+    // SAFETY: reads the halves of an array of 32 bytes.
+    unsafe {
+        [
+            vreinterpretq_u16_u8(vld1q_u8(x.as_ptr())),
+            vreinterpretq_u16_u8(vld1q_u8(x[16..].as_ptr())),
+        ]
+    }
+}
