@@ -1,4 +1,5 @@
-//! The codebooks of IQ1, IQ2 and IQ3: words of eight or four values, expanded when compiling.
+//! The codebooks of IQ1, IQ2 and IQ3: words of eight or four values, expanded when compiling; and
+//! what nibbles of IQ4 and FP4 mean.
 //!
 //! A codebook lists, in ascending order, some of the words over a small alphabet; so one bit a
 //! word says it all (`codebook/members.rs`).
@@ -13,6 +14,12 @@ const IQ3_XXS_VALUES: [i8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 const IQ3_S_VALUES: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 /// Values of a digit in the book of IQ1.
 const IQ1_VALUES: [i8; 3] = [-1, 0, 1];
+
+/// What a nibble of IQ4_NL or IQ4_XS means.
+pub const IQ4: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+/// Twice the E2M1 numbers of MXFP4 and NVFP4; negative zero is zero, as in ggml.
+pub const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Words of IQ2_XXS.
 pub static IQ2_XXS: [[i8; 8]; 256] = expand(&members::IQ2_XXS, &IQ2_VALUES);

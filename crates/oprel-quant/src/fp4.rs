@@ -10,15 +10,13 @@
 
 use crate::Unpacked;
 use crate::bytes::{e8m0_half, ue4m3_half};
-
-/// Twice the E2M1 numbers; negative zero is zero, as in ggml.
-const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+use crate::codebook::FP4;
 
 fn nibbles(qs: &[u8], codes: &mut [i8]) {
     let half = qs.len();
     for (j, q) in qs.iter().enumerate() {
-        codes[j] = DOUBLED[usize::from(q & 15)];
-        codes[j + half] = DOUBLED[usize::from(q >> 4)];
+        codes[j] = FP4[usize::from(q & 15)];
+        codes[j + half] = FP4[usize::from(q >> 4)];
     }
 }
 

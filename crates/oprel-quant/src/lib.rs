@@ -22,6 +22,7 @@ mod ternary;
 mod types;
 mod unpack;
 
+pub use bytes::{e8m0_half, ue4m3_half};
 pub use dequantize::dequantize;
 pub use error::Error;
 pub use quantize::quantize;

@@ -9,14 +9,12 @@
 
 use crate::Unpacked;
 use crate::bytes::{f16_at, u16_at};
-
-/// What a nibble means.
-const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+use crate::codebook::IQ4;
 
 fn nibbles(qs: &[u8], codes: &mut [i8]) {
     for (j, q) in qs[..16].iter().enumerate() {
-        codes[j] = VALUES[usize::from(q & 15)];
-        codes[j + 16] = VALUES[usize::from(q >> 4)];
+        codes[j] = IQ4[usize::from(q & 15)];
+        codes[j + 16] = IQ4[usize::from(q >> 4)];
     }
 }
 

@@ -11,14 +11,13 @@ mod vectors;
 pub(crate) mod vnni;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
-use crate::blocks::{self, Block, Make, dots, entry};
+use crate::blocks::{Block, Make, dots, entry, kernels_by};
 use crate::isa::Isa;
 use crate::lanes::{LANES, Ops};
 use crate::numbers;
-use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows};
 use gemm::{Shape, Shaped, Step};
 use half::{bf16, f16};
-use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
@@ -208,7 +207,7 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 
 /// The table of this tier, for `isa` or a higher tier.
 pub(crate) fn table(isa: Isa) -> Kernels {
-    Kernels { isa, of: kernels_of, panel_size: panel::size }
+    Kernels { isa, of: kernels_by::<Plain>, panel_size: panel::size }
 }
 
 entry!("avx2,fma,f16c", fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
@@ -236,10 +235,20 @@ const fn shape_bits<B: Block>() -> u32 {
     }
 }
 
+/// Kernels of types stored as numbers.
+const NUMBERS: NumberKernels = NumberKernels {
+    dot: dot_numbers,
+    dot_n: dot_n_numbers,
+    unpack_panel: unpack_numbers,
+    gemm: gemm_numbers,
+};
+
 /// Kernels of this tier.
 struct Plain;
 
 impl Make for Plain {
+    const NUMBERS: NumberKernels = NUMBERS;
+
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (shape_bits::<B>(), B::MINS, B::HALVES) {
             (4, false, false) => gemm::<Shape<4, false, false>>,
@@ -256,21 +265,4 @@ impl Make for Plain {
         };
         BlockKernels { dot: dot::<B>, dot_n: dot_n::<B>, unpack_panel: unpack_panel::<B>, gemm }
     }
-}
-
-pub(crate) fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
-    kernels_by::<Plain>(ty)
-}
-
-fn kernels_by<M: Make>(ty: QuantType) -> Option<TypeKernels> {
-    if !is_multiplied(ty) {
-        return None;
-    }
-    let numbers = NumberKernels {
-        dot: dot_numbers,
-        dot_n: dot_n_numbers,
-        unpack_panel: unpack_numbers,
-        gemm: gemm_numbers,
-    };
-    Some(blocks::kernels_by::<M>(ty).map_or(TypeKernels::Number(numbers), TypeKernels::Block))
 }

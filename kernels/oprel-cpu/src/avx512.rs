@@ -22,10 +22,10 @@ mod turned;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
 use crate::avx2::Avx2Ops;
+use crate::blocks::entry;
 use crate::isa::{Isa, Tier};
 use crate::table::{
-    BlockKernels, DOT_N, Few, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels,
-    is_multiplied,
+    BlockKernels, Few, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels, is_multiplied,
 };
 use blocks::Block;
 use numbers::Words;
@@ -56,11 +56,10 @@ fn panel_size_bf16(ty: QuantType, k: usize) -> PanelSize {
     if ty == QuantType::BF16 { numbers::panel_size(k, 2) } else { panel_size(ty, k) }
 }
 
-/// When tokens are few. (As measured; `benches/` has the kernels by type.)
+/// When tokens that meet a type in blocks are few. (As measured; `benches/` has the kernels by type.)
 pub(crate) fn few(ty: QuantType) -> Few {
     use QuantType::*;
     match ty {
-        _ if !ty.is_quantized() => Few { at_once: DOT_N, most: DOT_N },
         // Dear to unpack, or their sums are dear to take apart.
         Q8_0 | Q6_K | Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
             Few { at_once: 8, most: 8 }
@@ -69,58 +68,37 @@ pub(crate) fn few(ty: QuantType) -> Few {
     }
 }
 
-/// A safe function of the table around one compiled with the tier's features.
-macro_rules! entry {
-    (fn $name:ident$(<$block:ident: $kind:ident>)?($($arg:ident: $ty:ty),*) = $body:path) => {
-        entry!(
-            "avx512bw,avx512dq,avx512vl,avx512vnni",
-            fn $name$(<$block: $kind>)?($($arg: $ty),*) = $body
-        );
-    };
-    ($features:literal, fn $name:ident$(<$block:ident: $kind:ident>)?($($arg:ident: $ty:ty),*)
-        = $body:path) => {
-        fn $name$(<$block: $kind>)?($($arg: $ty),*) {
-            #[target_feature(enable = $features)]
-            fn with_features$(<$block: $kind>)?($($arg: $ty),*) {
-                $body($($arg),*);
-            }
-            // SAFETY: this function is reached through the table that `kernels` gives only for
-            // an `Isa` of this tier, which exists only where the CPU has the features.
-            unsafe { with_features$(::<$block>)?($($arg),*) }
-        }
-    };
-}
-
-/// One token with numbers: as with AVX2.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn dot_exact(rows: Rows<'_>, x: &[f32], out: &mut [f32]) {
-    crate::numbers::dot(Avx2Ops::new(), rows, x, out);
-}
-
-/// A few tokens with numbers: as with AVX2.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn dot_n_exact(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) {
-    crate::numbers::dot_n(Avx2Ops::new(), rows, x, out);
-}
-
-entry!(fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) = dots::dot::<B>);
-entry!(fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = dots::dot_n::<B>);
-entry!(fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) = panel::unpack::<B>);
-entry!(fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) = gemm::gemm::<B>);
-entry!(fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = dot_exact);
-entry!(fn dot_n_numbers(rows: Rows<'_>, x: F32Acts<'_>, out: &mut [f32]) = dot_n_exact);
-entry!(fn unpack_numbers<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) = numbers::unpack::<W>);
-entry!(fn gemm_numbers<W: Words>(p: &Panel<'_>, x: F32Acts<'_>, y: &mut [f32]) = numbers::gemm::<W>);
-entry!(
-    "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
-    fn dot_bf16(rows: Rows<'_>, x: &[f32], out: &mut [f32]) = bf16::dot
-);
-entry!(
-    "avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
-    fn dot_n_bf16(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32]) = bf16::dot_n
-);
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
+    = dots::dot::<B>(rows, act, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = dots::dot_n::<B>(rows, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
+    = panel::unpack::<B>(rows, panel));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = gemm::gemm::<B>(panel, acts, out));
+// One token or a few with numbers: as with AVX2.
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32])
+    = crate::numbers::dot(Avx2Ops::new(), rows, x, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot_n_numbers(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32])
+    = crate::numbers::dot_n(Avx2Ops::new(), rows, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn unpack_numbers<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>)
+    = numbers::unpack::<W>(rows, panel));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn gemm_numbers<W: Words>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32])
+    = numbers::gemm::<W>(panel, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
+    fn dot_bf16(rows: Rows<'_>, x: &[f32], out: &mut [f32])
+    = bf16::dot(rows, x, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
+    fn dot_n_bf16(rows: Rows<'_>, acts: F32Acts<'_>, out: &mut [f32])
+    = bf16::dot_n(rows, acts, out));
 
 /// BF16 weights by pairs.
 const BF16_PAIRS: TypeKernels = TypeKernels::Number(NumberKernels {

@@ -11,7 +11,7 @@ mod nonlinear;
 mod simple;
 
 use crate::lanes::Ops;
-use crate::table::BlockKernels;
+use crate::table::{BlockKernels, NumberKernels, TypeKernels, is_multiplied};
 use oprel_quant::QuantType;
 
 /// What a tier does with 32 bytes and with eight f32, beyond [`Ops`]. Words have their lowest byte
@@ -181,7 +181,7 @@ pub(crate) fn unpack_group<O: Vectors, B: Block>(ops: O, row: &[u8], g: usize) -
 /// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
 /// activations there are zero.
 #[inline]
-fn padded(tail: &[u8]) -> [u8; LONGEST] {
+pub(crate) fn padded(tail: &[u8]) -> [u8; LONGEST] {
     let mut bytes = [0; LONGEST];
     bytes[..tail.len()].copy_from_slice(tail);
     bytes
@@ -238,13 +238,20 @@ fn less<O: Vectors>(ops: O, codes: O::B, offset: i8) -> O::B {
 
 /// How a tier makes the kernels of a type.
 pub(crate) trait Make {
+    /// Of types stored as numbers.
+    const NUMBERS: NumberKernels;
+
+    /// Of a type stored in blocks.
     fn make<B: Block>() -> BlockKernels;
 }
 
-/// A tier's kernels of a type in blocks.
-pub(crate) fn kernels_by<M: Make>(ty: QuantType) -> Option<BlockKernels> {
+/// A tier's kernels of a type; `None` if such weights cannot be multiplied.
+pub(crate) fn kernels_by<M: Make>(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
-    Some(match ty {
+    if !is_multiplied(ty) {
+        return None;
+    }
+    Some(TypeKernels::Block(match ty {
         Q4_0 => M::make::<simple::Q4_0>(),
         Q4_1 => M::make::<simple::Q4_1>(),
         Q5_0 => M::make::<simple::Q5_0>(),
@@ -269,8 +276,8 @@ pub(crate) fn kernels_by<M: Make>(ty: QuantType) -> Option<BlockKernels> {
         IQ3_XXS => M::make::<lookup::Iq3Xxs>(),
         IQ3_S => M::make::<lookup::Iq3S>(),
         TQ1_0 => M::make::<lookup::Tq1>(),
-        _ => return None,
-    })
+        _ => return Some(TypeKernels::Number(M::NUMBERS)),
+    }))
 }
 
 /// A safe function of the table around one compiled with a tier's features.

@@ -13,11 +13,11 @@ mod steps;
 mod vectors;
 
 use crate::act::{ActRow, F32Acts, Q8Acts};
-use crate::blocks::{self, Block, Make, dots, entry, intrinsics};
+use crate::blocks::{Block, Make, dots, entry, intrinsics, kernels_by};
 use crate::isa::{Isa, Tier};
 use crate::lanes::{LANES, Ops};
 use crate::numbers;
-use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, is_multiplied};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels};
 use gemm::{Shape, Shaped};
 use half::{bf16, f16};
 use oprel_quant::QuantType;
@@ -188,9 +188,9 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // functions inside may be called.
     static KERNELS: [OnceLock<Kernels>; 3] = [const { OnceLock::new() }; 3];
     let (i, of): (usize, fn(QuantType) -> Option<TypeKernels>) = match isa.tier() {
-        Tier::I8mm => (2, kernels_of::<DotProd, I8mm>),
-        Tier::DotProd => (1, kernels_of::<DotProd, DotProd>),
-        _ => (0, kernels_of::<Plain, Plain>),
+        Tier::I8mm => (2, kernels_by::<Made<DotProd, I8mm>>),
+        Tier::DotProd => (1, kernels_by::<Made<DotProd, DotProd>>),
+        _ => (0, kernels_by::<Made<Plain, Plain>>),
     };
     KERNELS[i].get_or_init(|| Kernels { isa, of, panel_size: panel::size })
 }
@@ -251,6 +251,13 @@ entry!("neon", fn gemm_numbers(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [
 struct Made<D, P>(PhantomData<(D, P)>);
 
 impl<D: Dots, P: Gemm> Make for Made<D, P> {
+    const NUMBERS: NumberKernels = NumberKernels {
+        dot: dot_numbers,
+        dot_n: dot_n_numbers,
+        unpack_panel: unpack_numbers,
+        gemm: gemm_numbers,
+    };
+
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (B::MINS, B::HALVES) {
             (false, false) => P::gemm::<Shape<false, false>>,
@@ -261,18 +268,4 @@ impl<D: Dots, P: Gemm> Make for Made<D, P> {
         let unpack_panel = if P::PAIRS { unpack_by_pairs::<B> } else { unpack_by_rows::<B> };
         BlockKernels { dot: D::dot::<B>, dot_n: D::dot_n::<B>, unpack_panel, gemm }
     }
-}
-
-fn kernels_of<D: Dots, P: Gemm>(ty: QuantType) -> Option<TypeKernels> {
-    if !is_multiplied(ty) {
-        return None;
-    }
-    let numbers = NumberKernels {
-        dot: dot_numbers,
-        dot_n: dot_n_numbers,
-        unpack_panel: unpack_numbers,
-        gemm: gemm_numbers,
-    };
-    let blocks = blocks::kernels_by::<Made<D, P>>(ty);
-    Some(blocks.map_or(TypeKernels::Number(numbers), TypeKernels::Block))
 }

@@ -7,8 +7,9 @@
 //! Functions that lead to [`Step`] are inlined into one compiled for the tier, whose proof they
 //! carry; they use no closures, which might not be.
 
-use super::panel::{LANES, QUARTERS, ROWS, block_words};
+use super::panel::{LANES, QUARTERS, ROWS};
 use crate::act::{ActGroup, ActRow, BLOCKS, Q8Acts};
+use crate::block_panel::block_words;
 use crate::table::Panel;
 use std::arch::x86_64::*;
 
@@ -89,7 +90,7 @@ fn tile<P: Step, S: Shaped, const C: usize>(
     for c in 0..C {
         rows[c] = acts.row(first + c);
     }
-    let words = block_words(S::HALVES, S::MINS);
+    let words = block_words(ROWS, S::HALVES, S::MINS);
     // SAFETY: `step` proves the features.
     let mut lanes = unsafe { [[[_mm256_setzero_ps(); 2]; C]; BLOCKS] };
     for (g, group) in panel.memory.chunks_exact(BLOCKS * words).enumerate() {

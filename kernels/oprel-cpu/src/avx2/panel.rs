@@ -6,11 +6,12 @@
 //! beyond the last are zero.
 
 use super::Avx2Ops;
-use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::act::{BLOCKS, SCALED};
+use crate::block_panel;
 use crate::blocks::{Block, Wide, unpack_group};
 use crate::row_panel;
-use crate::table::{Panel, PanelSize, Rows, has_halves};
-use oprel_quant::{QuantType, has_mins};
+use crate::table::{Panel, PanelSize, Rows};
+use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// Rows of a panel.
@@ -19,28 +20,19 @@ pub(super) const ROWS: usize = 16;
 pub(super) const LANES: usize = 8;
 /// Fours of codes in a block.
 pub(super) const QUARTERS: usize = SCALED / 4;
-/// f32 words of a block's codes.
-const CODE_WORDS: usize = ROWS * QUARTERS;
 
 /// How large a panel of a type is.
 pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
     if !ty.is_quantized() {
         return row_panel::size(ty, k);
     }
-    let blocks = k.div_ceil(GROUP) * BLOCKS;
-    PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
-}
-
-/// f32 words of a block.
-pub(super) const fn block_words(halves: bool, mins: bool) -> usize {
-    let vectors = (1 + halves as usize) * (1 + mins as usize);
-    CODE_WORDS + vectors * ROWS
+    block_panel::size(ROWS, ty, k)
 }
 
 /// Fills a panel; `offset` is added to all codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn fill<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>, offset: i8) {
-    let words = BLOCKS * block_words(B::HALVES, B::MINS);
+    let words = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
     for (g, to) in panel.memory.chunks_exact_mut(words).enumerate() {
         for first in (0..ROWS).step_by(LANES) {
             let mut eight = Eight::zero();
@@ -86,13 +78,8 @@ impl Eight {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn write<B: Block>(&mut self, first: usize, to: &mut [f32]) {
-        let words = block_words(B::HALVES, B::MINS);
-        let wanted: &[usize] = match (B::HALVES, B::MINS) {
-            (false, false) => &[0],
-            (true, false) => &[0, 1],
-            (false, true) => &[0, 2],
-            (true, true) => &[0, 1, 2, 3],
-        };
+        let words = block_panel::block_words(ROWS, B::HALVES, B::MINS);
+        let wanted = block_panel::vectors(B::HALVES, B::MINS);
         for which in wanted {
             transpose(&mut self.vectors[*which]);
         }

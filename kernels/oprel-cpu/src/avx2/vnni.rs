@@ -4,11 +4,11 @@
 //! the first is lacking.
 
 use super::gemm::{Shape, Shaped, Step, gemm, offset};
-use super::{dot, dot_n, kernels_by, panel};
+use super::{NUMBERS, dot, dot_n, panel};
 use crate::act::Q8Acts;
-use crate::blocks::{Block, Make, entry};
+use crate::blocks::{Block, Make, entry, kernels_by};
 use crate::isa::Isa;
-use crate::table::{BlockKernels, Kernels, Panel, Rows};
+use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -84,6 +84,8 @@ entry!("avx2,fma,f16c", fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Pa
 struct Made<E>(PhantomData<E>);
 
 impl<E: Encoding> Make for Made<E> {
+    const NUMBERS: NumberKernels = NUMBERS;
+
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (B::MINS, B::HALVES) {
             (false, false) => E::gemm::<Shape<8, false, false>>,

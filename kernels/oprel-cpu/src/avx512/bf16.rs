@@ -1,10 +1,10 @@
 //! BF16 weights times activations rounded to bf16, for CPUs with AVX512-BF16, in the order that
 //! [`table`](crate::table) defines: pair `j` of elements in lane `j % 8`.
 
-use super::dots::sum;
 use super::numbers::{Sums, Words, stretches};
 use crate::act::F32Acts;
 use crate::avx2::Avx2Ops;
+use crate::blocks::Vectors;
 use crate::numbers::prefetch;
 use crate::table::{DOT_N, Rows};
 use std::arch::x86_64::*;
@@ -113,7 +113,7 @@ fn tile<const R: usize, const N: usize>(rows: [&[u8]; R], acts: [&[f32]; N]) -> 
     let mut out = [[0.0; N]; R];
     for r in 0..R {
         for n in 0..N {
-            out[r][n] = sum(acc[r][n]);
+            out[r][n] = Avx2Ops::new().sum(acc[r][n]);
         }
     }
     out

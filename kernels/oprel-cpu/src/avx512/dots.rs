@@ -4,6 +4,8 @@
 use super::blocks::Block;
 use super::turned::{Turned, add_group, unpack};
 use crate::act::{ActRow, Q8Acts};
+use crate::avx2::Avx2Ops;
+use crate::blocks::{Vectors, padded};
 use crate::table::Rows;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -15,8 +17,6 @@ const AHEAD: usize = 4 << 10;
 /// takes to come, and the processor alone does not look far enough ahead. Larger ones would fill
 /// all places for missing lines; there one line a group keeps the processor's own fetching going.
 const FEW_BYTES: usize = 192;
-/// Bytes that 256 weights take at most, for a last group that is cut short.
-const LONGEST: usize = 8 * 34;
 
 /// Asks for the bytes `AHEAD` of these. (Measured on Zen 4; `benches/` has the kernels by type.)
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -30,24 +30,6 @@ pub(super) fn prefetch(bytes: &[u8]) {
     for line in (0..bytes.len()).step_by(64) {
         _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(line));
     }
-}
-
-/// A group that is cut short, with zeros behind it. Their scales may mean anything finite: the
-/// activations there are zero.
-#[inline]
-pub(super) fn padded(tail: &[u8]) -> [u8; LONGEST] {
-    let mut bytes = [0; LONGEST];
-    bytes[..tail.len()].copy_from_slice(tail);
-    bytes
-}
-
-/// The sum of eight lanes, as [`lanes::sum`](crate::lanes::sum).
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn sum(x: __m256) -> f32 {
-    let q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let pairs = _mm_add_ps(q, _mm_movehl_ps(q, q));
-    _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
 }
 
 /// Groups of activations that are put in order at once, of all tokens together: what the first cache
@@ -97,7 +79,7 @@ fn rows_with<B: Block, const N: usize>(
         }
         for r in first..end {
             for t in 0..n {
-                out[t * n_rows + r] = sum(sums[r - first][t]);
+                out[t * n_rows + r] = Avx2Ops::new().sum(sums[r - first][t]);
             }
         }
     }

@@ -4,8 +4,9 @@
 //! are summed in registers, then lanes are added in the order of [`table`](crate::table).
 
 use super::blocks::Block;
-use super::panel::{CODE_WORDS, LANES, ROWS, at, block_words};
+use super::panel::{CODE_WORDS, LANES, ROWS, at};
 use crate::act::{ActGroup, ActRow, BLOCKS, GROUP, Q8Acts, SCALED, SUMMED};
+use crate::block_panel::block_words;
 use crate::table::Panel;
 use std::arch::x86_64::*;
 
@@ -94,7 +95,7 @@ fn sum_lane<B: Block, const C: usize>(
 ) {
     let lane = lane % BLOCKS;
     let n_groups = panel.k.div_ceil(GROUP);
-    let words = block_words(B::HALVES, B::MINS);
+    let words = block_words(ROWS, B::HALVES, B::MINS);
     // The last group may be cut short.
     let n_blocks = panel.k.div_ceil(SCALED);
     let with_lane = n_blocks.saturating_sub(lane).div_ceil(BLOCKS);

@@ -5,12 +5,24 @@ use super::blocks::{
 };
 use super::fields::f16_all;
 use super::simple::{Nibbles, eight};
+use oprel_quant::codebook;
 use std::arch::x86_64::*;
 
 /// The values of IQ4, 128 above.
-const IQ4: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+const IQ4: [u8; 16] = above(codebook::IQ4, 128);
 /// Twice the E2M1 numbers, 16 above.
-const FP4: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
+const FP4: [u8; 16] = above(codebook::FP4, 16);
+
+/// Values that an offset makes unsigned.
+const fn above(values: [i8; 16], offset: i16) -> [u8; 16] {
+    let mut codes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        codes[i] = (values[i] as i16 + offset) as u8;
+        i += 1;
+    }
+    codes
+}
 
 /// What each byte below 16 stands for.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]

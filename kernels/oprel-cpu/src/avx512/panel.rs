@@ -6,10 +6,12 @@
 //! second scales, then minima likewise. Rows beyond the last are zero.
 
 use super::blocks::{Block, Group};
-use super::dots::{padded, prefetch};
-use crate::act::{BLOCKS, GROUP, SCALED};
-use crate::table::{Panel, PanelSize, Rows, has_halves};
-use oprel_quant::{QuantType, has_mins};
+use super::dots::prefetch;
+use crate::act::{BLOCKS, GROUP};
+use crate::block_panel;
+use crate::blocks::padded;
+use crate::table::{Panel, PanelSize, Rows};
+use oprel_quant::QuantType;
 use std::arch::x86_64::*;
 
 /// Rows of a panel.
@@ -17,18 +19,11 @@ pub(super) const ROWS: usize = 32;
 /// Rows of a register.
 pub(super) const LANES: usize = 16;
 /// f32 words of a block's codes.
-pub(super) const CODE_WORDS: usize = ROWS * SCALED / 4;
+pub(super) const CODE_WORDS: usize = block_panel::code_words(ROWS);
 
 /// How large a panel of a type is.
 pub(super) fn size(ty: QuantType, k: usize) -> PanelSize {
-    let blocks = k.div_ceil(GROUP) * BLOCKS;
-    PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
-}
-
-/// f32 words of a block.
-pub(super) const fn block_words(halves: bool, mins: bool) -> usize {
-    let vectors = (1 + halves as usize) * (1 + mins as usize);
-    CODE_WORDS + vectors * ROWS
+    block_panel::size(ROWS, ty, k)
 }
 
 /// Which block of the panel is block `lane` of group `g`.
@@ -78,7 +73,7 @@ fn put<B: Block>(
     (g, n_groups): (usize, usize),
     memory: &mut [f32],
 ) {
-    let words = block_words(B::HALVES, B::MINS);
+    let words = block_panel::block_words(ROWS, B::HALVES, B::MINS);
     let mut columns = [[_mm512_setzero_si512(); LANES]; 4];
     for (q, column) in columns.iter_mut().enumerate() {
         for (i, group) in groups.iter().enumerate() {
@@ -95,12 +90,7 @@ fn put<B: Block>(
             unsafe { _mm256_storeu_ps(to[i].as_mut_ptr(), v) };
         }
     }
-    let wanted: &[usize] = match (B::HALVES, B::MINS) {
-        (false, false) => &[0],
-        (true, false) => &[0, 1],
-        (false, true) => &[0, 2],
-        (true, true) => &[0, 1, 2, 3],
-    };
+    let wanted = block_panel::vectors(B::HALVES, B::MINS);
     for lane in 0..BLOCKS {
         let block = &mut memory[at(lane, g, n_groups) * words..][..words];
         let (codes, rest) = block.split_at_mut(CODE_WORDS);

@@ -2,11 +2,8 @@
 
 use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, f16_of_blocks, of_blocks};
 use super::{u16_at, u64_at};
-
-/// The values of IQ4.
-const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
-/// Twice the E2M1 numbers.
-const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+use oprel_quant::codebook::{FP4, IQ4};
+use oprel_quant::{e8m0_half, ue4m3_half};
 
 /// Values of the nibbles of four times 16 bytes, `step` apart.
 #[inline(always)]
@@ -54,13 +51,12 @@ impl Block for Iq4Xs {
     }
 }
 
-/// Half of 2^(x - 127), as MXFP4 scales it.
+/// [`e8m0_half`] of each byte.
 static E8M0_HALF: [f32; 256] = {
     let mut table = [0.0; 256];
     let mut x = 0;
     while x < 256 {
-        // An exponent field of x - 1, or below that a subnormal number.
-        table[x] = f32::from_bits(if x < 2 { 0x0020_0000 << x } else { (x as u32 - 1) << 23 });
+        table[x] = e8m0_half(x as u8);
         x += 1;
     }
     table
@@ -82,20 +78,14 @@ impl Block for Mxfp4 {
     }
 }
 
-/// Half of each unsigned E4M3 number, as NVFP4 scales it.
+/// [`ue4m3_half`] of each byte.
 static E4M3_HALF: [f32; 256] = {
     let mut table = [0.0; 256];
     let mut x = 0;
     while x < 256 {
-        let (exponent, mantissa) = ((x >> 3 & 15) as u32, (x & 7) as f32);
-        table[x] = match exponent {
-            0 => mantissa / 1024.0,
-            // The exponent's bias of 7, and one less for the half.
-            _ => (1.0 + mantissa / 8.0) * f32::from_bits((exponent + 127 - 8) << 23),
-        };
+        table[x] = ue4m3_half(x as u8);
         x += 1;
     }
-    table[0x7f] = 0.0;
     table
 };
 

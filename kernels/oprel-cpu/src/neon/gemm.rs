@@ -8,9 +8,10 @@
 //! Functions that lead to [`Step`] are inlined into one compiled for the tier, whose proof they
 //! carry; they use no closures around its methods, which might not be.
 
-use super::panel::{CODE_WORDS, FOUR_ROWS, LANES, ROWS, block_words};
+use super::panel::{CODE_WORDS, FOUR_ROWS, LANES, ROWS};
 use super::steps::Step;
 use crate::act::{ActGroup, ActRow, BLOCKS, Q8Acts, SUMMED};
+use crate::block_panel::block_words;
 use crate::table::Panel;
 use std::arch::aarch64::*;
 
@@ -75,7 +76,7 @@ fn tile<P: Step, S: Shaped, const C: usize>(
     for t in 0..2 * C {
         rows[t / 2][t % 2] = acts.row((first + t).min(acts.n() - 1));
     }
-    let words = block_words(S::HALVES, S::MINS);
+    let words = block_words(ROWS, S::HALVES, S::MINS);
     // SAFETY: `step` proves the features.
     let mut lanes = unsafe { [[[[vdupq_n_f32(0.0); 2]; C]; FOURS]; BLOCKS] };
     for (g, group) in panel.memory.chunks_exact(BLOCKS * words).enumerate() {

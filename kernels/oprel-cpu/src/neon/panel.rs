@@ -8,11 +8,12 @@
 
 use super::NeonOps;
 use super::steps::eights;
-use crate::act::{BLOCKS, GROUP, SCALED};
+use crate::act::{BLOCKS, SCALED};
+use crate::block_panel;
 use crate::blocks::{Block, Wide, unpack_group};
 use crate::row_panel;
-use crate::table::{Panel, PanelSize, Rows, has_halves};
-use oprel_quant::{QuantType, has_mins};
+use crate::table::{Panel, PanelSize, Rows};
+use oprel_quant::QuantType;
 use std::arch::aarch64::*;
 
 /// Rows of a panel.
@@ -22,27 +23,20 @@ pub(super) const LANES: usize = 4;
 /// f32 words of four rows' codes of a block.
 pub(super) const FOUR_ROWS: usize = LANES * SCALED / 4;
 /// f32 words of a block's codes.
-pub(super) const CODE_WORDS: usize = ROWS * SCALED / 4;
+pub(super) const CODE_WORDS: usize = block_panel::code_words(ROWS);
 
 /// How large a panel of a type is.
 pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
     if !ty.is_quantized() {
         return row_panel::size(ty, k);
     }
-    let blocks = k.div_ceil(GROUP) * BLOCKS;
-    PanelSize { rows: ROWS, words: blocks * block_words(has_halves(ty), has_mins(ty)) }
-}
-
-/// f32 words of a block.
-pub(super) const fn block_words(halves: bool, mins: bool) -> usize {
-    let vectors = (1 + halves as usize) * (1 + mins as usize);
-    CODE_WORDS + vectors * ROWS
+    block_panel::size(ROWS, ty, k)
 }
 
 /// Fills a panel.
 #[target_feature(enable = "neon")]
 pub(super) fn fill<B: Block, const PAIRS: bool>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let words = BLOCKS * block_words(B::HALVES, B::MINS);
+    let words = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
     let none = [[vdupq_n_f32(0.0); 2]; 2];
     let zero = Wide { codes: [[vdupq_n_s8(0); 2]; BLOCKS], scales: none, mins: none };
     for (g, to) in panel.memory.chunks_exact_mut(words).enumerate() {
@@ -66,7 +60,7 @@ fn write_codes<B: Block, const PAIRS: bool>(
     first: usize,
     to: &mut [f32],
 ) {
-    let words = block_words(B::HALVES, B::MINS);
+    let words = block_panel::block_words(ROWS, B::HALVES, B::MINS);
     for (b, to) in to.chunks_exact_mut(words).enumerate() {
         let (to, _) = to[first / LANES * FOUR_ROWS..].as_chunks_mut::<LANES>();
         for half in 0..2 {
@@ -89,13 +83,8 @@ fn write_codes<B: Block, const PAIRS: bool>(
 #[target_feature(enable = "neon")]
 #[inline]
 fn write_vectors<B: Block>(rows: &[Wide<NeonOps>; LANES], first: usize, to: &mut [f32]) {
-    let words = block_words(B::HALVES, B::MINS);
-    let wanted: &[usize] = match (B::HALVES, B::MINS) {
-        (false, false) => &[0],
-        (true, false) => &[0, 1],
-        (false, true) => &[0, 2],
-        (true, true) => &[0, 1, 2, 3],
-    };
+    let words = block_panel::block_words(ROWS, B::HALVES, B::MINS);
+    let wanted = block_panel::vectors(B::HALVES, B::MINS);
     for (place, which) in wanted.iter().enumerate() {
         for quarter in 0..2 {
             let row = |r: usize| match which {
