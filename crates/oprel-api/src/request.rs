@@ -52,10 +52,25 @@ pub struct Request {
     /// Before whom it is served: higher first, 0 is usual.
     #[serde(default)]
     pub priority: i32,
+    /// Whether tokens may be proposed from what the text repeats and checked several at a time. The
+    /// text is the same either way.
+    #[serde(default = "yes")]
+    pub speculate: bool,
+    /// For whom: clients share the engine fairly.
+    #[serde(default)]
+    pub client: String,
+    /// Tokens of the answer that were made before, here or elsewhere: it goes on after them, and they
+    /// are not said again.
+    #[serde(default)]
+    pub resume: Vec<u32>,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What to generate from.
@@ -177,6 +192,9 @@ impl Request {
             n: 1,
             adapters: Vec::new(),
             priority: 0,
+            speculate: true,
+            client: String::new(),
+            resume: Vec::new(),
         }
     }
 

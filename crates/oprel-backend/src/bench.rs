@@ -1,10 +1,14 @@
 //! How fast a model runs here: prefill, decode, load, memory.
 
+mod parallel;
+
 use oprel_api::{Event, Input, Request, Sampling, Usage};
 
 use oprel_cpu::{pool::Pool, probe::read_bandwidth};
 
 use crate::{Error, Native, Result};
+
+pub use parallel::{Parallel, ParallelOptions, Spread};
 
 /// More than any cache holds.
 const PROBE_BYTES: usize = 512 << 20;
@@ -58,7 +62,7 @@ impl Native {
         }
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         for round in 0..=options.repeat {
-            let speeds = self.round(options)?;
+            let speeds = self.round(options, round)?;
             if round > 0 {
                 prefill.push(speeds.prefill_tok_s);
                 decode.push(speeds.decode_tok_s);
@@ -82,18 +86,17 @@ impl Native {
     }
 
     /// One prefill and one decode, each from a context of `depth` tokens.
-    fn round(&self, options: &BenchOptions) -> Result<Bench> {
+    fn round(&self, options: &BenchOptions, round: u32) -> Result<Bench> {
         let ids = self.some_tokens(options.depth + options.prompt_tokens);
         let (depth, prompt) = (options.depth as usize, options.prompt_tokens as usize);
-        self.forget()?;
+        let salt = |what| format!("{what} {round}");
         if depth > 0 {
-            self.timed(&ids[..depth], 1)?;
+            self.timed(&ids[..depth], 1, salt("prefill"))?;
         }
-        let prefill = self.timed(&ids[..depth + prompt], 1)?;
-        self.forget()?;
+        let prefill = self.timed(&ids[..depth + prompt], 1, salt("prefill"))?;
         let decode = match options.gen_tokens {
             0 => Usage::default(),
-            n => self.timed(&ids[..depth.max(1)], n + 1)?,
+            n => self.timed(&ids[..depth.max(1)], n + 1, salt("decode"))?,
         };
         Ok(Bench {
             prefill_tok_s: prefill.prefill_tokens_per_s(),
@@ -101,17 +104,14 @@ impl Native {
         })
     }
 
-    /// Makes the next request start from nothing: a sequence that shares no token with it.
-    fn forget(&self) -> Result<()> {
-        let last = self.n_vocab().saturating_sub(1);
-        self.timed(&[last], 1).map(|_| ())
-    }
-
-    fn timed(&self, tokens: &[u32], n: u32) -> Result<Usage> {
+    /// One answer. Nothing is shared with others of another salt.
+    fn timed(&self, tokens: &[u32], n: u32, salt: String) -> Result<Usage> {
         let mut request = Request::new(Input::Tokens(tokens.to_vec()));
         request.sampling = Sampling::greedy();
         request.limits.max_tokens = Some(n);
         request.ignore_end = true;
+        request.speculate = false;
+        request.cache.salt = Some(salt);
         let mut usage = Usage::default();
         for event in self.generate(&request)? {
             match event {

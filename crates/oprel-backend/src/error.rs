@@ -52,6 +52,9 @@ pub enum Error {
         /// What it should be.
         why: String,
     },
+    /// The engine failed in the middle.
+    #[error("{}", .0.message)]
+    Failed(Failure),
     /// The engine's thread is gone.
     #[error("the engine stopped: {why}")]
     Stopped {
@@ -90,6 +93,7 @@ impl From<Error> for Failure {
             | Error::Incapable { .. }
             | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Engine(error) => Failure::from(error),
+            Error::Failed(failure) => failure,
             Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),
         }
     }

@@ -11,10 +11,12 @@ mod native;
 mod prompt;
 mod speaker;
 mod template;
+mod worker;
 
-pub use bench::{Bench, BenchOptions};
+pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{Executor, LoadOptions, Machine, ModelSource};
 pub use native::{Events, Native};
+pub use oprel_engine::Gauges;
 pub use template::{RawChat, compile_template, render_raw, template_of};

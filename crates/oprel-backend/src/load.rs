@@ -17,6 +17,11 @@ use crate::{Error, Facts, Result};
 const USUAL_CONTEXT: u32 = 4096;
 /// Tokens of a prefill step.
 const BATCH: u32 = 512;
+/// Sequences that run at a time, where nobody says otherwise; and at most.
+const USUAL_SEQUENCES: u32 = 16;
+const MOST_SEQUENCES: u32 = 512;
+/// Contexts that there are pages for: most sequences are shorter than their limit.
+const USUAL_CONTEXTS: u32 = 4;
 /// More threads than any machine has cores.
 const MOST_THREADS: usize = 1024;
 
@@ -46,6 +51,8 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// Threads of the engine; unset, one for each physical core.
     pub threads: Option<usize>,
+    /// Sequences that run at a time; unset, 16.
+    pub parallel: Option<u32>,
     /// How keys and values are stored.
     pub kv: KvType,
     /// Who runs it.
@@ -103,7 +110,14 @@ pub(crate) fn engine(model: &Model, options: &LoadOptions) -> Result<(Engine, Ma
     };
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
     let scope = if model.causal { Scope::Causal } else { Scope::Bidirectional };
-    let sizes = Options { context, batch: BATCH, kv: options.kv };
+    let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
+    let sizes = Options {
+        batch: BATCH,
+        sequences,
+        positions: context.saturating_mul(sequences.min(USUAL_CONTEXTS)),
+        kv: options.kv,
+        ..Options::new(context)
+    };
     let (exec, machine) = executor(options)?;
     let engine = Engine::new(exec, &model.decoder, &model.weights, &placement, scope, &sizes)?;
     Ok((engine, machine))

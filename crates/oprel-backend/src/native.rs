@@ -1,24 +1,24 @@
 //! One loaded model: its engine on a thread of its own, requests in, events out.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias, Request, Usage,
+    EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias, OutputOverflow,
+    Request, Usage,
 };
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Bounds, Engine, Says, SeqId};
+use oprel_engine::{Ask, Bounds, Gauges};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
 use crate::load::{describe, engine};
 use crate::prompt;
-use crate::speaker::{After, Speaker};
+use crate::speaker::Speaker;
+use crate::worker::{Command, Embed, Generate, Worker};
 use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result};
 
 /// A loaded model. Dropping it unloads it.
@@ -39,20 +39,6 @@ pub struct Events {
     receiver: Receiver<Event>,
     wanted: Arc<AtomicBool>,
     over: bool,
-}
-
-enum Command {
-    Generate(Box<Generate>),
-    Embed(Vec<Vec<u32>>, Pooling, Sender<Result<Vec<Vec<f32>>>>),
-    Logits(Vec<u32>, Vec<usize>, Sender<Result<Vec<f32>>>),
-}
-
-struct Generate {
-    ask: Ask,
-    speaker: Speaker,
-    events: Sender<Event>,
-    wanted: Arc<AtomicBool>,
-    submitted: Instant,
 }
 
 impl Native {
@@ -114,27 +100,60 @@ impl Native {
     /// Takes a request; its answer comes as a stream.
     ///
     /// # Errors
-    /// If the request is wrong, asks for what is not there, or its prompt cannot be made.
+    /// If the request is wrong, asks for what is not there or for several answers, or its prompt
+    /// cannot be made.
     pub fn generate(&self, request: &Request) -> Result<Events> {
+        if request.n > 1 {
+            return Err(Error::Unsupported { field: "n" });
+        }
+        let mut streams = self.generate_all(request)?;
+        streams.pop().ok_or_else(stopped)
+    }
+
+    /// Takes a request; each of its `n` answers comes as a stream of its own. The prompt is read once.
+    ///
+    /// # Errors
+    /// If the request is wrong or asks for what is not there, or its prompt cannot be made.
+    pub fn generate_all(&self, request: &Request) -> Result<Vec<Events>> {
         let submitted = Instant::now();
         prompt::check(&self.facts, request)?;
         let context = request.limits.context.unwrap_or(u32::MAX).min(self.context());
         let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
         let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
-        let speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
         let ask = self.ask(request, made.tokens);
         self.bounds.check(&ask)?;
+        let seed = ask.sampling.seed.unwrap_or_default();
+        let one = |i: u32| {
+            let mut speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+            speaker.resume(&request.resume);
+            let mut ask = ask.clone();
+            ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));
+            let first = made.truncated.map(Event::Truncated);
+            self.start(ask, speaker, first, submitted, None)
+        };
+        (0..request.n).map(one).collect()
+    }
+
+    /// Sends a sequence to the engine. `ticks` is told when each token was made.
+    pub(crate) fn start(
+        &self,
+        ask: Ask,
+        speaker: Speaker,
+        first: Option<Event>,
+        submitted: Instant,
+        ticks: Option<Sender<Instant>>,
+    ) -> Result<Events> {
         let (events, receiver) = channel();
-        if let Some(truncation) = made.truncated {
-            let _ = events.send(Event::Truncated(truncation));
+        if let Some(event) = first {
+            let _ = events.send(event);
         }
         let wanted = Arc::new(AtomicBool::new(true));
-        let generate = Generate { ask, speaker, events, wanted: wanted.clone(), submitted };
+        let generate = Generate { ask, speaker, events, wanted: wanted.clone(), submitted, ticks };
         self.send(Command::Generate(Box::new(generate)))?;
         Ok(Events { receiver, wanted, over: false })
     }
 
-    fn ask(&self, request: &Request, tokens: Vec<u32>) -> Ask {
+    pub(crate) fn ask(&self, request: &Request, tokens: Vec<u32>) -> Ask {
         let (limits, cache) = (&request.limits, &request.cache);
         let mut sampling = request.sampling.clone();
         sampling.seed.get_or_insert_with(fresh_seed);
@@ -151,8 +170,17 @@ impl Native {
             logprobs: request.logprobs,
             prompt_logprobs: request.prompt_logprobs,
             deadline: limits.deadline,
-            reuse: cache.read && cache.salt.is_none(),
-            leave: cache.write && cache.salt.is_none(),
+            reuse: cache.read,
+            leave: cache.write,
+            salt: cache.salt.clone(),
+            produced: request.resume.clone(),
+            priority: request.priority,
+            speculate: request.speculate,
+            client: request.client.as_str().into(),
+            shift: match limits.output_overflow {
+                OutputOverflow::Stop => None,
+                OutputOverflow::Shift { keep } => Some(keep),
+            },
             ..Ask::new(tokens)
         }
     }
@@ -174,7 +202,7 @@ impl Native {
         let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
         let pooling = self.facts.pooling.unwrap_or(Pooling::Mean);
         let (reply, answer) = channel();
-        self.send(Command::Embed(inputs, pooling, reply))?;
+        self.send(Command::Embed(Embed { inputs, pooling, reply, submitted: start }))?;
         let vectors = answer.recv().map_err(|_| stopped())??;
         let vectors = vectors.into_iter().map(|v| finish(v, request)).collect();
         let total_ns = start.elapsed().as_nanos() as u64;
@@ -217,6 +245,16 @@ impl Native {
             Some(_) => Err(oprel_engine::Error::OnlyEmbeds.into()),
             None => Ok(()),
         }
+    }
+
+    /// What the engine is doing.
+    ///
+    /// # Errors
+    /// If the engine is gone.
+    pub fn gauges(&self) -> Result<Gauges> {
+        let (reply, answer) = channel();
+        self.send(Command::Gauges(reply))?;
+        answer.recv().map_err(|_| stopped())
     }
 
     fn send(&self, command: Command) -> Result<()> {
@@ -287,142 +325,5 @@ impl Iterator for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.wanted.store(false, Ordering::Relaxed);
-    }
-}
-
-/// What runs on the engine's thread.
-struct Worker {
-    engine: Engine,
-    inbox: Receiver<Command>,
-    streams: HashMap<SeqId, Stream>,
-    epoch: Instant,
-}
-
-struct Stream {
-    speaker: Speaker,
-    events: Sender<Event>,
-    wanted: Arc<AtomicBool>,
-}
-
-impl Stream {
-    /// Sends what is to be said; `false` if nobody listens.
-    fn send(&self, events: Vec<Event>) -> bool {
-        events.into_iter().all(|event| self.events.send(event).is_ok())
-            && self.wanted.load(Ordering::Relaxed)
-    }
-}
-
-impl Worker {
-    fn new(engine: Engine, inbox: Receiver<Command>) -> Worker {
-        Worker { engine, inbox, streams: HashMap::new(), epoch: Instant::now() }
-    }
-
-    /// Until nobody commands it. A panic below is a bug; it ends this engine and all its streams.
-    fn run(mut self) {
-        let ended = catch_unwind(AssertUnwindSafe(|| while self.turn() {}));
-        if ended.is_err() {
-            let failure =
-                Failure::new(ErrorKind::Backend, "the engine failed; this is a bug in oprel");
-            for stream in self.streams.values() {
-                let _ = stream.events.send(Event::Error(failure.clone()));
-            }
-        }
-    }
-
-    /// Takes what was commanded, makes one step; `false` when all is over.
-    fn turn(&mut self) -> bool {
-        loop {
-            let command = if self.engine.is_idle() {
-                match self.inbox.recv() {
-                    Ok(command) => command,
-                    Err(_) => return false,
-                }
-            } else {
-                match self.inbox.try_recv() {
-                    Ok(command) => command,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return false,
-                }
-            };
-            self.obey(command);
-        }
-        self.forget_unwanted();
-        let mut says = Vec::new();
-        let epoch = self.epoch;
-        self.engine.step(&|| epoch.elapsed(), &mut says);
-        for (id, said) in says {
-            self.say(id, said);
-        }
-        true
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Generate(g) => self.generate(*g),
-            Command::Embed(inputs, pooling, reply) => {
-                let embed = |tokens: Vec<u32>| self.engine.embed(&tokens, pooling);
-                let vectors: Result<_, _> = inputs.into_iter().map(embed).collect();
-                let _ = reply.send(vectors.map_err(Error::from));
-            }
-            Command::Logits(tokens, pieces, reply) => {
-                let _ = reply.send(self.engine.logits(&tokens, &pieces).map_err(Error::from));
-            }
-        }
-    }
-
-    fn generate(&mut self, g: Generate) {
-        let submitted = g.submitted.saturating_duration_since(self.epoch);
-        match self.engine.submit(g.ask, submitted) {
-            Ok(id) => {
-                let stream = Stream { speaker: g.speaker, events: g.events, wanted: g.wanted };
-                self.streams.insert(id, stream);
-            }
-            Err(error) => {
-                let _ = g.events.send(Event::Error(Failure::from(error)));
-            }
-        }
-    }
-
-    fn forget_unwanted(&mut self) {
-        let engine = &mut self.engine;
-        self.streams.retain(|id, stream| {
-            let wanted = stream.wanted.load(Ordering::Relaxed);
-            if !wanted {
-                engine.cancel(*id);
-            }
-            wanted
-        });
-    }
-
-    fn say(&mut self, id: SeqId, said: Says) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let mut events = Vec::new();
-        let mut over = false;
-        match said {
-            Says::Prompt(tokens) => events.push(stream.speaker.prompt(tokens)),
-            Says::Token(token) => {
-                if let After::Stopped(reason) = stream.speaker.token(token, &mut events) {
-                    let usage = self.engine.usage(id).unwrap_or_default();
-                    self.engine.cancel(id);
-                    stream.speaker.end(reason, usage, &mut events);
-                    over = true;
-                }
-            }
-            Says::End(reason, usage) => {
-                stream.speaker.end(reason, usage, &mut events);
-                over = true;
-            }
-            Says::Failed(failure) => {
-                events.push(Event::Error(failure));
-                over = true;
-            }
-        }
-        if !stream.send(events) {
-            self.engine.cancel(id);
-            over = true;
-        }
-        if over {
-            self.streams.remove(&id);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a request to the tokens that the model continues.
 
+use oprel_api::Truncation;
 use oprel_api::{Chat, Input, InputOverflow, Message, Prompt, Request, Role, ToolChoice};
-use oprel_api::{OutputOverflow, Truncation};
 use oprel_chat::{ChatTemplate, LocalTime};
 use oprel_tokenizer::TokenizeOptions;
 
@@ -32,11 +32,8 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
     let forced = |c: &Chat| !matches!(c.tool_choice, ToolChoice::Auto | ToolChoice::None);
     let refused = [
         ("constraint", request.constraint.is_some()),
-        ("n", request.n != 1),
         ("adapters", !request.adapters.is_empty()),
-        ("priority", request.priority != 0),
         ("max_thinking_tokens", request.limits.max_thinking_tokens.is_some()),
-        ("output_overflow", request.limits.output_overflow != OutputOverflow::Stop),
         ("tool_choice", chat.is_some_and(forced)),
         ("images", chat.is_some_and(|c| c.messages.iter().any(|m| m.content.has_media()))),
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),

@@ -74,6 +74,14 @@ impl Speaker {
         }
     }
 
+    /// Takes tokens that were said before.
+    pub(crate) fn resume(&mut self, tokens: &[u32]) {
+        let mut said = Vec::new();
+        for &id in tokens {
+            self.token(Sampled { id, ..Sampled::default() }, &mut said);
+        }
+    }
+
     /// Takes a token; appends what can be said now.
     pub(crate) fn token(&mut self, token: Sampled, events: &mut Vec<Event>) -> After {
         let mut text = self.detokenizer.push(token.id);

@@ -254,6 +254,24 @@ pub(crate) struct Bench {
     /// How often; medians are printed.
     #[arg(long, short, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
     pub(crate) repeat: u32,
+    /// Measure N sequences at once instead, each with such a prompt.
+    #[arg(long, value_name = "N", conflicts_with_all = ["depth", "repeat"], allow_negative_numbers = true)]
+    pub(crate) parallel: Option<u32>,
+    /// Tokens that all prompts begin with.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        requires = "parallel",
+        allow_negative_numbers = true
+    )]
+    pub(crate) shared_prefix: u32,
+    /// Take prompt and answer from a text, or from a JSON list of token ids, whatever the model says.
+    #[arg(long, value_name = "FILE", requires = "parallel")]
+    pub(crate) replay: Option<PathBuf>,
+    /// Propose no tokens from what the text repeats.
+    #[arg(long, requires = "parallel")]
+    pub(crate) no_speculation: bool,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Print JSON.

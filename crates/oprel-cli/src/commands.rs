@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oprel::{
-    BenchOptions, EmbedRequest, Executor, KvType, Model, ModelBuilder, ModelSource, OprelError,
-    RawChat, Template, TokenizeOptions,
+    EmbedRequest, Executor, KvType, Model, ModelBuilder, ModelSource, OprelError, RawChat,
+    Template, TokenizeOptions,
 };
 use serde_json::{Value, json};
 
-use crate::args::{Bench, Command, Embed, ExecArg, KvArg, Load, Logits, Render, Show, Tokenize};
-use crate::generate;
+use crate::args::{Command, Embed, ExecArg, KvArg, Load, Logits, Render, Show, Tokenize};
 use crate::outcome::harmless;
+use crate::{bench, generate};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
@@ -22,7 +22,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Embed(args) => embed(&args),
         Command::Render(args) => render(args),
         Command::Logits(args) => logits(&args),
-        Command::Bench(args) => bench(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn stdin_text() -> anyhow::Result<String> {
     text.map_err(|_| OprelError::validation("standard input is not UTF-8 text").into())
 }
 
-fn print(line: &str) -> anyhow::Result<()> {
+pub(crate) fn print(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
@@ -211,32 +211,6 @@ fn logits(args: &Logits) -> anyhow::Result<()> {
     let file = safetensors::serialize([("logits", view)], None)?;
     std::fs::write(&args.out, file)
         .with_context(|| format!("cannot write '{}'", args.out.display()))
-}
-
-fn bench(args: &Bench) -> anyhow::Result<()> {
-    let options = BenchOptions {
-        prompt_tokens: args.prompt_tokens,
-        gen_tokens: args.gen_tokens,
-        depth: args.depth,
-        repeat: args.repeat,
-    };
-    let mut builder = builder(&args.model, &args.load);
-    if args.load.ctx_size.is_none() {
-        builder = builder.context(options.context());
-    }
-    let bench = builder.load()?.bench(&options)?;
-    if args.json {
-        return print(&serde_json::to_string(&bench)?);
-    }
-    let mut out = std::io::stdout();
-    writeln!(out, "prefill    {:10.2} tokens/s", bench.prefill_tok_s)?;
-    writeln!(out, "decode     {:10.2} tokens/s", bench.decode_tok_s)?;
-    writeln!(out, "load       {:10.3} s", bench.load_s)?;
-    if let Some(bytes) = bench.peak_rss_bytes {
-        writeln!(out, "peak RSS   {:10.1} MB", bytes as f64 / 1e6)?;
-    }
-    writeln!(out, "raw read   {:10.1} GB/s", bench.raw_read_gb_s)?;
-    Ok(writeln!(out, "{} threads, {}", bench.threads, bench.isa)?)
 }
 
 /// Whether a person sits in front of both ends.

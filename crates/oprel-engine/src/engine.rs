@@ -1,26 +1,34 @@
-//! The engine: a queue of sequences, one of them running, one executor.
+//! The engine: sequences that wait, sequences that run, one executor.
 //!
-//! [`Engine::step`] feeds a piece of the running sequence's prompt, or its last token, and chooses the
-//! next one. What a finished sequence left in the state serves the next one whose prompt begins with
-//! the same tokens.
+//! [`Engine::step`] makes one batch of the latest tokens of all that decode and pieces of the prompts of
+//! others, runs it, and chooses tokens. Pages that a sequence fills serve whoever begins with the same
+//! tokens. Nothing that shares a batch changes what a sequence says.
+
+mod admit;
+mod choose;
+mod plan;
+mod run;
+mod vectors;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use oprel_api::{EndReason, Failure, Sampled, Usage};
+use oprel_api::{EndReason, Usage};
 use oprel_nn::batch::SeqId;
 use oprel_nn::describe::{Decoder, StateSpec};
-use oprel_nn::state::{PageId, RowId, groups};
-use oprel_nn::{
-    Batch, Exec, KvType, Limits, Memory, PAGE_LEN, PageTable, Placement, Pooling, Pos, RowSet, See,
-    Span, StateView, StepOut, Transfer, Want, Weights, What,
-};
+use oprel_nn::state::groups;
+use oprel_nn::{Exec, KvType, Limits, Memory, PAGE_LEN, Placement, StepOut, Weights};
 
 use crate::bounds::Bounds;
-use crate::logprob;
+use crate::draft::{self, Drafter};
+use crate::name::Name;
+use crate::pace::Pace;
+use crate::queue::Queue;
 use crate::sampler::Sampler;
 use crate::sequence::{Ask, Says, Sequence, Times};
+use crate::state::State;
 use crate::{Error, Result};
+use vectors::Text;
 
 /// What an engine is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +37,41 @@ pub struct Options {
     pub context: u32,
     /// Most tokens of a step.
     pub batch: u32,
+    /// Most sequences that run at a time.
+    pub sequences: u32,
+    /// Positions that there are pages for, all sequences and the prefix cache together; at least a
+    /// context.
+    pub positions: u32,
+    /// States of recurrent models that are kept for later sequences, beside those that run.
+    pub checkpoints: u32,
+    /// Most sequences that wait.
+    pub queue: u32,
+    /// How many times as long as undisturbed a stream may wait for a token while prompts are read.
+    pub stretch: f64,
     /// How keys and values are stored.
     pub kv: KvType,
+    /// Tells apart whatever makes other numbers of the same tokens: part of every page's name.
+    pub fingerprint: Vec<u8>,
+    /// What was computed serves later sequences.
+    pub cache: bool,
+}
+
+impl Options {
+    /// For one sequence of this length at a time, or several shorter ones.
+    pub fn new(context: u32) -> Options {
+        Options {
+            context,
+            batch: 512,
+            sequences: 16,
+            positions: context,
+            checkpoints: 4,
+            queue: 1024,
+            stretch: Pace::STRETCH,
+            kv: KvType::default(),
+            fingerprint: Vec::new(),
+            cache: true,
+        }
+    }
 }
 
 /// What tokens of the model see.
@@ -42,7 +83,38 @@ pub enum Scope {
     Bidirectional,
 }
 
-/// Most rows of logits that one step gives: prompt probabilities come in pieces of this.
+/// What an engine is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Sequences that run.
+    pub running: usize,
+    /// Sequences that wait.
+    pub waiting: usize,
+    /// Pages that sequences hold, of the group that has fewest left.
+    pub pages_held: usize,
+    /// Pages of it that only the prefix cache remembers.
+    pub pages_cached: usize,
+    /// Pages of it.
+    pub pages: usize,
+    /// Names that the prefix cache knows.
+    pub names: usize,
+    /// Steps made.
+    pub steps: u64,
+    /// Tokens of prompts that were fed.
+    pub prompt_tokens: u64,
+    /// Tokens of prompts that were found.
+    pub cached_tokens: u64,
+    /// Tokens that were made.
+    pub generated_tokens: u64,
+    /// Tokens that were proposed.
+    pub drafted_tokens: u64,
+    /// Of these, taken.
+    pub accepted_tokens: u64,
+    /// Sequences that had to give up their pages.
+    pub preemptions: u64,
+}
+
+/// Fewest rows of logits that a step can give: prompt probabilities come in pieces of this.
 const LOGIT_ROWS: u32 = 64;
 
 /// Sequences over one executor.
@@ -52,17 +124,17 @@ pub struct Engine {
     limits: Limits,
     scope: Scope,
     bounds: Bounds,
-    recurrent: bool,
-    n_groups: usize,
-    queue: VecDeque<Sequence>,
-    running: Option<Sequence>,
-    ended: Option<(SeqId, Usage)>,
-    /// The tokens whose state is in the pages and the recurrent row.
-    resident: Vec<u32>,
-    pages: Vec<PageId>,
-    positions: Vec<i32>,
+    options: Options,
+    state: State,
+    queue: Queue,
+    running: Vec<Sequence>,
+    texts: VecDeque<Text>,
+    ended: Vec<(SeqId, Usage)>,
+    pace: Pace,
+    gauges: Gauges,
     out: StepOut,
     next_id: u32,
+    order: u64,
 }
 
 impl Engine {
@@ -78,41 +150,31 @@ impl Engine {
         scope: Scope,
         options: &Options,
     ) -> Result<Engine> {
-        let context = options.context.max(1);
-        let limits = Limits {
-            tokens: match scope {
-                Scope::Causal => options.batch.clamp(1, context),
-                Scope::Bidirectional => context,
-            },
-            spans: 1,
-            logit_rows: LOGIT_ROWS.min(context),
-            context,
-            pages: context.div_ceil(PAGE_LEN as u32),
-            recurrent_rows: 1,
-            kv: options.kv,
-        };
+        let limits = limits(decoder, scope, options);
         let memory = exec.prepare(decoder, weights, placement, &limits)?;
+        let pages = vec![limits.pages; groups(&decoder.slots).len()];
         Ok(Engine {
             exec,
             memory,
-            limits,
             scope,
             bounds: Bounds {
-                context,
+                context: limits.context,
                 longest_embedded: limits.tokens,
                 n_vocab: decoder.n_vocab,
                 generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
             },
-            recurrent: decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })),
-            n_groups: groups(&decoder.slots).len(),
-            queue: VecDeque::new(),
-            running: None,
-            ended: None,
-            resident: Vec::new(),
-            pages: (0..limits.pages).map(PageId).collect(),
-            positions: Vec::new(),
+            state: State::new(&decoder.slots, &pages, limits.recurrent_rows),
+            options: options.clone(),
+            limits,
+            queue: Queue::default(),
+            running: Vec::new(),
+            texts: VecDeque::new(),
+            ended: Vec::new(),
+            pace: Pace::new(options.stretch),
+            gauges: Gauges::default(),
             out: StepOut::default(),
             next_id: 0,
+            order: 0,
         })
     }
 
@@ -126,259 +188,184 @@ impl Engine {
         self.bounds
     }
 
+    /// What it is doing.
+    pub fn gauges(&self) -> Gauges {
+        let (pages_held, pages_cached, pages) = self.state.usage();
+        Gauges {
+            running: self.running.len(),
+            waiting: self.queue.len() + self.texts.len(),
+            pages_held,
+            pages_cached,
+            pages,
+            names: self.state.n_names(),
+            ..self.gauges
+        }
+    }
+
     /// Nothing is running or waiting.
     pub fn is_idle(&self) -> bool {
-        self.running.is_none() && self.queue.is_empty()
+        self.running.is_empty() && self.queue.is_empty() && self.texts.is_empty()
     }
 
     /// Queues a sequence.
     ///
     /// # Errors
-    /// As [`Bounds::check`].
+    /// As [`Bounds::check`]; [`Error::Busy`] if too many wait.
     pub fn submit(&mut self, ask: Ask, now: Duration) -> Result<SeqId> {
         self.bounds.check(&ask)?;
-        let context = self.bounds.context_of(&ask);
+        let most = self.options.queue as usize;
+        if self.queue.len() >= most {
+            return Err(Error::Busy { waiting: most });
+        }
         let sampler = Sampler::new(ask.sampling.clone())?;
-        let id = SeqId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        let times = Times { submitted: now, last: now, ..Times::default() };
-        let tokens = ask.tokens.clone();
-        let sequence = Sequence {
+        let context = self.bounds.context_of(&ask);
+        let root = Name::root(&self.options.fingerprint, ask.salt.as_deref());
+        let (id, order) = self.new_id();
+        let mut sequence = Sequence {
             id,
-            ask,
-            tokens,
+            order,
+            tokens: ask.tokens.clone(),
+            made: 0,
             fed: 0,
             told: 0,
             context,
             sampler,
-            times,
+            drafter: Drafter::new(),
+            times: Times { submitted: now, last: now, ..Times::default() },
             cached: 0,
-            started: false,
+            root,
+            holding: None,
+            decodes: false,
+            was_preempted: false,
+            alone: false,
+            waits_for: None,
+            ask,
         };
-        self.queue.push_back(sequence);
+        resume(&mut sequence)?;
+        self.queue.push(sequence);
         Ok(id)
+    }
+
+    fn new_id(&mut self) -> (SeqId, u64) {
+        let id = SeqId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        self.order += 1;
+        (id, self.order)
     }
 
     /// Ends a sequence whose answer nobody wants any more. Says nothing of it.
     pub fn cancel(&mut self, id: SeqId) {
-        self.queue.retain(|s| s.id != id);
-        if let Some(gone) = self.running.take_if(|s| s.id == id)
-            && !gone.ask.leave
-        {
-            self.resident.clear();
+        self.queue.remove_where(|s| s.id == id);
+        self.texts.retain(|t| t.id != id);
+        if let Some(at) = self.running.iter().position(|s| s.id == id) {
+            let mut gone = self.running.remove(at);
+            self.let_go(&mut gone);
+            self.queue.close(&gone.ask.client);
         }
     }
 
-    /// What a sequence took until now, if it is running or was the last to end.
+    /// What a sequence took until now, if it runs or waits or ended in the last step.
     pub fn usage(&self, id: SeqId) -> Option<Usage> {
-        let running = self.running.as_ref().filter(|s| s.id == id).map(|s| s.usage(false));
-        running.or(self.ended.filter(|(ended, _)| *ended == id).map(|(_, usage)| usage))
+        let open = self.running.iter().find(|s| s.id == id).or_else(|| self.queue.get(id));
+        let ended = self.ended.iter().find(|(ended, _)| *ended == id);
+        open.map(|s| s.usage(false)).or(ended.map(|(_, usage)| *usage))
     }
 
-    /// Moves the running sequence by one batch, or starts the next one. `clock` gives the time as
-    /// [`Engine::submit`] counts it; what came of the step is appended to `says`.
+    /// Runs one batch. `clock` gives the time as [`Engine::submit`] counts it; what came of the step is
+    /// appended to `says`.
     pub fn step(&mut self, clock: &dyn Fn() -> Duration, says: &mut Vec<(SeqId, Says)>) {
+        self.ended.clear();
         self.end_late(clock(), says);
-        let Some(mut sequence) = self.running.take().or_else(|| self.queue.pop_front()) else {
-            return;
-        };
-        if !sequence.started {
-            self.start(&mut sequence, clock());
-        }
-        match self.advance(&mut sequence, clock, says) {
-            Ok(None) => self.running = Some(sequence),
-            Ok(Some(end)) => {
-                if !sequence.ask.leave {
-                    self.resident.clear();
-                }
-                let by_token = matches!(end, EndReason::EndOfText | EndReason::StopToken(_));
-                let usage = sequence.usage(by_token);
-                self.ended = Some((sequence.id, usage));
-                says.push((sequence.id, Says::End(end, usage)));
+        self.admit(clock(), says);
+        let Some(plan) = self.plan(says) else { return };
+        self.gauges.steps += 1;
+        let before = clock();
+        let outcome = self.run(&plan);
+        let after = clock();
+        match outcome {
+            Ok(()) => {
+                let (decoded, prompt) = (plan.n_decoded(), plan.n_prompt());
+                self.pace.record(decoded, prompt, after.saturating_sub(before));
+                self.take_results(plan, after, says);
             }
-            Err(error) => {
-                self.resident.clear();
-                says.push((sequence.id, Says::Failed(Failure::from(error))));
-            }
+            Err(error) => self.take_failure(plan, &error, says),
         }
     }
 
-    /// Ends sequences whose time is over before their turn came.
+    /// Ends sequences whose time is over.
     fn end_late(&mut self, now: Duration, says: &mut Vec<(SeqId, Says)>) {
-        self.queue.retain_mut(|s| {
-            if !s.is_late(now) {
-                return true;
-            }
-            (s.times.started, s.times.last) = (now, now);
-            says.push((s.id, Says::End(EndReason::Deadline, s.usage(false))));
-            false
-        });
+        let late = |s: &Sequence| s.is_late(now);
+        for mut sequence in self.queue.remove_where(late) {
+            sequence.times.last = now;
+            sequence.times.started.get_or_insert(now);
+            says.push((sequence.id, Says::End(EndReason::Deadline, sequence.usage(false))));
+        }
+        let over: Vec<usize> =
+            (0..self.running.len()).filter(|&i| late(&self.running[i])).collect();
+        for i in over.into_iter().rev() {
+            self.running[i].times.last = now;
+            self.end(i, EndReason::Deadline, says);
+        }
     }
 
-    /// Takes over what the state already holds of the prompt. The last prompt token is always fed:
-    /// its logits are needed.
-    fn start(&mut self, sequence: &mut Sequence, now: Duration) {
-        sequence.started = true;
-        sequence.times.started = now;
-        let most = sequence.ask.tokens.len() - 1;
-        let same =
-            self.resident.iter().zip(&sequence.ask.tokens).take_while(|(a, b)| a == b).count();
-        let reusable = sequence.ask.reuse
-            && sequence.ask.prompt_logprobs.is_none()
-            // A recurrent state cannot be cut back: it serves only if all of it is wanted.
-            && (!self.recurrent || (same == self.resident.len() && same <= most));
-        sequence.fed = if reusable { same.min(most) } else { 0 };
-        sequence.cached = sequence.fed as u32;
-        self.resident.truncate(sequence.fed);
+    /// A running sequence is over.
+    fn end(&mut self, at: usize, reason: EndReason, says: &mut Vec<(SeqId, Says)>) {
+        let mut sequence = self.running.remove(at);
+        self.let_go(&mut sequence);
+        self.queue.close(&sequence.ask.client);
+        let by_token = matches!(reason, EndReason::EndOfText | EndReason::StopToken(_));
+        let usage = sequence.usage(by_token);
+        self.gauges.drafted_tokens += u64::from(usage.drafted_tokens);
+        self.gauges.accepted_tokens += u64::from(usage.accepted_tokens);
+        self.ended.push((sequence.id, usage));
+        says.push((sequence.id, Says::End(reason, usage)));
     }
 
-    /// One batch of a sequence; why it ended, if it did.
-    fn advance(
-        &mut self,
-        s: &mut Sequence,
-        clock: &dyn Fn() -> Duration,
-        says: &mut Vec<(SeqId, Says)>,
-    ) -> Result<Option<EndReason>> {
-        let now = clock();
-        if s.is_late(now) {
-            s.times.last = now;
-            return Ok(Some(EndReason::Deadline));
+    /// Gives back what a sequence holds.
+    fn let_go(&mut self, sequence: &mut Sequence) {
+        if let Some(holding) = sequence.holding.take() {
+            self.state.leave(holding, &sequence.tokens, sequence.fed);
         }
-        let makes_none = s.ask.max_tokens == Some(0);
-        if makes_none && s.ask.prompt_logprobs.is_none() {
-            return Ok(Some(EndReason::MaxTokens));
-        }
-        self.feed(s, says)?;
-        s.times.last = clock();
-        if s.fed < s.tokens.len() {
-            return Ok(None);
-        }
-        if makes_none {
-            return Ok(Some(EndReason::MaxTokens));
-        }
-        let rows = &self.out.got[0].values;
-        let logits = &rows[rows.len() - self.bounds.n_vocab as usize..];
-        let early = s.made() < s.ask.min_tokens;
-        let banned =
-            if early { [&s.ask.ends, &s.ask.stop_tokens[..]].concat() } else { Vec::new() };
-        let token = s.sampler.choose(logits, &s.tokens, &banned)?;
-        s.times.first.get_or_insert(s.times.last);
-        if let Some(end) = s.ends_at(token) {
-            return Ok(Some(end));
-        }
-        says.push((s.id, Says::Token(logprob::sampled(logits, token, s.ask.logprobs))));
-        s.tokens.push(token);
-        Ok(s.limit())
+        sequence.fed = 0;
+        sequence.decodes = false;
     }
+}
 
-    /// Feeds the next piece of what is not yet in the state. With the last piece come its logits.
-    fn feed(&mut self, s: &mut Sequence, says: &mut Vec<(SeqId, Says)>) -> Result<()> {
-        let left = s.tokens.len() - s.fed;
-        // A sequence that is fed again has told of its prompt already.
-        let prompt_rows = s.ask.prompt_logprobs.is_some() && s.told < s.ask.tokens.len();
-        let most = if prompt_rows { self.limits.logit_rows } else { self.limits.tokens } as usize;
-        let n = left.min(most).min(self.limits.tokens as usize);
-        let of = if prompt_rows { RowSet::All } else { RowSet::Last };
-        let want = [Want { of, what: What::Logits }];
-        let want = if prompt_rows || n == left { &want[..] } else { &[] };
-        let piece = s.fed..s.fed + n;
-        self.resident.truncate(s.fed);
-        self.run(&s.tokens[piece.clone()], s.fed, See::Causal, want)?;
-        self.resident.extend_from_slice(&s.tokens[piece.clone()]);
-        s.fed += n;
-        if prompt_rows && s.fed > s.told {
-            let again = s.told.saturating_sub(piece.start);
-            let mut probabilities =
-                self.prompt_probabilities(s, piece.start, &self.out.got[0].values);
-            probabilities.drain(..again.min(probabilities.len()));
-            s.told = s.fed;
-            says.push((s.id, Says::Prompt(probabilities)));
+/// Takes over what was made of a sequence before.
+fn resume(sequence: &mut Sequence) -> Result<()> {
+    for token in std::mem::take(&mut sequence.ask.produced) {
+        if let Some(guide) = &mut sequence.ask.guide {
+            guide.0.accept(token).map_err(|why| Error::Constraint { why })?;
         }
-        Ok(())
+        sequence.push(token);
+        sequence.shift();
     }
-
-    /// Row `i` of `rows` tells of the token after position `start + i`.
-    fn prompt_probabilities(&self, s: &Sequence, start: usize, rows: &[f32]) -> Vec<Sampled> {
-        let next = s.ask.tokens.iter().skip(start + 1);
-        rows.chunks_exact(self.bounds.n_vocab as usize)
-            .zip(next)
-            .map(|(row, &token)| logprob::sampled(row, token, s.ask.prompt_logprobs))
-            .collect()
+    if sequence.tokens.len() > sequence.context as usize {
+        let (tokens, context) = (sequence.tokens.len(), sequence.context);
+        return Err(Error::PromptTooLong { tokens, context });
     }
+    Ok(())
+}
 
-    /// One batch of one span on the executor.
-    fn run(&mut self, tokens: &[u32], at: usize, see: See<'_>, want: &[Want]) -> Result<()> {
-        let n = tokens.len() as u32;
-        let spans = [Span { see, ..Span::causal(SeqId(0), n, at as u32) }];
-        self.positions.clear();
-        self.positions.extend((at..at + tokens.len()).map(|p| p as i32));
-        let tables = vec![PageTable(&self.pages); self.n_groups];
-        let row = Some(RowId(0));
-        let recurrent = [Transfer { from: row.filter(|_| at > 0), to: row, keep: &[] }];
-        let batch =
-            Batch { spans: &spans, tokens, pos: Pos::Text(&self.positions), embeds: &[], want };
-        let state = StateView { pages: &tables, recurrent: &recurrent };
-        Ok(self.exec.step(&batch, &state, &mut self.out, None)?)
-    }
-
-    /// One vector for a text, (width). The state of the running sequence is lost to reuse.
-    ///
-    /// # Errors
-    /// If the text is empty or longer than the context, or the executor fails.
-    pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
-        self.whole(tokens, What::Pool(pooling))
-    }
-
-    /// Logits of every token of a text, (n, n_vocab), fed in pieces of these lengths, the rest in one.
-    ///
-    /// # Errors
-    /// If the text is empty or longer than the context, or the executor fails.
-    pub fn logits(&mut self, tokens: &[u32], pieces: &[usize]) -> Result<Vec<f32>> {
-        self.check_whole(tokens)?;
-        let want = [Want { of: RowSet::All, what: What::Logits }];
-        let most = self.limits.logit_rows.min(self.limits.tokens) as usize;
-        let mut out = Vec::new();
-        let mut pieces = pieces.iter().copied().chain(std::iter::repeat(usize::MAX));
-        let mut at = 0;
-        while at < tokens.len() {
-            let end = pieces.next().unwrap_or(usize::MAX).saturating_add(at).min(tokens.len());
-            while at < end {
-                let n = (end - at).min(most);
-                self.run(&tokens[at..at + n], at, See::Causal, &want)?;
-                out.extend_from_slice(&self.out.got[0].values);
-                at += n;
-            }
-        }
-        Ok(out)
-    }
-
-    fn whole(&mut self, tokens: &[u32], what: What) -> Result<Vec<f32>> {
-        let most = self.bounds.longest_embedded;
-        if tokens.len() > most as usize {
-            return Err(Error::TextTooLong { tokens: tokens.len(), most });
-        }
-        self.check_whole(tokens)?;
-        let see = match self.scope {
-            Scope::Causal => See::Causal,
-            Scope::Bidirectional => See::All,
-        };
-        let want = [Want { of: RowSet::Span(0), what }];
-        self.run(tokens, 0, see, &want)?;
-        Ok(std::mem::take(&mut self.out.got[0].values))
-    }
-
-    fn check_whole(&mut self, tokens: &[u32]) -> Result<()> {
-        self.bounds.check_tokens(tokens)?;
-        let context = self.limits.context;
-        if tokens.len() > context as usize {
-            return Err(Error::PromptTooLong { tokens: tokens.len(), context });
-        }
-        // A sequence in progress loses its state; it is fed again from its tokens.
-        self.resident.clear();
-        if let Some(s) = &mut self.running {
-            s.fed = 0;
-        }
-        Ok(())
+fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limits {
+    let context = options.context.max(1);
+    let tokens = match scope {
+        Scope::Causal => options.batch.clamp(1, context.max(options.sequences)),
+        Scope::Bidirectional => context.max(options.batch),
+    };
+    let spans = options.sequences.clamp(1, tokens);
+    let page = PAGE_LEN as u32;
+    let recurrent = decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. }));
+    let drafts = if recurrent { draft::MOST as u32 } else { 0 };
+    Limits {
+        tokens,
+        spans,
+        logit_rows: LOGIT_ROWS.max(spans).min(tokens),
+        context,
+        // One more: a sequence that begins in the middle of a page copies it.
+        pages: options.positions.max(context).div_ceil(page) + 1,
+        recurrent_rows: spans + options.checkpoints + drafts,
+        kv: options.kv,
     }
 }
 

@@ -48,6 +48,18 @@ pub enum Error {
         /// What was wrong with them.
         what: &'static str,
     },
+    /// Too many sequences wait, or those that run leave no room.
+    #[error("the engine is busy: {waiting} requests wait")]
+    Busy {
+        /// Sequences that wait.
+        waiting: usize,
+    },
+    /// The constraint of an answer cannot go on.
+    #[error("the constraint cannot be kept: {why}")]
+    Constraint {
+        /// What it says.
+        why: String,
+    },
     /// The executor failed.
     #[error(transparent)]
     Nn(#[from] oprel_nn::Error),
@@ -58,7 +70,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let (kind, hint) = match &error {
+        error.failure()
+    }
+}
+
+impl Error {
+    /// As it is said to a user.
+    pub(crate) fn failure(&self) -> Failure {
+        let (kind, hint) = match self {
             Error::PromptTooLong { .. } => {
                 (ErrorKind::Validation, Some("shorten the prompt or raise --ctx-size"))
             }
@@ -80,8 +99,10 @@ impl From<Error> for Failure {
                 Some("use fewer threads (--threads), or allow more memory and more threads"),
             ),
             Error::Logits { .. } => (ErrorKind::Backend, Some("the file may be damaged")),
+            Error::Busy { .. } => (ErrorKind::Backend, Some("try again later")),
+            Error::Constraint { .. } => (ErrorKind::Backend, None),
             Error::Nn(_) => (ErrorKind::Backend, None),
         };
-        Failure { kind, message: error.to_string(), hint: hint.map(str::to_string) }
+        Failure { kind, message: self.to_string(), hint: hint.map(str::to_string) }
     }
 }

@@ -1,19 +1,30 @@
 //! Sequences, their state, who runs next, and how the next token is chosen.
 //!
 //! An [`Engine`] holds one prepared executor. [`Engine::submit`] queues a sequence, [`Engine::step`] moves
-//! what is running by one batch and says what came of it. It works on token ids: text, templates and
+//! all that run by one batch and says what came of it. It works on token ids: text, templates and
 //! stop texts are its caller's. One thread, no I/O, no clock of its own: time is passed in.
 
 mod bounds;
+mod draft;
 mod engine;
 mod error;
+mod guide;
+mod index;
 mod logprob;
+mod name;
+mod pace;
+mod pages;
+mod queue;
+mod rows;
 mod sampler;
 mod sequence;
+mod state;
 
 pub use bounds::Bounds;
-pub use engine::{Engine, Options, Scope};
+pub use engine::{Engine, Gauges, Options, Scope};
 pub use error::{Error, Result};
+pub use guide::{Constraint, Guide};
+pub use name::Name;
 pub use oprel_nn::batch::SeqId;
 pub use sampler::Sampler;
 pub use sequence::{Ask, Says};

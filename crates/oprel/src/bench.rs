@@ -1,6 +1,6 @@
 //! Measuring a model on this machine.
 
-pub use oprel_backend::BenchOptions;
+pub use oprel_backend::{BenchOptions, ParallelOptions};
 
 use crate::{Model, Result};
 
@@ -39,6 +39,58 @@ impl Model {
             threads: machine.threads,
             isa: machine.isa.name().to_string(),
             raw_read_gb_s: self.native().raw_read_bytes_s()? / 1e9,
+        })
+    }
+}
+
+/// How fast a model serves several sequences at a time here. Times are in seconds.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ParallelBench {
+    /// Sequences.
+    pub parallel: u32,
+    /// From submission to the last token of the last sequence.
+    pub total_s: f64,
+    /// Prompt tokens a second, found ones too, until the last sequence had its first token.
+    pub prefill_tok_s: f64,
+    /// Tokens made a second, of all sequences together, from then on.
+    pub decode_tok_s: f64,
+    /// From submission to a sequence's first token: median, 99th percentile.
+    pub first_token_s: [f64; 2],
+    /// Between two tokens of a sequence: median, 99th percentile.
+    pub gap_s: [f64; 2],
+    /// Prompt tokens that were found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens that were proposed.
+    pub drafted_tokens: u64,
+    /// Of these, taken.
+    pub accepted_tokens: u64,
+    /// Threads of the engine.
+    pub threads: usize,
+    /// Instruction set.
+    pub isa: String,
+}
+
+impl Model {
+    /// Measures sequences that are submitted at once.
+    ///
+    /// # Errors
+    /// [`OprelError::Validation`](crate::OprelError) for counts of zero or beyond the context,
+    /// `Backend` if the engine fails.
+    pub fn bench_parallel(&self, options: &ParallelOptions) -> Result<ParallelBench> {
+        let b = self.native().bench_parallel(options)?;
+        let machine = self.native().machine();
+        Ok(ParallelBench {
+            parallel: options.sequences,
+            total_s: b.total_s,
+            prefill_tok_s: b.prefill_tok_s,
+            decode_tok_s: b.decode_tok_s,
+            first_token_s: [b.first_token.p50, b.first_token.p99],
+            gap_s: [b.gap.p50, b.gap.p99],
+            cached_tokens: b.cached_tokens,
+            drafted_tokens: b.drafted_tokens,
+            accepted_tokens: b.accepted_tokens,
+            threads: machine.threads,
+            isa: machine.isa.name().to_string(),
         })
     }
 }

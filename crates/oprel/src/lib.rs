@@ -21,7 +21,7 @@ mod error;
 mod model;
 mod show;
 
-pub use bench::{Bench, BenchOptions};
+pub use bench::{Bench, BenchOptions, ParallelBench, ParallelOptions};
 pub use error::OprelError;
 pub use model::{Model, ModelBuilder, Stream, Template, render, tokenize};
 pub use show::{Details, Show, show};

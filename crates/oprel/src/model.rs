@@ -99,6 +99,29 @@ impl Model {
         Ok(Stream(self.native.generate(&request)?))
     }
 
+    /// Answers a request `n` times, as its field says: each answer is a stream of its own, and the
+    /// prompt is read once.
+    ///
+    /// # Errors
+    /// As [`Model::generate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{Model, Request};
+    ///
+    /// let model = Model::demo()?;
+    /// let mut request = Request::prompt("What is oprel?");
+    /// (request.n, request.limits.max_tokens) = (2, Some(4));
+    /// for stream in model.generate_all(request)? {
+    ///     println!("{}", stream.answer()?.text);
+    /// }
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
+    pub fn generate_all(&self, request: impl Into<Ask>) -> Result<Vec<Stream>> {
+        let Ask(request) = request.into();
+        Ok(self.native.generate_all(&request)?.into_iter().map(Stream).collect())
+    }
+
     /// Answers a conversation.
     ///
     /// # Errors
@@ -225,6 +248,12 @@ impl ModelBuilder {
     /// Threads of the engine; unset, one for each physical core.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads);
+        self
+    }
+
+    /// Answers that are worked on at a time; unset, 16. Further ones wait.
+    pub fn parallel(mut self, sequences: u32) -> Self {
+        self.options.parallel = Some(sequences);
         self
     }
 

@@ -111,17 +111,11 @@ fn what_is_not_there_is_refused_by_name() {
         request
     };
     refused("constraint", with(|r| r.constraint = Some(Constraint::JsonObject)));
-    refused("n ", with(|r| r.n = 2));
     refused(
         "adapters",
         with(|r| r.adapters = vec![AdapterChoice { name: "a".into(), scale: 1.0 }]),
     );
-    refused("priority", with(|r| r.priority = 1));
     refused("max_thinking_tokens", with(|r| r.limits.max_thinking_tokens = Some(1)));
-    refused(
-        "output_overflow",
-        with(|r| r.limits.output_overflow = OutputOverflow::Shift { keep: 0 }),
-    );
     refused("tool_choice", chat(conversation(1), |c| c.tool_choice = ToolChoice::Required));
     refused("suffix", prompt(|p| p.suffix = Some("x".into())));
     refused("think", prompt(|p| (p.raw, p.think) = (true, Some(Think::On))));

@@ -1,0 +1,269 @@
+//! What runs on the engine's thread: it takes commands between steps and lets sequences speak.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use oprel_api::{ErrorKind, Event, Failure};
+use oprel_engine::{Ask, Engine, Gauges, Says, SeqId};
+use oprel_nn::Pooling;
+
+use crate::speaker::{After, Speaker};
+use crate::{Error, Result};
+
+/// What can be asked of the engine's thread.
+pub(crate) enum Command {
+    /// An answer.
+    Generate(Box<Generate>),
+    /// Vectors of texts.
+    Embed(Embed),
+    /// Logits of tokens that are fed in pieces.
+    Logits(Vec<u32>, Vec<usize>, Sender<Result<Vec<f32>>>),
+    /// What it is doing.
+    Gauges(Sender<Gauges>),
+}
+
+/// An answer that is wanted.
+pub(crate) struct Generate {
+    pub(crate) ask: Ask,
+    pub(crate) speaker: Speaker,
+    pub(crate) events: Sender<Event>,
+    pub(crate) wanted: Arc<AtomicBool>,
+    pub(crate) submitted: Instant,
+    /// Where to tell when each token was made.
+    pub(crate) ticks: Option<Sender<Instant>>,
+}
+
+/// Vectors that are wanted, all or none.
+pub(crate) struct Embed {
+    pub(crate) inputs: Vec<Vec<u32>>,
+    pub(crate) pooling: Pooling,
+    pub(crate) reply: Sender<Result<Vec<Vec<f32>>>>,
+    pub(crate) submitted: Instant,
+}
+
+/// What runs on the engine's thread.
+pub(crate) struct Worker {
+    engine: Engine,
+    inbox: Receiver<Command>,
+    streams: HashMap<SeqId, Stream>,
+    /// Which text of which request a sequence makes a vector of.
+    texts: HashMap<SeqId, (usize, usize)>,
+    requests: HashMap<usize, Vectors>,
+    next_request: usize,
+    epoch: Instant,
+}
+
+struct Stream {
+    speaker: Speaker,
+    events: Sender<Event>,
+    wanted: Arc<AtomicBool>,
+    ticks: Option<Sender<Instant>>,
+}
+
+/// Vectors of one request, as they come.
+struct Vectors {
+    vectors: Vec<Vec<f32>>,
+    missing: usize,
+    reply: Sender<Result<Vec<Vec<f32>>>>,
+}
+
+impl Stream {
+    /// Sends what is to be said; `false` if nobody listens.
+    fn send(&self, events: Vec<Event>) -> bool {
+        events.into_iter().all(|event| self.events.send(event).is_ok())
+            && self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Engine, inbox: Receiver<Command>) -> Worker {
+        Worker {
+            engine,
+            inbox,
+            streams: HashMap::new(),
+            texts: HashMap::new(),
+            requests: HashMap::new(),
+            next_request: 0,
+            epoch: Instant::now(),
+        }
+    }
+
+    /// Until nobody commands it. A panic below is a bug; it ends this engine and all its streams.
+    pub(crate) fn run(mut self) {
+        let ended = catch_unwind(AssertUnwindSafe(|| while self.turn() {}));
+        if ended.is_err() {
+            let failure =
+                Failure::new(ErrorKind::Backend, "the engine failed; this is a bug in oprel");
+            for stream in self.streams.values() {
+                let _ = stream.events.send(Event::Error(failure.clone()));
+            }
+        }
+    }
+
+    /// Takes what was commanded, makes one step; `false` when all is over.
+    fn turn(&mut self) -> bool {
+        loop {
+            let command = if self.engine.is_idle() {
+                match self.inbox.recv() {
+                    Ok(command) => command,
+                    Err(_) => return false,
+                }
+            } else {
+                match self.inbox.try_recv() {
+                    Ok(command) => command,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return false,
+                }
+            };
+            self.obey(command);
+        }
+        self.forget_unwanted();
+        let mut says = Vec::new();
+        let epoch = self.epoch;
+        self.engine.step(&|| epoch.elapsed(), &mut says);
+        for (id, said) in says {
+            match self.texts.contains_key(&id) {
+                true => self.take_vector(id, said),
+                false => self.say(id, said),
+            }
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Generate(g) => self.generate(*g),
+            Command::Embed(embed) => self.embed(embed),
+            Command::Logits(tokens, pieces, reply) => {
+                let _ = reply.send(self.engine.logits(&tokens, &pieces).map_err(Error::from));
+            }
+            Command::Gauges(reply) => {
+                let _ = reply.send(self.engine.gauges());
+            }
+        }
+    }
+
+    fn since_epoch(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+
+    fn generate(&mut self, g: Generate) {
+        match self.engine.submit(g.ask, self.since_epoch(g.submitted)) {
+            Ok(id) => {
+                let Generate { speaker, events, wanted, ticks, .. } = g;
+                let stream = Stream { speaker, events, wanted, ticks };
+                self.streams.insert(id, stream);
+            }
+            Err(error) => {
+                let _ = g.events.send(Event::Error(Failure::from(error)));
+            }
+        }
+    }
+
+    fn embed(&mut self, embed: Embed) {
+        let Embed { inputs, pooling, reply, submitted } = embed;
+        let now = self.since_epoch(submitted);
+        let (request, n) = (self.next_request, inputs.len());
+        let mut ids = Vec::new();
+        for tokens in inputs {
+            match self.engine.submit_text(tokens, pooling, now) {
+                Ok(id) => ids.push(id),
+                Err(error) => {
+                    ids.into_iter().for_each(|id| self.engine.cancel(id));
+                    let _ = reply.send(Err(error.into()));
+                    return;
+                }
+            }
+        }
+        if n == 0 {
+            let _ = reply.send(Ok(Vec::new()));
+            return;
+        }
+        self.next_request += 1;
+        self.texts.extend(ids.into_iter().enumerate().map(|(at, id)| (id, (request, at))));
+        let vectors = Vectors { vectors: vec![Vec::new(); n], missing: n, reply };
+        self.requests.insert(request, vectors);
+    }
+
+    /// A vector has come, or will not.
+    fn take_vector(&mut self, id: SeqId, said: Says) {
+        let Some(&(request, at)) = self.texts.get(&id) else { return };
+        match said {
+            Says::Vector(vector) => {
+                let Some(open) = self.requests.get_mut(&request) else { return };
+                open.vectors[at] = vector;
+                open.missing -= 1;
+                if open.missing == 0
+                    && let Some(done) = self.requests.remove(&request)
+                {
+                    let _ = done.reply.send(Ok(done.vectors));
+                }
+            }
+            Says::Failed(failure) => {
+                if let Some(open) = self.requests.remove(&request) {
+                    let _ = open.reply.send(Err(Error::Failed(failure)));
+                }
+                let others = self.texts.extract_if(|_, (of, _)| *of == request);
+                for (other, _) in others {
+                    self.engine.cancel(other);
+                }
+            }
+            _ => {
+                self.texts.remove(&id);
+            }
+        }
+    }
+
+    fn forget_unwanted(&mut self) {
+        let engine = &mut self.engine;
+        self.streams.retain(|id, stream| {
+            let wanted = stream.wanted.load(Ordering::Relaxed);
+            if !wanted {
+                engine.cancel(*id);
+            }
+            wanted
+        });
+    }
+
+    fn say(&mut self, id: SeqId, said: Says) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let mut events = Vec::new();
+        let mut over = false;
+        match said {
+            Says::Prompt(tokens) => events.push(stream.speaker.prompt(tokens)),
+            Says::Token(token) => {
+                if let Some(ticks) = &stream.ticks {
+                    let _ = ticks.send(Instant::now());
+                }
+                if let After::Stopped(reason) = stream.speaker.token(token, &mut events) {
+                    let usage = self.engine.usage(id).unwrap_or_default();
+                    self.engine.cancel(id);
+                    stream.speaker.end(reason, usage, &mut events);
+                    over = true;
+                }
+            }
+            Says::Truncated(truncation) => events.push(Event::Truncated(truncation)),
+            // Only texts have vectors.
+            Says::Vector(_) => {}
+            Says::End(reason, usage) => {
+                stream.speaker.end(reason, usage, &mut events);
+                over = true;
+            }
+            Says::Failed(failure) => {
+                events.push(Event::Error(failure));
+                over = true;
+            }
+        }
+        if !stream.send(events) {
+            self.engine.cancel(id);
+            over = true;
+        }
+        if over {
+            self.streams.remove(&id);
+        }
+    }
+}

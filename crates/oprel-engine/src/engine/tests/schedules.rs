@@ -1,0 +1,177 @@
+//! Whatever a sequence runs beside, before or after, it says what it says alone.
+
+use proptest::prelude::*;
+
+use super::*;
+use oprel_api::Truncation;
+
+/// A sequence of a schedule.
+#[derive(Clone, Debug)]
+struct Job {
+    /// How many tokens of the common text it begins with, and which it goes on with.
+    common: usize,
+    own: Vec<u32>,
+    made: u32,
+    warm: bool,
+    salt: bool,
+    priority: i32,
+    client: u8,
+    reuse: bool,
+    leave: bool,
+    shift: bool,
+    /// Steps after which it is submitted, and after which nobody wants it any more.
+    at: usize,
+    cancelled: Option<usize>,
+    /// How much of the answer an earlier engine made.
+    resumed: u32,
+}
+
+prop_compose! {
+    fn job()(
+        common in prop_oneof![Just(0_usize), Just(64), Just(128), 0..150_usize],
+        own in prop::collection::vec(0..VOCAB, 1..40),
+        made in 1..90_u32,
+        (warm, salt, reuse, leave, shift) in (
+            any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.9),
+            prop::bool::weighted(0.9), prop::bool::weighted(0.3)),
+        priority in prop_oneof![4 => Just(0), 1 => -1..2],
+        client in 0..3_u8,
+        at in 0..60_usize,
+        cancelled in prop::option::weighted(0.1, 0..90_usize),
+        resumed in prop_oneof![3 => Just(0_u32), 1 => 0..80_u32],
+    ) -> Job {
+        Job { common, own, made, warm, salt, priority, client, reuse, leave, shift, at, cancelled,
+              resumed }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shape {
+    windows: Vec<Option<u32>>,
+    recurrent: bool,
+    spread: u32,
+    batch: u32,
+    sequences: u32,
+    positions: u32,
+}
+
+prop_compose! {
+    fn shape()(
+        windows in prop_oneof![
+            Just(vec![None]), Just(vec![None, Some(70)]), Just(vec![Some(40)]), Just(vec![])],
+        recurrent in any::<bool>(),
+        spread in prop_oneof![Just(2_u32), Just(3), Just(VOCAB)],
+        batch in prop_oneof![Just(7_u32), Just(64), Just(256)],
+        sequences in 1..6_u32,
+        positions in prop_oneof![Just(256_u32), Just(448), Just(1024)],
+    ) -> Shape {
+        let recurrent = recurrent || windows.is_empty();
+        Shape { windows, recurrent, spread, batch, sequences, positions }
+    }
+}
+
+impl Job {
+    fn ask(&self) -> Ask {
+        let common = (0..self.common as u32).map(|i| i * i % VOCAB);
+        let sampling = match self.warm {
+            true => Sampling { temperature: 1.0, seed: Some(5), ..Sampling::default() },
+            false => Sampling::greedy(),
+        };
+        Ask {
+            sampling,
+            max_tokens: Some(self.made),
+            salt: self.salt.then(|| "tenant".to_string()),
+            priority: self.priority,
+            client: self.client.to_string().into(),
+            reuse: self.reuse,
+            leave: self.leave,
+            shift: self.shift.then_some(9),
+            ends: [3].into(),
+            ..Ask::new(common.chain(self.own.iter().copied()).collect())
+        }
+    }
+}
+
+fn fake(shape: &Shape) -> Fake {
+    let (windows, recurrent, spread) = (shape.windows.clone(), shape.recurrent, shape.spread);
+    Fake { windows, recurrent, spread, ..Fake::default() }
+}
+
+/// What is told of a sequence: its tokens, cuts and end.
+fn told(says: &[Says]) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
+    let cut = |s: &Says| if let Says::Truncated(t) = s { Some(*t) } else { None };
+    let end = says.iter().find_map(|s| match s {
+        Says::End(reason, _) => Some(reason.clone()),
+        _ => None,
+    });
+    (ids(says), says.iter().filter_map(cut).collect(), end)
+}
+
+fn alone(shape: &Shape, job: &Job) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
+    let options = Options { cache: false, sequences: 1, ..options(256) };
+    let mut engine = engine_with(fake(shape), &options);
+    let ask = Ask { speculate: false, ..job.ask() };
+    let id = engine.submit(ask, Duration::ZERO).unwrap();
+    told(&run(&mut engine)[&id])
+}
+
+/// Runs a schedule; what each job was told, and the engine after it.
+fn together(shape: &Shape, jobs: &[Job], asks: Vec<Ask>) -> (Vec<Vec<Says>>, Engine) {
+    let (batch, sequences, positions) = (shape.batch, shape.sequences, shape.positions);
+    let options = Options { sequences, positions, ..options(batch) };
+    let mut engine = engine_with(fake(shape), &options);
+    let ticks = Cell::new(0_u64);
+    let clock = || {
+        ticks.set(ticks.get() + 1 + ticks.get() * 7_919 % 997);
+        Duration::from_micros(ticks.get())
+    };
+    let mut ids = vec![None; jobs.len()];
+    let mut says = Vec::new();
+    for step in 0.. {
+        for (i, job) in jobs.iter().enumerate() {
+            if job.at == step {
+                ids[i] = Some(engine.submit(asks[i].clone(), Duration::ZERO).unwrap());
+            }
+            if let (Some(id), true) = (ids[i], job.cancelled == Some(step)) {
+                engine.cancel(id);
+            }
+        }
+        if step > 60 && engine.is_idle() {
+            break;
+        }
+        assert!(step < 100_000, "it never ends");
+        engine.step(&clock, &mut says);
+    }
+    let of = |id: SeqId| says.iter().filter(move |(i, _)| *i == id).map(|(_, s)| s.clone());
+    (ids.into_iter().map(|id| of(id.unwrap()).collect()).collect(), engine)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn a_sequence_says_the_same_alone_and_in_company(
+        shape in shape(),
+        jobs in prop::collection::vec(job(), 1..8),
+    ) {
+        let expected: Vec<_> = jobs.iter().map(|job| alone(&shape, job)).collect();
+        let mut asks: Vec<Ask> = jobs.iter().map(Job::ask).collect();
+        let mut resumed = Vec::new();
+        for ((ask, job), (tokens, ..)) in asks.iter_mut().zip(&jobs).zip(&expected) {
+            let n = (job.resumed as usize).min(tokens.len());
+            ask.produced = tokens[..n].to_vec();
+            resumed.push(n);
+        }
+        let (says, engine) = together(&shape, &jobs, asks);
+        for (i, ((says, expected), job)) in says.iter().zip(&expected).zip(&jobs).enumerate() {
+            let (tokens, _, end) = told(says);
+            let rest = &expected.0[resumed[i]..];
+            if job.cancelled.is_some() {
+                prop_assert!(rest.starts_with(&tokens), "job {i}: {tokens:?}, not {rest:?}");
+            } else {
+                prop_assert_eq!(&tokens, rest, "job {}", i);
+                prop_assert_eq!(&end, &expected.2, "job {}", i);
+            }
+        }
+        prop_assert_eq!(engine.state.n_held(), 0);
+    }
+}

@@ -1,0 +1,137 @@
+//! How much of waiting prompts a step may take along, from how long steps took.
+//!
+//! Running streams shall wait for their next token at most [`Pace::STRETCH`] times as long as they would
+//! without the prompts. What a step of decoding alone takes is measured for each number of streams, and
+//! what a token of a prompt adds to it; the share of a step that prompts get follows from the two.
+
+use std::time::Duration;
+
+/// How fast measurements follow what is measured.
+const FOLLOW: f64 = 0.2;
+/// Fewest tokens of a prompt in a step that tell what a token adds.
+const TELLING: usize = 4;
+/// Steps after which a step of decoding alone is measured again.
+const REMEASURE: u32 = 512;
+
+/// Measured times of steps, in seconds.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// By number of decoded tokens: what a step of these alone takes, and steps since it was measured.
+    alone: Vec<Option<(f64, u32)>>,
+    /// What a token of a prompt adds to a step of decoding.
+    added: Option<f64>,
+    /// What a token of a prompt takes in a step of its own.
+    apart: Option<f64>,
+    /// How many times as long as undisturbed a step with streams may take.
+    stretch: f64,
+}
+
+impl Pace {
+    /// The usual bound on a step, over its time without prompts.
+    pub(crate) const STRETCH: f64 = 2.0;
+    /// Steps aim below the bound, for they vary.
+    const AIM: f64 = 0.8;
+
+    pub(crate) fn new(stretch: f64) -> Pace {
+        Pace { alone: Vec::new(), added: None, apart: None, stretch: stretch.max(1.05) }
+    }
+
+    /// Notes how long a step took that decoded so many tokens and took along so many of prompts.
+    pub(crate) fn record(&mut self, decoded: usize, prompt: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if decoded > 0 && prompt == 0 {
+            if self.alone.len() <= decoded {
+                self.alone.resize(decoded + 1, None);
+            }
+            let known = self.alone[decoded].map(|(seconds, _)| seconds);
+            self.alone[decoded] = Some((follow(known, took), 0));
+        } else if decoded == 0 && prompt >= TELLING {
+            self.apart = Some(follow(self.apart, took / prompt as f64));
+        } else if decoded > 0 {
+            if let Some(Some((_, age))) = self.alone.get_mut(decoded) {
+                *age += 1;
+            }
+            if let Some(alone) = self.alone_of(decoded) {
+                let added = (took - alone).max(0.0) / prompt as f64;
+                // One slow step tells little, and small pieces less than large ones.
+                let weight = if prompt >= TELLING { FOLLOW } else { FOLLOW / 4.0 };
+                self.added =
+                    Some(self.added.map_or(added, |known| known + weight * (added - known)));
+            }
+        }
+    }
+
+    /// Most tokens of prompts beside so many decoded ones; `None` if decoding them alone should be
+    /// measured first.
+    pub(crate) fn beside(&self, decoded: usize, most: usize) -> Option<usize> {
+        if decoded == 0 || most == 0 {
+            return Some(most);
+        }
+        let alone = match self.alone.get(decoded) {
+            Some(Some((seconds, age))) if *age < REMEASURE => *seconds,
+            _ => return None,
+        };
+        // Where nothing is known of prompts, a few tokens tell.
+        let added = self.added.or(self.apart).unwrap_or(alone / 8.0).max(1e-9);
+        let room = alone * (self.stretch - 1.0) * Pace::AIM;
+        Some(((room / added) as usize).clamp(1, most))
+    }
+
+    /// What a step of decoding alone took for so many tokens.
+    pub(crate) fn measured(&self, decoded: usize) -> Option<f64> {
+        self.alone.get(decoded).copied().flatten().map(|(seconds, _)| seconds)
+    }
+
+    /// What a step of decoding alone takes for so many tokens: measured, or for the nearest number.
+    pub(crate) fn alone_of(&self, decoded: usize) -> Option<f64> {
+        let measured = |(n, known): (usize, &Option<(f64, u32)>)| known.map(|(s, _)| (n, s));
+        let nearest = self.alone.iter().enumerate().filter_map(measured);
+        nearest.min_by_key(|(n, _)| n.abs_diff(decoded)).map(|(_, seconds)| seconds)
+    }
+}
+
+fn follow(known: Option<f64>, seen: f64) -> f64 {
+    known.map_or(seen, |known| known + FOLLOW * (seen - known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps of a machine where decoding takes 30 ms and a prompt's token adds 4 ms.
+    fn run(stretch: f64, steps: usize) -> (f64, usize) {
+        let mut pace = Pace::new(stretch);
+        let (mut longest, mut fed) = (0_f64, 0);
+        pace.record(0, 512, Duration::from_millis(2000));
+        for step in 0..steps {
+            let n = pace.beside(1, 512).unwrap_or(0);
+            let noise = if step % 7 == 3 { 1.05 } else { 1.0 };
+            let took = noise * (0.030 + 0.004 * n as f64);
+            pace.record(1, n, Duration::from_secs_f64(took));
+            longest = longest.max(took);
+            fed += n;
+        }
+        (longest, fed)
+    }
+
+    #[test]
+    fn streams_keep_their_bound_and_prompts_get_the_rest() {
+        for stretch in [1.5, 2.0, 4.0] {
+            let (longest, fed) = run(stretch, 400);
+            assert!(longest <= 0.030 * stretch, "{stretch}: {longest}");
+            let room = 0.030 * (stretch - 1.0) / 0.004 * 400.0;
+            assert!(fed as f64 >= 0.5 * room, "{stretch}: {fed} of {room}");
+        }
+    }
+
+    #[test]
+    fn decoding_alone_is_measured_before_prompts_join() {
+        let mut pace = Pace::new(2.0);
+        assert_eq!(pace.beside(0, 512), Some(512));
+        pace.record(0, 512, Duration::from_secs(2));
+        assert_eq!(pace.beside(3, 512), None);
+        pace.record(3, 0, Duration::from_millis(40));
+        assert_eq!(pace.beside(3, 512), Some(8));
+        assert_eq!(pace.beside(2, 512), None);
+    }
+}
