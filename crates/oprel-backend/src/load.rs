@@ -9,7 +9,7 @@ use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
-use oprel_nn::{Dev, Exec, KvType, Placement};
+use oprel_nn::{Dev, Exec, KvTypes, Placement};
 
 use crate::{Error, Facts, Result};
 
@@ -47,7 +47,7 @@ pub struct LoadOptions {
     /// Threads of the engine; unset, one for each physical core.
     pub threads: Option<usize>,
     /// How keys and values are stored.
-    pub kv: KvType,
+    pub kv: KvTypes,
     /// Who runs it.
     pub executor: Executor,
     /// Instruction set of the CPU kernels by name, instead of the best that there is.

@@ -12,8 +12,8 @@ use oprel_nn::batch::SeqId;
 use oprel_nn::describe::{Decoder, StateSpec};
 use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
-    Batch, Exec, KvType, Limits, Memory, PAGE_LEN, PageTable, Placement, Pooling, Pos, RowSet, See,
-    Span, StateView, StepOut, Transfer, Want, Weights, What,
+    Batch, Exec, KvTypes, Limits, Memory, PAGE_LEN, PageTable, Placement, Pooling, Pos, RowSet,
+    See, Span, StateView, StepOut, Transfer, Want, Weights, What,
 };
 
 use crate::bounds::Bounds;
@@ -30,7 +30,7 @@ pub struct Options {
     /// Most tokens of a step.
     pub batch: u32,
     /// How keys and values are stored.
-    pub kv: KvType,
+    pub kv: KvTypes,
 }
 
 /// What tokens of the model see.
@@ -79,6 +79,7 @@ impl Engine {
         options: &Options,
     ) -> Result<Engine> {
         let context = options.context.max(1);
+        let (n_groups, n_pages) = (groups(&decoder.slots).len(), context.div_ceil(PAGE_LEN as u32));
         let limits = Limits {
             tokens: match scope {
                 Scope::Causal => options.batch.clamp(1, context),
@@ -87,11 +88,12 @@ impl Engine {
             spans: 1,
             logit_rows: LOGIT_ROWS.min(context),
             context,
-            pages: context.div_ceil(PAGE_LEN as u32),
+            pages: vec![n_pages; n_groups],
             recurrent_rows: 1,
             kv: options.kv,
         };
         let memory = exec.prepare(decoder, weights, placement, &limits)?;
+        let longest_embedded = limits.tokens;
         Ok(Engine {
             exec,
             memory,
@@ -99,17 +101,17 @@ impl Engine {
             scope,
             bounds: Bounds {
                 context,
-                longest_embedded: limits.tokens,
+                longest_embedded,
                 n_vocab: decoder.n_vocab,
                 generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
             },
             recurrent: decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })),
-            n_groups: groups(&decoder.slots).len(),
+            n_groups,
             queue: VecDeque::new(),
             running: None,
             ended: None,
             resident: Vec::new(),
-            pages: (0..limits.pages).map(PageId).collect(),
+            pages: (0..n_pages).map(PageId).collect(),
             positions: Vec::new(),
             out: StepOut::default(),
             next_id: 0,

@@ -77,6 +77,39 @@ impl Exec for Fake {
     fn copy_pages(&mut self, _: usize, _: &[(PageId, PageId)]) -> oprel_nn::Result<()> {
         Ok(())
     }
+
+    fn page_bytes(&self, _: usize) -> usize {
+        PAGE_LEN * 4
+    }
+
+    fn read_page(&self, _: usize, page: PageId, to: &mut [u8]) -> oprel_nn::Result<()> {
+        for (i, to) in to.chunks_exact_mut(4).enumerate() {
+            let token = self.cells.get(&(page, i)).copied().unwrap_or(u32::MAX);
+            to.copy_from_slice(&token.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn write_page(&mut self, _: usize, page: PageId, from: &[u8]) -> oprel_nn::Result<()> {
+        for (i, token) in from.as_chunks().0.iter().enumerate() {
+            self.cells.insert((page, i), u32::from_le_bytes(*token));
+        }
+        Ok(())
+    }
+
+    fn row_bytes(&self) -> usize {
+        if self.row_at.is_some() { 8 } else { 0 }
+    }
+
+    fn read_row(&self, _: RowId, to: &mut [u8]) -> oprel_nn::Result<()> {
+        to.copy_from_slice(&(self.row_at.unwrap_or(0) as u64).to_le_bytes());
+        Ok(())
+    }
+
+    fn write_row(&mut self, _: RowId, from: &[u8]) -> oprel_nn::Result<()> {
+        self.row_at = from.as_chunks().0.first().map(|at| u64::from_le_bytes(*at) as usize);
+        Ok(())
+    }
 }
 
 fn decoder(recurrent: bool) -> Decoder {
@@ -106,7 +139,7 @@ fn decoder(recurrent: bool) -> Decoder {
 }
 
 fn engine_of(fake: Fake, batch: u32) -> Engine {
-    let options = Options { context: 256, batch, kv: KvType::F32 };
+    let options = Options { context: 256, batch, kv: KvTypes::default() };
     let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
     let decoder = decoder(fake.row_at.is_some());
     Engine::new(Box::new(fake), &decoder, &weights, &placement, Scope::Causal, &options).unwrap()
