@@ -61,7 +61,7 @@ fn decode(c: &mut Criterion) {
     let mut pool = Pool::new(2).expect("threads");
     for depth in [4096, 16384] {
         for ty in TYPES {
-            let layout = KvLayout::new(ty, KV_HEADS, PAGE, DIM, DIM);
+            let layout = KvLayout::new(ty.into(), KV_HEADS, PAGE, DIM, DIM);
             let pages: Vec<u32> = (0..(depth / PAGE) as u32).collect();
             let mut caches: Vec<Cache> =
                 (0..LAYERS).map(|_| Cache::new(&mut pool, isa, &layout, &pages)).collect();
@@ -91,7 +91,7 @@ fn prefill(c: &mut Criterion) {
     let n = 512;
     for depth in [0, 3584] {
         for ty in TYPES {
-            let layout = KvLayout::new(ty, KV_HEADS, PAGE, DIM, DIM);
+            let layout = KvLayout::new(ty.into(), KV_HEADS, PAGE, DIM, DIM);
             let pages: Vec<u32> = (0..((depth + n) / PAGE) as u32).collect();
             let mut cache = Cache::new(&mut pool, isa, &layout, &pages);
             let q = numbers(n * HEADS * DIM);

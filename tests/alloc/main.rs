@@ -33,9 +33,9 @@ fn prepared(model: &Model) -> Option<CpuExec> {
         spans: 1,
         logit_rows: 1,
         context: PROMPT + STEPS,
-        pages: PAGES,
+        pages: vec![PAGES; groups(&model.decoder.slots).len()],
         recurrent_rows: 1,
-        kv: KvType::F16,
+        kv: KvType::F16.into(),
     };
     match exec.prepare(&model.decoder, &model.weights, &placement, &limits) {
         Ok(_) => Some(exec),

@@ -23,15 +23,15 @@ fn model(name: &str) -> Model {
     describe(&skeleton.gguf(3)).expect("the zoo can be described")
 }
 
-fn limits() -> Limits {
+fn limits(model: &Model) -> Limits {
     Limits {
         tokens: 64,
         spans: 4,
         logit_rows: 64,
         context: 256,
-        pages: 4 * PAGES_EACH,
+        pages: vec![4 * PAGES_EACH; groups(&model.decoder.slots).len()],
         recurrent_rows: 4,
-        kv: KvType::F32,
+        kv: KvType::F32.into(),
     }
 }
 
@@ -39,7 +39,7 @@ fn limits() -> Limits {
 fn prepared(model: &Model) -> impl Iterator<Item = Box<dyn Exec>> {
     executors().into_iter().map(|(_, mut exec)| {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-        exec.prepare(&model.decoder, &model.weights, &placement, &limits()).expect("prepares");
+        exec.prepare(&model.decoder, &model.weights, &placement, &limits(model)).expect("prepares");
         exec
     })
 }
@@ -352,7 +352,7 @@ fn pages_behind_a_window_may_be_gone() {
     let groups = groups(&model.decoder.slots);
     let windowed = groups.iter().position(|g| matches!(g.reach, Reach::Window(32)));
     let windowed = windowed.expect("gemma2 has windows of 32");
-    let limits = Limits { tokens: 128, ..limits() };
+    let limits = Limits { tokens: 128, ..limits(&model) };
     for (_, mut exec) in executors() {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("prepares");

@@ -32,18 +32,19 @@ impl Runner {
     fn new(model: &Model, threads: usize) -> Runner {
         let options = CpuOptions { threads: Some(threads), isa: None };
         let mut exec = CpuExec::new(options).expect("threads");
+        let n_groups = groups(&model.decoder.slots).len();
         let limits = Limits {
             tokens: CONTEXT,
             spans: SEQUENCES,
             logit_rows: CONTEXT,
             context: CONTEXT,
-            pages: SEQUENCES * CONTEXT.div_ceil(PAGE_LEN as u32),
+            pages: vec![SEQUENCES * CONTEXT.div_ceil(PAGE_LEN as u32); n_groups],
             recurrent_rows: SEQUENCES,
-            kv: KvType::F16,
+            kv: KvType::F16.into(),
         };
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("prepared");
-        Runner { exec, n_groups: groups(&model.decoder.slots).len() }
+        Runner { exec, n_groups }
     }
 
     /// Logits of every token of some spans (sequence, tokens, cached before).

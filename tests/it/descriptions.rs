@@ -66,7 +66,7 @@ fn an_unknown_architecture_is_named_beside_those_that_are_supported() {
 fn the_executor_names_what_it_cannot_run() {
     let model = pending("deepseek4-moe");
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-    let limits = limits(64, KvType::F32);
+    let limits = limits(&model.decoder, 64, KvType::F32);
     let refused = CandleExec::cpu().prepare(&model.decoder, &model.weights, &placement, &limits);
     let refused = refused.expect_err("it cannot").to_string();
     assert!(refused.contains("lanes"), "{refused}");

@@ -34,7 +34,7 @@ fn try_all(file: &[u8], honest: &Model) {
     }
     for (_, mut exec) in executors() {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-        let limits = limits(64, KvType::F16);
+        let limits = limits(&model.decoder, 64, KvType::F16);
         if exec.prepare(&model.decoder, &model.weights, &placement, &limits).is_err() {
             continue;
         }

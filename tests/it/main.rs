@@ -12,6 +12,7 @@ mod placement;
 mod prepare;
 mod recurrent;
 mod shrink;
+mod swap;
 mod tidy;
 mod variants;
 mod zoo;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use oprel_models::{Model, describe};
 use oprel_nn::candle::{CandleExec, Device};
-use oprel_nn::state::PageId;
+use oprel_nn::state::{PageId, RowId};
 use oprel_nn::{
     Batch, Decoder, Dev, Error, Exec, KvType, Limits, Memory, Observer, Place, Placement, Result,
     StateView, StepOut, Weights,
@@ -45,6 +45,30 @@ impl Exec for Counted {
 
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
         self.exec.copy_pages(group, pages)
+    }
+
+    fn page_bytes(&self, group: usize) -> usize {
+        self.exec.page_bytes(group)
+    }
+
+    fn read_page(&self, group: usize, page: PageId, to: &mut [u8]) -> Result<()> {
+        self.exec.read_page(group, page, to)
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, from: &[u8]) -> Result<()> {
+        self.exec.write_page(group, page, from)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.exec.row_bytes()
+    }
+
+    fn read_row(&self, row: RowId, to: &mut [u8]) -> Result<()> {
+        self.exec.read_row(row, to)
+    }
+
+    fn write_row(&mut self, row: RowId, from: &[u8]) -> Result<()> {
+        self.exec.write_row(row, from)
     }
 }
 
@@ -118,7 +142,7 @@ fn mixer_and_feed_forward_on_different_devices_give_the_same_logits() {
 fn a_placement_on_a_device_that_is_not_there_is_refused() {
     let model = model("llama-dense");
     let n_layers = model.decoder.layers().count();
-    let limits = limits(64, KvType::F16);
+    let limits = limits(&model.decoder, 64, KvType::F16);
     for placement in [
         Placement::all_on(Dev(2), n_layers),
         Placement { head: Dev(2), ..Placement::all_on(Dev(0), n_layers) },

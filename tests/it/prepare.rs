@@ -20,8 +20,11 @@ fn prepare(exec: &mut dyn Exec, model: &Model, d: &Decoder, limits: &Limits) -> 
 fn keys_and_values_are_kept_in_the_type_that_limits_name() {
     let model = model("llama-dense");
     for (name, mut exec) in executors() {
-        let mut state =
-            |kv| prepare(exec.as_mut(), &model, &model.decoder, &limits(100, kv)).unwrap().state;
+        let mut state = |kv| {
+            prepare(exec.as_mut(), &model, &model.decoder, &limits(&model.decoder, 100, kv))
+                .unwrap()
+                .state
+        };
         // Two pages of 64 positions, keys and values, in each layer.
         let layers = model.decoder.layers().count() as u64;
         let elements = 2 * 64 * 2 * u64::from(model.decoder.width) * layers;
@@ -41,7 +44,7 @@ fn keys_and_values_are_kept_in_the_type_that_limits_name() {
 fn state_beyond_all_memory_is_refused() {
     let model = model("llama-dense");
     for (name, mut exec) in executors() {
-        let limits = Limits { pages: u32::MAX, ..limits(100, KvType::F32) };
+        let limits = Limits { pages: vec![u32::MAX], ..limits(&model.decoder, 100, KvType::F32) };
         let refused = prepare(exec.as_mut(), &model, &model.decoder, &limits);
         assert!(matches!(refused, Err(Error::Memory { .. })), "{name}: {refused:?}");
     }
@@ -54,7 +57,7 @@ fn what_an_executor_cannot_do_is_refused_by_name() {
     let grams = Decoder { inputs: vec![Input::NGram { tables: vec![] }], ..model.decoder.clone() };
     for (decoder, what) in [(lanes, "lanes"), (grams, "n-gram")] {
         let mut exec = CandleExec::cpu();
-        match prepare(&mut exec, &model, &decoder, &limits(64, KvType::F16)) {
+        match prepare(&mut exec, &model, &decoder, &limits(&decoder, 64, KvType::F16)) {
             Err(Error::Unsupported { what: said, .. }) => assert!(said.contains(what), "{said}"),
             other => panic!("{other:?}"),
         }
@@ -83,7 +86,8 @@ fn a_description_that_names_what_is_not_there_is_refused() {
             }
         }
         for decoder in [slots, ropes, blocks, heads] {
-            let refused = prepare(exec.as_mut(), &model, &decoder, &limits(64, KvType::F16));
+            let refused =
+                prepare(exec.as_mut(), &model, &decoder, &limits(&decoder, 64, KvType::F16));
             assert!(matches!(refused, Err(Error::Description(_))), "{name}: {refused:?}");
         }
     }

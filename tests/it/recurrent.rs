@@ -46,12 +46,14 @@ struct Pair {
 impl Pair {
     fn new(mut exec: Box<dyn Exec>, model: &Model) -> Pair {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-        let kv = KvType::F32;
+        let kv = KvType::F32.into();
+        let n_groups = groups(&model.decoder.slots).len();
+        let pages = vec![4; n_groups];
         let (tokens, context) = (64, 128);
         let limits =
-            Limits { tokens, spans: 2, logit_rows: 64, context, pages: 4, recurrent_rows: 8, kv };
+            Limits { tokens, spans: 2, logit_rows: 64, context, pages, recurrent_rows: 8, kv };
         exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("it can be run");
-        Pair { exec, n_groups: groups(&model.decoder.slots).len() }
+        Pair { exec, n_groups }
     }
 
     /// Logits of all tokens.

@@ -22,7 +22,7 @@ fn a_file_that_shrinks_makes_the_next_step_fail() {
         std::fs::copy(&path, &copy).expect("a copy");
         let model = describe(&Gguf::open(&copy).expect("a model")).expect("described");
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-        let limits = limits(64, KvType::F16);
+        let limits = limits(&model.decoder, 64, KvType::F16);
         let memory = exec.prepare(&model.decoder, &model.weights, &placement, &limits);
         if memory.expect("prepared").mapped == 0 {
             // It copied every weight: the file may go.

@@ -6,8 +6,8 @@ use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::state::{PageId, RowId, groups};
 use oprel_nn::{
-    Batch, Dev, Exec, KvType, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, See, Span,
-    StateView, StepOut, Transfer, Want, What,
+    Batch, Decoder, Dev, Exec, KvTypes, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, See,
+    Span, StateView, StepOut, Transfer, Want, What,
 };
 
 /// Every executor, on the CPU alone; each is the other's test.
@@ -18,9 +18,10 @@ pub fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
 }
 
 /// Limits for one sequence of `context` tokens, all fed and all wanted at once.
-pub fn limits(context: u32, kv: KvType) -> Limits {
-    let pages = context.div_ceil(PAGE_LEN as u32);
-    Limits { tokens: context, spans: 1, logit_rows: context, context, pages, recurrent_rows: 1, kv }
+pub fn limits(decoder: &Decoder, context: u32, kv: impl Into<KvTypes>) -> Limits {
+    let pages = vec![context.div_ceil(PAGE_LEN as u32); groups(&decoder.slots).len()];
+    let (tokens, logit_rows, kv) = (context, context, kv.into());
+    Limits { tokens, spans: 1, logit_rows, context, pages, recurrent_rows: 1, kv }
 }
 
 /// One sequence on a prepared executor.
@@ -37,7 +38,12 @@ impl Sequence {
     ///
     /// # Panics
     /// If preparing fails.
-    pub fn new(exec: Box<dyn Exec>, model: &Model, context: u32, kv: KvType) -> Sequence {
+    pub fn new(
+        exec: Box<dyn Exec>,
+        model: &Model,
+        context: u32,
+        kv: impl Into<KvTypes>,
+    ) -> Sequence {
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         Sequence::placed(exec, model, context, kv, &placement)
     }
@@ -50,16 +56,16 @@ impl Sequence {
         mut exec: Box<dyn Exec>,
         model: &Model,
         context: u32,
-        kv: KvType,
+        kv: impl Into<KvTypes>,
         placement: &Placement,
     ) -> Sequence {
-        let limits = limits(context, kv);
+        let limits = limits(&model.decoder, context, kv);
         let prepared = exec.prepare(&model.decoder, &model.weights, placement, &limits);
         prepared.unwrap_or_else(|e| panic!("{}: {e}", model.architecture));
         Sequence {
             exec,
             n_groups: groups(&model.decoder.slots).len(),
-            pages: (0..limits.pages).map(PageId).collect(),
+            pages: (0..context.div_ceil(PAGE_LEN as u32)).map(PageId).collect(),
             at: 0,
             see_all: !model.causal,
         }

@@ -9,7 +9,7 @@ use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
-use oprel_nn::{Dev, Exec, KvType, Placement};
+use oprel_nn::{Dev, Exec, KvTypes, Placement};
 
 use crate::{Error, Facts, Result};
 
@@ -54,7 +54,7 @@ pub struct LoadOptions {
     /// Sequences that run at a time; unset, 16.
     pub parallel: Option<u32>,
     /// How keys and values are stored.
-    pub kv: KvType,
+    pub kv: KvTypes,
     /// Who runs it.
     pub executor: Executor,
     /// Instruction set of the CPU kernels by name, instead of the best that there is.

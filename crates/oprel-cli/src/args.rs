@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use oprel::KvTypes;
 
 /// Run language models from GGUF files on your own machine.
 #[derive(Debug, Parser)]
@@ -112,18 +113,9 @@ pub(crate) struct Load {
     /// CPU threads [default: one for each core]
     #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
-    /// How keys and values are stored.
+    /// How keys and values are stored: f32, f16, bf16 or q8_0; or two of them, as in `f16,q8_0`.
     #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub(crate) kv: KvArg,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum KvArg {
-    F16,
-    F32,
-    Bf16,
-    #[value(name = "q8_0")]
-    Q8_0,
+    pub(crate) kv: KvTypes,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oprel::{
-    EmbedRequest, Executor, KvType, Model, ModelBuilder, ModelSource, OprelError, RawChat,
+    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, RawChat,
     Template, TokenizeOptions,
 };
 use serde_json::{Value, json};
 
-use crate::args::{Command, Embed, ExecArg, KvArg, Load, Logits, Render, Show, Tokenize};
+use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Show, Tokenize};
 use crate::outcome::harmless;
 use crate::{bench, generate};
 
@@ -35,12 +35,7 @@ pub(crate) fn source(model: &str) -> ModelSource {
 }
 
 pub(crate) fn builder(model: &str, load: &Load) -> ModelBuilder {
-    let mut builder = Model::builder(source(model)).kv(match load.kv {
-        KvArg::F16 => KvType::F16,
-        KvArg::F32 => KvType::F32,
-        KvArg::Bf16 => KvType::Bf16,
-        KvArg::Q8_0 => KvType::Q8_0,
-    });
+    let mut builder = Model::builder(source(model)).kv(load.kv);
     if let Some(tokens) = load.ctx_size {
         builder = builder.context(tokens);
     }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use oprel_api::{EndReason, Usage};
 use oprel_nn::batch::SeqId;
-use oprel_nn::describe::{Decoder, StateSpec};
+use oprel_nn::describe::{Decoder, Reach, StateSpec};
 use oprel_nn::state::groups;
-use oprel_nn::{Exec, KvType, Limits, Memory, PAGE_LEN, Placement, StepOut, Weights};
+use oprel_nn::{Exec, KvTypes, Limits, Memory, PAGE_LEN, Placement, StepOut, Weights};
 
 use crate::bounds::Bounds;
 use crate::draft::{self, Drafter};
@@ -49,7 +49,7 @@ pub struct Options {
     /// How many times as long as undisturbed a stream may wait for a token while prompts are read.
     pub stretch: f64,
     /// How keys and values are stored.
-    pub kv: KvType,
+    pub kv: KvTypes,
     /// Tells apart whatever makes other numbers of the same tokens: part of every page's name.
     pub fingerprint: Vec<u8>,
     /// What was computed serves later sequences.
@@ -67,7 +67,7 @@ impl Options {
             checkpoints: 4,
             queue: 1024,
             stretch: Pace::STRETCH,
-            kv: KvType::default(),
+            kv: KvTypes::default(),
             fingerprint: Vec::new(),
             cache: true,
         }
@@ -152,7 +152,6 @@ impl Engine {
     ) -> Result<Engine> {
         let limits = limits(decoder, scope, options);
         let memory = exec.prepare(decoder, weights, placement, &limits)?;
-        let pages = vec![limits.pages; groups(&decoder.slots).len()];
         Ok(Engine {
             exec,
             memory,
@@ -163,7 +162,7 @@ impl Engine {
                 n_vocab: decoder.n_vocab,
                 generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
             },
-            state: State::new(&decoder.slots, &pages, limits.recurrent_rows),
+            state: State::new(&decoder.slots, &limits),
             options: options.clone(),
             limits,
             queue: Queue::default(),
@@ -354,7 +353,16 @@ fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limits {
         Scope::Bidirectional => context.max(options.batch),
     };
     let spans = options.sequences.clamp(1, tokens);
-    let page = PAGE_LEN as u32;
+    // One more: a sequence that begins in the middle of a page copies it.
+    let full = options.positions.max(context).div_ceil(PAGE_LEN as u32) + 1;
+    let pages = |reach: Reach| match reach {
+        Reach::Full => full,
+        // Those that run, and windows before places from which others may go on.
+        Reach::Window(n) => {
+            let one = (n + tokens).div_ceil(PAGE_LEN as u32) + 3;
+            full.min(one.saturating_mul(spans).saturating_add(full / 4))
+        }
+    };
     let recurrent = decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. }));
     let drafts = if recurrent { draft::MOST as u32 } else { 0 };
     Limits {
@@ -362,8 +370,7 @@ fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limits {
         spans,
         logit_rows: LOGIT_ROWS.max(spans).min(tokens),
         context,
-        // One more: a sequence that begins in the middle of a page copies it.
-        pages: options.positions.max(context).div_ceil(page) + 1,
+        pages: groups(&decoder.slots).iter().map(|g| pages(g.reach)).collect(),
         recurrent_rows: spans + options.checkpoints + drafts,
         kv: options.kv,
     }

@@ -3,9 +3,9 @@
 //! A sequence holds whole pages together with others and writes only into pages of its own. What it
 //! computed is published under names; what nobody holds stays until its place is needed.
 
-use oprel_nn::Exec;
 use oprel_nn::describe::{Reach, StateSpec};
 use oprel_nn::state::{PAGE_LEN, PageId, RowId, groups};
+use oprel_nn::{Exec, Limits};
 
 use crate::Result;
 use crate::index::Index;
@@ -38,6 +38,8 @@ pub(crate) struct State {
     index: Index,
     rows: Rows,
     recurrent: bool,
+    /// Most tokens of a step.
+    step: usize,
 }
 
 /// What of a text is there.
@@ -62,18 +64,19 @@ impl Found {
 pub(crate) struct NoPage;
 
 impl State {
-    /// `pages` of each group and so many rows of recurrent state.
-    pub(crate) fn new(slots: &[StateSpec], pages: &[u32], rows: u32) -> State {
+    /// The state of these slots, as much of it as an executor was prepared for.
+    pub(crate) fn new(slots: &[StateSpec], limits: &Limits) -> State {
         let window = |reach: Reach| match reach {
             Reach::Full => usize::MAX,
             Reach::Window(n) => n as usize,
         };
         let windows: Vec<usize> = groups(slots).iter().map(|g| window(g.reach)).collect();
         State {
-            groups: pages.iter().take(windows.len()).map(|&n| Pages::new(n)).collect(),
+            groups: limits.pages.iter().take(windows.len()).map(|&n| Pages::new(n)).collect(),
             index: Index::new(windows.len()),
             windows,
-            rows: Rows::new(rows),
+            rows: Rows::new(limits.recurrent_rows),
+            step: limits.tokens as usize,
             recurrent: slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })),
         }
     }
@@ -272,7 +275,7 @@ impl State {
     pub(crate) fn lacks(&self, tokens: usize) -> bool {
         let needed = tokens.div_ceil(PAGE_LEN);
         self.groups.iter().zip(&self.windows).any(|(pages, &window)| {
-            let most = window.saturating_add(2 * SLACK).div_ceil(PAGE_LEN);
+            let most = window.saturating_add(self.step + 2 * SLACK).div_ceil(PAGE_LEN);
             pages.available() < needed.min(most)
         })
     }

@@ -8,7 +8,7 @@ mod bounds;
 
 use crate::{Error, Result};
 
-pub(crate) use bounds::Bounds;
+pub(crate) use bounds::{Bounds, same_len};
 
 /// Which sequence, as the engine counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::batch::Batch;
 use crate::describe::{Decoder, SiteId};
-use crate::state::{KvType, PageId, StateView};
+use crate::state::{KvTypes, PageId, RowId, StateView};
 use crate::weights::Weights;
 
 /// A device, by its place in the executor's list; 0 is the first.
@@ -44,7 +44,7 @@ impl Placement {
 }
 
 /// What memory is taken for when a model is prepared; a step never takes more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most tokens of a batch.
     pub tokens: u32,
@@ -54,12 +54,12 @@ pub struct Limits {
     pub logit_rows: u32,
     /// Context length: most positions of one sequence. Chooses long or short rope factors.
     pub context: u32,
-    /// Pages of each group.
-    pub pages: u32,
+    /// Pages of each group, in the order of [`groups`](crate::state::groups).
+    pub pages: Vec<u32>,
     /// Rows of recurrent state.
     pub recurrent_rows: u32,
     /// How keys and values are stored.
-    pub kv: KvType,
+    pub kv: KvTypes,
 }
 
 /// Bytes that preparing took, by purpose.
@@ -143,6 +143,37 @@ pub trait Exec: Send {
     /// Copies whole pages of a group (copy-on-write forks), first to second.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If there is no such group or page, or the device fails.
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()>;
+
+    /// Bytes of one page of all slots of a group, keys and values; 0 if there is no such group.
+    fn page_bytes(&self, group: usize) -> usize;
+
+    /// Copies a page out, as it lies in memory: only an executor of the same kind that was prepared
+    /// with the same model and types can take it in. `to` is as long as [`Exec::page_bytes`] says.
+    ///
+    /// # Errors
+    /// If there is no such group or page, `to` has another length, or the device fails.
+    fn read_page(&self, group: usize, page: PageId, to: &mut [u8]) -> Result<()>;
+
+    /// Copies a page in, as [`Exec::read_page`] gave it.
+    ///
+    /// # Errors
+    /// If there is no such group or page, `from` has another length, or the device fails.
+    fn write_page(&mut self, group: usize, page: PageId, from: &[u8]) -> Result<()>;
+
+    /// Bytes of one row of recurrent state of all slots; 0 if the model has none.
+    fn row_bytes(&self) -> usize;
+
+    /// Copies a row of recurrent state out, as [`Exec::read_page`] does a page.
+    ///
+    /// # Errors
+    /// If there is no such row, `to` has another length, or the device fails.
+    fn read_row(&self, row: RowId, to: &mut [u8]) -> Result<()>;
+
+    /// Copies a row of recurrent state in, as [`Exec::read_row`] gave it.
+    ///
+    /// # Errors
+    /// If there is no such row, `from` has another length, or the device fails.
+    fn write_row(&mut self, row: RowId, from: &[u8]) -> Result<()>;
 }

@@ -19,5 +19,5 @@ pub use batch::{Batch, EmbedRows, Pooling, Pos, RowSet, See, Span, Tap, Want, Wh
 pub use describe::Decoder;
 pub use error::{Error, Result};
 pub use exec::{Dev, Exec, Limits, Memory, Observer, Place, Placement, StepOut};
-pub use state::{KvType, PAGE_LEN, PageTable, StateView, Transfer};
+pub use state::{KvType, KvTypes, PAGE_LEN, PageTable, StateView, Transfer};
 pub use weights::{QMatrix, WeightId, Weights};

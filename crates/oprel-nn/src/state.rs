@@ -46,7 +46,7 @@ pub struct StateView<'a> {
     pub recurrent: &'a [Transfer<'a>],
 }
 
-pub use oprel_cpu::attention::KvType;
+pub use oprel_cpu::attention::{KvType, KvTypes};
 
 /// The slots that share a page table: those of equal [`Reach`].
 #[derive(Clone, Debug, PartialEq, Eq)]

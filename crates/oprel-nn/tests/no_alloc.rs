@@ -214,9 +214,9 @@ fn a_decode_step_takes_no_memory() {
         spans: 1,
         logit_rows: 1,
         context: 256,
-        pages: 4,
+        pages: vec![4],
         recurrent_rows: 1,
-        kv: KvType::F16,
+        kv: KvType::F16.into(),
     };
     let placement = Placement::all_on(Dev(0), 1);
     exec.prepare(&decoder, &maker.weights, &placement, &limits).expect("prepared");

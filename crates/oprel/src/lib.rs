@@ -33,7 +33,7 @@ pub use oprel_api::{
     Role, Sampled, Sampling, Think, Tool, ToolCall, ToolChoice, TopToken, Truncation, Usage, Xtc,
 };
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};
-pub use oprel_nn::KvType;
+pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;
 
 /// Result of this crate.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oprel_api::{Answer, EmbedRequest, Embeddings, Event, Message, Request, Sampling};
 use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, RawChat};
-use oprel_nn::KvType;
+use oprel_nn::KvTypes;
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
 
 use crate::{OprelError, Result};
@@ -257,9 +257,9 @@ impl ModelBuilder {
         self
     }
 
-    /// How keys and values are stored.
-    pub fn kv(mut self, kv: KvType) -> Self {
-        self.options.kv = kv;
+    /// How keys and values are stored: one [`KvType`](crate::KvType) for both, or [`KvTypes`].
+    pub fn kv(mut self, kv: impl Into<KvTypes>) -> Self {
+        self.options.kv = kv.into();
         self
     }
 

@@ -21,6 +21,7 @@
 mod append;
 mod block;
 mod cells;
+mod kv_type;
 mod layout;
 mod product;
 mod task;
@@ -35,7 +36,8 @@ mod avx512;
 mod neon;
 
 pub use append::{AppendSpan, KvMut, append};
-pub use layout::{KvLayout, KvType};
+pub use kv_type::{KvType, KvTypes};
+pub use layout::KvLayout;
 
 use self::block::{Plan, Shared};
 use self::task::{merge_task, run_task};

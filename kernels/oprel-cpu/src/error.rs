@@ -20,6 +20,14 @@ pub enum Error {
         /// The instruction set asked for.
         name: &'static str,
     },
+    /// Keys and values are not stored in any type of this name.
+    #[error("there is no type of keys and values called {name:?}; known are {known}")]
+    UnknownKvType {
+        /// What was asked for.
+        name: String,
+        /// The names that mean something, separated by commas.
+        known: String,
+    },
     /// Weights of this type cannot be multiplied.
     #[error("weights stored as {ty} cannot be multiplied")]
     Type {

@@ -8,13 +8,13 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use oprel_api::Sampling;
-use oprel_nn::Dev;
+use oprel_nn::{Dev, KvType};
 
 use super::*;
 use fake::{Fake, VOCAB, decoder};
 
 fn options(batch: u32) -> Options {
-    Options { batch, sequences: 4, positions: 1024, kv: KvType::F32, ..Options::new(256) }
+    Options { batch, sequences: 4, positions: 1024, kv: KvTypes::both(KvType::F32), ..Options::new(256) }
 }
 
 fn engine_with(fake: Fake, options: &Options) -> Engine {

@@ -3,11 +3,11 @@
 use super::{Batch, See, Span, Tap, Want, What};
 use crate::describe::{Decoder, HeadKind, StateSpec};
 use crate::exec::Limits;
-use crate::state::{PAGE_LEN, PageId, PageTable, StateView, groups};
+use crate::state::{PAGE_LEN, PageId, PageTable, RowId, StateView, groups};
 use crate::{Error, Result};
 
 /// What batches of a prepared model are held against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// What it was prepared for.
     pub(crate) limits: Limits,
@@ -25,18 +25,54 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Those of `decoder`, prepared for `limits`.
-    pub(crate) fn new(executor: &'static str, decoder: &Decoder, limits: &Limits) -> Bounds {
+    ///
+    /// # Errors
+    /// [`Error::Description`] if the limits do not name the pages of every group.
+    pub(crate) fn new(
+        executor: &'static str,
+        decoder: &Decoder,
+        limits: &Limits,
+    ) -> Result<Bounds> {
+        let (n_groups, found) = (groups(&decoder.slots).len(), limits.pages.len());
+        if found != n_groups {
+            let why = format!("limits for {found} groups of pages, the model has {n_groups}");
+            return Err(Error::Description(why));
+        }
         let is_recurrent = |slot: &StateSpec| matches!(slot, StateSpec::Recurrent { .. });
         let head = decoder.heads.iter().find(|head| head.kind == HeadKind::LanguageModel);
-        Bounds {
-            limits: *limits,
+        Ok(Bounds {
+            limits: limits.clone(),
             executor,
             width: decoder.width,
             n_vocab: decoder.n_vocab,
             n_layers: decoder.layers().count(),
-            n_groups: groups(&decoder.slots).len(),
+            n_groups,
             is_recurrent: decoder.slots.iter().any(is_recurrent),
             n_logits: head.and_then(|head| head.out.as_ref()).map(|out| out.rows.len()),
+        })
+    }
+
+    /// The number of a page that there is.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] if the group or the page is none.
+    pub(crate) fn page(&self, group: usize, page: PageId) -> Result<usize> {
+        match self.limits.pages.get(group) {
+            Some(&n_pages) if page.0 < n_pages => Ok(page.0 as usize),
+            Some(n_pages) => Err(Error::Batch(format!("page {} of {n_pages}", page.0))),
+            None => Err(Error::Batch(format!("group {group} of {}", self.n_groups))),
+        }
+    }
+
+    /// The number of a row of recurrent state that there is.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] if it is none.
+    pub(crate) fn row(&self, row: RowId) -> Result<usize> {
+        let n_rows = self.limits.recurrent_rows;
+        match self.is_recurrent && row.0 < n_rows {
+            true => Ok(row.0 as usize),
+            false => Err(Error::Batch(format!("recurrent row {} of {n_rows}", row.0))),
         }
     }
 
@@ -100,7 +136,7 @@ impl Bounds {
                 let why = format!("a page table of {found} pages, {needed} are needed");
                 return Err(Error::Batch(why));
             };
-            let n_pages = self.limits.pages;
+            let n_pages = self.limits.pages[i % n_groups];
             let beyond = |page: &&PageId| **page != PageId::NONE && page.0 >= n_pages;
             if let Some(page) = pages.iter().find(beyond) {
                 return Err(Error::Batch(format!("page {} of {n_pages}", page.0)));
@@ -168,6 +204,17 @@ impl Bounds {
                 }
             }
         }
+    }
+}
+
+/// Whether memory for a page or a row is as long as that is.
+///
+/// # Errors
+/// [`Error::Batch`] if not.
+pub(crate) fn same_len(found: usize, needed: usize) -> Result<()> {
+    match found == needed {
+        true => Ok(()),
+        false => Err(Error::Batch(format!("{found} bytes for a page or a row of {needed}"))),
     }
 }
 

@@ -93,6 +93,6 @@ fn op(op: &Op, d: &Decoder) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn unsupported(what: &str) -> Error {
+pub(super) fn unsupported(what: impl Into<String>) -> Error {
     Error::Unsupported { executor: EXECUTOR, what: what.into() }
 }

@@ -15,6 +15,7 @@ mod ops;
 mod pass;
 mod recurrent;
 mod state;
+mod swap;
 mod token_embed;
 mod uses;
 mod visible;
@@ -26,7 +27,7 @@ use crate::batch::Bounds;
 use crate::describe::{Decoder, Op};
 use crate::exec::{Dev, Exec, Limits, Memory, Observer, Placement, StepOut};
 use crate::rope::{Angles, FreqFactors};
-use crate::state::{PageId, StateView};
+use crate::state::{PageId, RowId, StateView};
 use crate::weights::Weights;
 use crate::{Batch, Error, Result};
 
@@ -83,13 +84,14 @@ impl Exec for CandleExec {
     ) -> Result<Memory> {
         check::description(decoder, placement, self.devices.len())?;
         weights.check()?;
+        let bounds = Bounds::new(EXECUTOR, decoder, limits)?;
         let used = uses::all(decoder, placement);
         let (tables, weight_bytes) = Tables::load(weights, &used, &self.devices)?;
         let (state, state_bytes) = State::new(decoder, placement, limits, &self.devices)?;
         self.model = Some(Prepared {
             decoder: decoder.clone(),
             placement: placement.clone(),
-            bounds: Bounds::new(EXECUTOR, decoder, limits),
+            bounds,
             tables,
             state,
             angles: angles(decoder, weights, limits)?,
@@ -116,7 +118,40 @@ impl Exec for CandleExec {
     }
 
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
-        self.model.as_ref().ok_or_else(not_prepared)?.state.copy_pages(group, pages)
+        let model = self.model.as_ref().ok_or_else(not_prepared)?;
+        for &(from, to) in pages {
+            let (from, to) = (model.bounds.page(group, from)?, model.bounds.page(group, to)?);
+            model.state.copy_page(group, from, to)?;
+        }
+        Ok(())
+    }
+
+    fn page_bytes(&self, group: usize) -> usize {
+        self.model.as_ref().map_or(0, |model| model.state.page_bytes(group))
+    }
+
+    fn read_page(&self, group: usize, page: PageId, to: &mut [u8]) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_prepared)?;
+        model.state.read_page(group, model.bounds.page(group, page)?, to)
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, from: &[u8]) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_prepared)?;
+        model.state.write_page(group, model.bounds.page(group, page)?, from)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.model.as_ref().map_or(0, |model| model.state.row_bytes())
+    }
+
+    fn read_row(&self, row: RowId, to: &mut [u8]) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_prepared)?;
+        model.state.read_row(model.bounds.row(row)?, to)
+    }
+
+    fn write_row(&mut self, row: RowId, from: &[u8]) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_prepared)?;
+        model.state.write_row(model.bounds.row(row)?, from)
     }
 }
 

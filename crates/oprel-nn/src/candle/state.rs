@@ -45,7 +45,8 @@ impl State {
         let mut bytes = 0;
         for (i, (spec, dev)) in decoder.slots.iter().zip(devs).enumerate() {
             let group = groups.iter().position(|g| g.slots.contains(&i)).unwrap_or(0);
-            let (store, taken) = Store::new(spec, limits, &devices[dev.0 as usize])?;
+            let pages = limits.pages.get(group).copied().unwrap_or(0);
+            let (store, taken) = Store::new(spec, pages, limits, &devices[dev.0 as usize])?;
             slots.push(Slot { dev, group, store });
             bytes += taken;
         }
@@ -136,36 +137,38 @@ impl State {
         Ok(self.recurrent(slot)?.slice_set(&value, 0, row.0 as usize)?)
     }
 
-    /// Copies whole pages of a group, first to second.
-    pub(super) fn copy_pages(&self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
-        let slots = &self.groups.get(group).ok_or_else(|| no_group(group))?.slots;
-        for &slot in slots {
-            let Store::Kv { k, v } = &self.slots[slot].store else { continue };
-            for &(from, to) in pages {
-                copy_page(k, from, to)?;
-                v.iter().try_for_each(|v| copy_page(v, from, to))?;
-            }
-        }
-        Ok(())
+    /// What the slots of a group keep in pages: keys, then values, slot after slot.
+    pub(super) fn paged(&self, group: usize) -> impl Iterator<Item = &Tensor> {
+        let slots = self.slots.iter().filter(move |slot| slot.group == group);
+        slots
+            .flat_map(|slot| match &slot.store {
+                Store::Kv { k, v } => [Some(k), v.as_ref()],
+                Store::Recurrent(_) => [None, None],
+            })
+            .flatten()
+    }
+
+    /// What recurrent slots keep in rows.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Tensor> {
+        self.slots.iter().filter_map(|slot| match &slot.store {
+            Store::Kv { .. } => None,
+            Store::Recurrent(rows) => Some(rows),
+        })
     }
 }
 
 impl Store {
-    fn new(spec: &StateSpec, limits: &Limits, device: &Device) -> Result<(Store, u64)> {
-        let positions = limits.pages as usize * PAGE_LEN;
-        let kv_type = match limits.kv {
-            KvType::F32 => DType::F32,
-            KvType::F16 => DType::F16,
-            KvType::Bf16 => DType::BF16,
-            KvType::Q8_0 => return Err(unsupported("a KV cache of q8_0")),
-        };
+    fn new(spec: &StateSpec, pages: u32, limits: &Limits, device: &Device) -> Result<(Store, u64)> {
+        let positions = pages as usize * PAGE_LEN;
         match *spec {
             StateSpec::Kv { heads, k, v, .. } => {
                 let heads = heads as usize;
-                let (k, k_bytes) = zeros(positions, heads * k as usize, kv_type, device)?;
+                let (k, k_bytes) =
+                    zeros(positions, heads * k as usize, dtype(limits.kv.k)?, device)?;
                 let (v, v_bytes) = match v {
                     VDim::Own(v) => {
-                        let (v, bytes) = zeros(positions, heads * v as usize, kv_type, device)?;
+                        let dtype = dtype(limits.kv.v)?;
+                        let (v, bytes) = zeros(positions, heads * v as usize, dtype, device)?;
                         (Some(v), bytes)
                     }
                     VDim::AliasK(_) => (None, 0),
@@ -181,6 +184,16 @@ impl Store {
                 Err(Error::Unsupported { executor: EXECUTOR, what: format!("a state of {spec:?}") })
             }
         }
+    }
+}
+
+/// The type that tensors of keys or values have.
+fn dtype(ty: KvType) -> Result<DType> {
+    match ty {
+        KvType::F32 => Ok(DType::F32),
+        KvType::F16 => Ok(DType::F16),
+        KvType::Bf16 => Ok(DType::BF16),
+        KvType::Q8_0 => Err(unsupported(format!("a KV cache of {ty}"))),
     }
 }
 
@@ -239,16 +252,6 @@ fn read_rows(store: &Tensor, pages: PageTable<'_>, from: usize, to: usize) -> Re
     Ok(Tensor::cat(&parts, 0)?.to_dtype(DType::F32)?.copy()?)
 }
 
-fn copy_page(store: &Tensor, from: PageId, to: PageId) -> Result<()> {
-    let at = |page: PageId| page.0 as usize * PAGE_LEN;
-    let rows = store.dim(0)?;
-    if at(from) + PAGE_LEN > rows || at(to) + PAGE_LEN > rows {
-        return Err(Error::Batch(format!("no pages {} and {}", from.0, to.0)));
-    }
-    let page = store.narrow(0, at(from), PAGE_LEN)?.copy()?;
-    Ok(store.slice_set(&page, 0, at(to))?)
-}
-
 /// The device of each slot: that of the layers which name it; all of them must agree.
 fn slot_devs(decoder: &Decoder, placement: &Placement) -> Result<Vec<Dev>> {
     let mut devs: Vec<Option<Dev>> = vec![None; decoder.slots.len()];
@@ -284,8 +287,4 @@ pub(super) fn slot_of(op: &Op) -> Option<SlotId> {
 
 fn wrong_kind(slot: SlotId) -> Error {
     Error::Description(format!("slot {} is not of the kind its layer needs", slot.0))
-}
-
-fn no_group(group: usize) -> Error {
-    Error::Batch(format!("no group {group} of pages"))
 }

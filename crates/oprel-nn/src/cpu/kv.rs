@@ -5,7 +5,7 @@ use oprel_cpu::attention::{Kv, KvLayout, KvMut};
 use super::arena::zeroed;
 use crate::Result;
 use crate::describe::VDim;
-use crate::state::{KvType, PAGE_LEN};
+use crate::state::{KvTypes, PAGE_LEN};
 
 /// Bytes of a cache line: where cells begin.
 const ALIGN: usize = 64;
@@ -38,6 +38,14 @@ impl Cells {
     fn copy_page(&mut self, bytes: usize, from: usize, to: usize) {
         self.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
     }
+
+    fn page(&self, bytes: usize, page: usize) -> &[u8] {
+        &self.bytes()[page * bytes..(page + 1) * bytes]
+    }
+
+    fn page_mut(&mut self, bytes: usize, page: usize) -> &mut [u8] {
+        &mut self.bytes_mut()[page * bytes..(page + 1) * bytes]
+    }
 }
 
 /// One slot of keys and values.
@@ -60,7 +68,7 @@ impl KvStore {
         group: usize,
         (heads, k_dim, v_dim): (usize, usize, VDim),
         pages: usize,
-        kv: KvType,
+        kv: KvTypes,
     ) -> Result<KvStore> {
         let layout = match v_dim {
             VDim::Own(v_dim) => KvLayout::new(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
@@ -96,6 +104,29 @@ impl KvStore {
         self.keys.copy_page(self.layout.k_page_bytes(), from, to);
         if let Some(values) = &mut self.values {
             values.copy_page(self.layout.v_page_bytes(), from, to);
+        }
+    }
+
+    /// Bytes of a page, keys and values.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.layout.k_page_bytes() + self.layout.v_page_bytes()
+    }
+
+    /// Copies a page out, keys and then values.
+    pub(super) fn read_page(&self, page: usize, to: &mut [u8]) {
+        let (keys, values) = to.split_at_mut(self.layout.k_page_bytes());
+        keys.copy_from_slice(self.keys.page(keys.len(), page));
+        if let Some(own) = &self.values {
+            values.copy_from_slice(own.page(values.len(), page));
+        }
+    }
+
+    /// Copies a page in.
+    pub(super) fn write_page(&mut self, page: usize, from: &[u8]) {
+        let (keys, values) = from.split_at(self.layout.k_page_bytes());
+        self.keys.page_mut(keys.len(), page).copy_from_slice(keys);
+        if let Some(own) = &mut self.values {
+            own.page_mut(values.len(), page).copy_from_slice(values);
         }
     }
 }

@@ -33,6 +33,7 @@ mod recurrent;
 mod router;
 mod run;
 mod spans;
+mod swap;
 
 use oprel_cpu::{Isa, Kernels, Pool};
 
@@ -42,7 +43,7 @@ use self::run::{Memories, Run};
 use crate::batch::{Batch, Bounds};
 use crate::describe::Decoder;
 use crate::exec::{Exec, Limits, Memory, Observer, Placement, StepOut};
-use crate::state::{PageId, StateView};
+use crate::state::{PageId, RowId, StateView};
 use crate::weights::Weights;
 use crate::{Error, Result};
 
@@ -152,16 +153,35 @@ impl Exec for CpuExec {
 
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> Result<()> {
         let model = self.model.as_mut().ok_or_else(unprepared)?;
-        let beyond = |page: &PageId| page.0 >= model.bounds.limits.pages;
-        if pages.iter().any(|(from, to)| beyond(from) || beyond(to)) {
-            return Err(Error::Batch("a page beyond the prepared ones".into()));
-        }
-        for slot in model.mem.kv.iter_mut().flatten().filter(|slot| slot.group == group) {
-            for (from, to) in pages {
-                slot.copy_page(from.0 as usize, to.0 as usize);
-            }
+        for &(from, to) in pages {
+            let (from, to) = (model.bounds.page(group, from)?, model.bounds.page(group, to)?);
+            model.slots_mut(group).for_each(|slot| slot.copy_page(from, to));
         }
         Ok(())
+    }
+
+    fn page_bytes(&self, group: usize) -> usize {
+        self.model.as_ref().map_or(0, |model| model.page_bytes(group))
+    }
+
+    fn read_page(&self, group: usize, page: PageId, to: &mut [u8]) -> Result<()> {
+        self.model.as_ref().ok_or_else(unprepared)?.read_page(group, page, to)
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, from: &[u8]) -> Result<()> {
+        self.model.as_mut().ok_or_else(unprepared)?.write_page(group, page, from)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.model.as_ref().map_or(0, Prepared::row_bytes)
+    }
+
+    fn read_row(&self, row: RowId, to: &mut [u8]) -> Result<()> {
+        self.model.as_ref().ok_or_else(unprepared)?.read_row(row, to)
+    }
+
+    fn write_row(&mut self, row: RowId, from: &[u8]) -> Result<()> {
+        self.model.as_mut().ok_or_else(unprepared)?.write_row(row, from)
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn prepare(
 ) -> Result<(Prepared, Memory)> {
     check_placement(placement)?;
     weights.check()?;
+    let bounds = Bounds::new(EXECUTOR, decoder, limits)?;
     let mut c = Compiler::new(decoder, weights, limits);
     let plan = c.plan()?;
     let kv = kv_stores(decoder, limits)?;
@@ -61,7 +62,6 @@ pub(super) fn prepare(
         scratch: scratch_bytes(&mem),
     };
     let weights = weights.clone();
-    let bounds = Bounds::new(EXECUTOR, decoder, limits);
     Ok((Prepared { plan, mem, weights, bounds }, memory))
 }
 
@@ -87,7 +87,7 @@ fn kv_stores(decoder: &Decoder, limits: &Limits) -> Result<Vec<Option<KvStore>>>
         StateSpec::Kv { heads, k, v, .. } => {
             let group = groups.iter().position(|g| g.slots.contains(&i)).unwrap_or(0);
             let shape = (heads as usize, k as usize, v);
-            KvStore::new(group, shape, limits.pages as usize, limits.kv).map(Some)
+            KvStore::new(group, shape, limits.pages[group] as usize, limits.kv).map(Some)
         }
         StateSpec::Recurrent { .. } => Ok(None),
         _ => Err(unsupported(format!("state of kind {slot:?}"))),
@@ -109,7 +109,7 @@ fn uncached_stores(c: &Compiler<'_>, limits: &Limits) -> Result<Vec<KvStore>> {
     let pages = limits.tokens as usize / PAGE_LEN + limits.spans as usize;
     let store = |&(heads, k, v): &(usize, usize, usize)| {
         let v = u32::try_from(v).map_err(|_| Error::Description(format!("a value of {v}")))?;
-        KvStore::new(c.n_groups, (heads, k, VDim::Own(v)), pages, KvType::F32)
+        KvStore::new(c.n_groups, (heads, k, VDim::Own(v)), pages, KvType::F32.into())
     };
     c.uncached.iter().map(store).collect()
 }

@@ -31,6 +31,22 @@ impl RecurrentStore {
         self.rows.len() as u64 * 4
     }
 
+    /// Bytes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        (self.state + self.conv) * 4
+    }
+
+    /// The bytes of a row.
+    pub(super) fn row(&self, row: RowId) -> &[u8] {
+        bytemuck::cast_slice(&self.rows[self.range(row)])
+    }
+
+    /// The same, to be written.
+    pub(super) fn row_mut(&mut self, row: RowId) -> &mut [u8] {
+        let range = self.range(row);
+        bytemuck::cast_slice_mut(&mut self.rows[range])
+    }
+
     fn range(&self, row: RowId) -> Range<usize> {
         let len = self.state + self.conv;
         row.0 as usize * len..(row.0 as usize + 1) * len

@@ -1,7 +1,8 @@
 //! New keys and values into their pages.
 
 use super::cells::{Bf16, F16, F32, Q8, Store};
-use super::layout::{KvLayout, KvType};
+use super::kv_type::KvType;
+use super::layout::KvLayout;
 use super::wide::{LANES, Wide, wide_tiers};
 use crate::disjoint::Disjoint;
 use crate::{Isa, Pool};
@@ -72,42 +73,72 @@ wide_tiers! {
 
 #[inline(always)]
 fn append_head_wide<O: Wide>(ops: O, shared: &Shared<'_>, head: usize) {
-    match shared.layout.ty() {
-        KvType::F32 => store::<O, F32>(ops, shared, head),
-        KvType::F16 => store::<O, F16>(ops, shared, head),
-        KvType::Bf16 => store::<O, Bf16>(ops, shared, head),
-        KvType::Q8_0 => store::<O, Q8>(ops, shared, head),
+    match shared.layout.k_type() {
+        KvType::F32 => store_keys::<O, F32>(ops, shared, head),
+        KvType::F16 => store_keys::<O, F16>(ops, shared, head),
+        KvType::Bf16 => store_keys::<O, Bf16>(ops, shared, head),
+        KvType::Q8_0 => store_keys::<O, Q8>(ops, shared, head),
+    }
+    if shared.layout.is_aliased() {
+        return;
+    }
+    match shared.layout.v_type() {
+        KvType::F32 => store_values::<O, F32>(ops, shared, head),
+        KvType::F16 => store_values::<O, F16>(ops, shared, head),
+        KvType::Bf16 => store_values::<O, Bf16>(ops, shared, head),
+        KvType::Q8_0 => store_values::<O, Q8>(ops, shared, head),
+    }
+}
+
+/// Positions that a page gets: its number, the first position in it, how many, and their first row.
+struct Piece {
+    page: usize,
+    at: usize,
+    n: usize,
+    row: usize,
+}
+
+impl Shared<'_> {
+    /// Every run of new positions that lies in one page.
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let page_len = self.layout.page_len();
+        self.spans.iter().flat_map(move |span| {
+            let mut done = 0;
+            std::iter::from_fn(move || {
+                let (position, row) = (span.start + done, span.first + done);
+                let at = position % page_len;
+                let n = (span.n - done).min(page_len - at);
+                done += n;
+                let page = |n: usize| span.pages[n] as usize;
+                (n > 0).then(|| Piece { page: page(position / page_len), at, n, row })
+            })
+        })
     }
 }
 
 #[inline(always)]
-fn store<O: Wide, S: Store>(ops: O, shared: &Shared<'_>, head: usize) {
+fn store_keys<O: Wide, S: Store>(ops: O, shared: &Shared<'_>, head: usize) {
     let layout = shared.layout;
-    let page_len = layout.page_len();
-    for span in shared.spans {
-        let mut done = 0;
-        while done < span.n {
-            let position = span.start + done;
-            let (page, at) = (span.pages[position / page_len] as usize, position % page_len);
-            let n = (span.n - done).min(page_len - at);
-            let row = span.first + done;
-            // SAFETY: tiles of different heads do not overlap, and a head belongs to one task,
-            // which holds one tile of keys and one of values at a time.
-            #[expect(unsafe_code, reason = "threads write tiles of different heads")]
-            let (k, v) = unsafe {
-                let k = shared.k.range(layout.k_tile(page, head));
-                let v = if layout.is_aliased() { 0..0 } else { layout.v_tile(page, head) };
-                (k, shared.v.range(v))
-            };
-            put_keys::<O, S>(ops, layout, k, at, n, head_of(shared.keys, layout, row, head));
-            if !layout.is_aliased() {
-                let (dim, stride) = (layout.v_dim(), layout.n_kv_heads() * layout.v_dim());
-                let values = &shared.values[row * stride + head * dim..];
-                for i in 0..n {
-                    S::put_row(ops, v, layout.v_size(), at + i, &values[i * stride..][..dim]);
-                }
-            }
-            done += n;
+    for Piece { page, at, n, row } in shared.pieces() {
+        // SAFETY: tiles of different heads do not overlap, and a head belongs to one task, which
+        // holds one tile at a time.
+        #[expect(unsafe_code, reason = "threads write tiles of different heads")]
+        let tile = unsafe { shared.k.range(layout.k_tile(page, head)) };
+        put_keys::<O, S>(ops, layout, tile, at, n, head_of(shared.keys, layout, row, head));
+    }
+}
+
+#[inline(always)]
+fn store_values<O: Wide, S: Store>(ops: O, shared: &Shared<'_>, head: usize) {
+    let layout = shared.layout;
+    let (dim, stride) = (layout.v_dim(), layout.n_kv_heads() * layout.v_dim());
+    for Piece { page, at, n, row } in shared.pieces() {
+        // SAFETY: as for keys.
+        #[expect(unsafe_code, reason = "threads write tiles of different heads")]
+        let tile = unsafe { shared.v.range(layout.v_tile(page, head)) };
+        let values = &shared.values[row * stride + head * dim..];
+        for i in 0..n {
+            S::put_row(ops, tile, layout.v_size(), at + i, &values[i * stride..][..dim]);
         }
     }
 }

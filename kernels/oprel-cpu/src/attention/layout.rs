@@ -1,40 +1,7 @@
 //! Where keys and values lie in a page.
 
-use super::cells::BLOCK;
+use super::kv_type::{KvType, KvTypes};
 use super::wide::LANES;
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KvType {
-    /// 4 bytes, exact.
-    F32,
-    /// 2 bytes; what peers use.
-    #[default]
-    F16,
-    /// 2 bytes, the range of f32.
-    Bf16,
-    /// Bytes in blocks of 32 elements with a scale, as ggml's q8_0.
-    Q8_0,
-}
-
-impl KvType {
-    /// Elements that are stored together: rows are padded to a multiple.
-    fn unit(self) -> usize {
-        match self {
-            KvType::Q8_0 => BLOCK,
-            _ => LANES,
-        }
-    }
-
-    /// Bytes of `n` elements, whole units.
-    fn bytes(self, n: usize) -> usize {
-        match self {
-            KvType::F32 => n * 4,
-            KvType::F16 | KvType::Bf16 => n * 2,
-            KvType::Q8_0 => n + n / BLOCK * 2,
-        }
-    }
-}
 
 /// A cache: pages, in them heads, in them a tile of keys or of values.
 ///
@@ -43,7 +10,7 @@ impl KvType {
 /// are the first elements of keys, keys lie in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
-    ty: KvType,
+    types: KvTypes,
     n_kv_heads: usize,
     page_len: usize,
     k_dim: usize,
@@ -57,14 +24,14 @@ impl KvLayout {
     /// # Panics
     /// If `page_len` is no multiple of sixteen.
     pub fn new(
-        ty: KvType,
+        types: KvTypes,
         n_kv_heads: usize,
         page_len: usize,
         k_dim: usize,
         v_dim: usize,
     ) -> KvLayout {
         assert!(page_len > 0 && page_len.is_multiple_of(LANES), "positions in whole vectors");
-        KvLayout { ty, n_kv_heads, page_len, k_dim, v_dim, aliased: false }
+        KvLayout { types, n_kv_heads, page_len, k_dim, v_dim, aliased: false }
     }
 
     /// As [`KvLayout::new`], values being the first `v_dim` elements of keys (MLA): the cache has
@@ -73,19 +40,25 @@ impl KvLayout {
     /// # Panics
     /// As [`KvLayout::new`]; and if values are longer than keys.
     pub fn aliased(
-        ty: KvType,
+        types: KvTypes,
         n_kv_heads: usize,
         page_len: usize,
         k_dim: usize,
         v_dim: usize,
     ) -> KvLayout {
         assert!(v_dim <= k_dim, "values are in keys");
-        KvLayout { aliased: true, ..KvLayout::new(ty, n_kv_heads, page_len, k_dim, v_dim) }
+        let types = KvTypes::both(types.k);
+        KvLayout { aliased: true, ..KvLayout::new(types, n_kv_heads, page_len, k_dim, v_dim) }
     }
 
-    /// How elements are stored.
-    pub fn ty(&self) -> KvType {
-        self.ty
+    /// How keys are stored.
+    pub fn k_type(&self) -> KvType {
+        self.types.k
+    }
+
+    /// How values are stored; as keys where they are part of them.
+    pub fn v_type(&self) -> KvType {
+        self.types.v
     }
 
     /// Heads of a page.
@@ -125,12 +98,12 @@ impl KvLayout {
 
     /// Elements for which a key has room.
     pub(super) fn k_room(&self) -> usize {
-        self.k_dim.next_multiple_of(self.ty.unit())
+        self.k_dim.next_multiple_of(self.types.k.unit())
     }
 
     /// Elements from a value to the next.
     pub(super) fn v_room(&self) -> usize {
-        if self.aliased { self.k_room() } else { self.v_dim.next_multiple_of(self.ty.unit()) }
+        if self.aliased { self.k_room() } else { self.v_dim.next_multiple_of(self.types.v.unit()) }
     }
 
     /// Elements of a value in whole vectors.
@@ -139,11 +112,11 @@ impl KvLayout {
     }
 
     fn k_tile_bytes(&self) -> usize {
-        self.ty.bytes(self.k_room() * self.page_len)
+        self.types.k.bytes(self.k_room() * self.page_len)
     }
 
     fn v_tile_bytes(&self) -> usize {
-        self.ty.bytes(self.v_room() * self.page_len)
+        self.types.v.bytes(self.v_room() * self.page_len)
     }
 
     /// Where a head's keys lie.

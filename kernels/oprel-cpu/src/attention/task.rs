@@ -2,7 +2,7 @@
 
 use super::block::{Block, PARTIAL_HEAD, PIECE, Piece, Plan, QUERIES, Shared, common, range};
 use super::cells::{Bf16, Cells, F16, F32, Q8, Store, Tile};
-use super::layout::KvType;
+use super::kv_type::KvType;
 use super::product::{Product, STRIDE};
 use super::weigh::{NOTHING, Peak, merge, score, share, weigh};
 use super::wide::{LANES, Wide, wide_tiers};
@@ -78,24 +78,14 @@ fn run_task_wide<O: Wide>(
     let block = Block::new(shared, span, plan, task / plan.n_splits);
     let split = task % plan.n_splits;
     let scratch = worker.scratch();
-    match shared.layout.ty() {
-        KvType::F32 => attend::<O, F32>(ops, &block, plan, split, scratch),
-        KvType::F16 => attend::<O, F16>(ops, &block, plan, split, scratch),
-        KvType::Bf16 => attend::<O, Bf16>(ops, &block, plan, split, scratch),
-        KvType::Q8_0 => attend::<O, Q8>(ops, &block, plan, split, scratch),
-    }
+    attend(ops, &block, plan, split, scratch);
 }
 
 /// All chunks of a split for the block's queries, then the results.
 #[inline(always)]
-fn attend<O: Wide, S: Store>(
-    ops: O,
-    block: &Block<'_>,
-    plan: &Plan,
-    split: usize,
-    scratch: &mut [f32],
-) {
-    let (n, v_wide) = (block.n(), block.shared.layout.v_wide());
+fn attend<O: Wide>(ops: O, block: &Block<'_>, plan: &Plan, split: usize, scratch: &mut [f32]) {
+    let layout = block.shared.layout;
+    let (n, v_wide) = (block.n(), layout.v_wide());
     let mut memory = Memory::new(block, scratch);
     memory.total.fill(0.0);
     let mut peaks = [NOTHING; QUERIES];
@@ -104,15 +94,26 @@ fn attend<O: Wide, S: Store>(
     for chunk in chunks.clone() {
         let base = chunk * CHUNK;
         let (from, to) = (start.max(base), end.min(base + CHUNK));
-        score_chunk::<O, S>(ops, block, (base, from, to), &mut memory);
+        let (seen, memory) = ((base, from, to), &mut memory);
+        match layout.k_type() {
+            KvType::F32 => score_chunk::<O, F32>(ops, block, seen, memory),
+            KvType::F16 => score_chunk::<O, F16>(ops, block, seen, memory),
+            KvType::Bf16 => score_chunk::<O, Bf16>(ops, block, seen, memory),
+            KvType::Q8_0 => score_chunk::<O, Q8>(ops, block, seen, memory),
+        }
         let mut parts = [NOTHING; QUERIES];
         for query in 0..n {
             let scores = &mut memory.scores[query * CHUNK..][..CHUNK];
-            parts[query] = weigh_query(ops, block, query, (base, from, to), scores);
+            parts[query] = weigh_query(ops, block, query, seen, scores);
         }
         memory.part.fill(0.0);
         let next = (chunk + 1 < chunks.end).then_some(base + CHUNK);
-        add_chunk::<O, S>(ops, block, (base, from, to), next, &mut memory);
+        match layout.v_type() {
+            KvType::F32 => add_chunk::<O, F32>(ops, block, seen, next, memory),
+            KvType::F16 => add_chunk::<O, F16>(ops, block, seen, next, memory),
+            KvType::Bf16 => add_chunk::<O, Bf16>(ops, block, seen, next, memory),
+            KvType::Q8_0 => add_chunk::<O, Q8>(ops, block, seen, next, memory),
+        }
         for query in 0..n {
             let values = query * v_wide..(query + 1) * v_wide;
             let part = &memory.part[values.clone()];

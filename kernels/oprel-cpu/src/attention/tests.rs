@@ -41,7 +41,7 @@ impl Case {
             at,
         });
         Case {
-            layout: KvLayout::new(KvType::F32, n_kv_heads, page_len, k_dim, v_dim),
+            layout: KvLayout::new(KvType::F32.into(), n_kv_heads, page_len, k_dim, v_dim),
             pages: (0..len.div_ceil(page_len) as u32).rev().collect(),
             n_heads,
             keys: numbers(1, len * n_kv_heads * k_dim),
@@ -51,9 +51,9 @@ impl Case {
         }
     }
 
-    fn stored_as(mut self, ty: KvType) -> Case {
+    fn stored_as(mut self, types: KvTypes) -> Case {
         let l = self.layout;
-        self.layout = KvLayout::new(ty, l.n_kv_heads(), l.page_len(), l.k_dim(), l.v_dim());
+        self.layout = KvLayout::new(types, l.n_kv_heads(), l.page_len(), l.k_dim(), l.v_dim());
         self
     }
 
@@ -266,24 +266,25 @@ fn stored(ty: KvType, x: &[f32], dim: usize) -> Vec<f32> {
 
 #[test]
 fn every_type_of_cache_is_exact_attention_to_what_it_stores() {
-    for ty in [KvType::F16, KvType::Bf16, KvType::Q8_0] {
+    let pairs = KvType::ALL.into_iter().flat_map(|k| KvType::ALL.map(|v| KvTypes { k, v }));
+    for types in pairs.filter(|types| *types != KvType::F32.into()) {
         for case in cases() {
             let rounded = Case {
-                keys: stored(ty, &case.keys, case.layout.k_dim()),
-                values: stored(ty, &case.values, case.layout.v_dim()),
+                keys: stored(types.k, &case.keys, case.layout.k_dim()),
+                values: stored(types.v, &case.values, case.layout.v_dim()),
                 q: case.q.clone(),
                 seen: case.seen.clone(),
                 pages: case.pages.clone(),
                 ..case
             };
             let exact = rounded.run(&rounded.heads(), Isa::SCALAR, 1);
-            let case = Case { keys: case.keys, values: case.values, ..rounded }.stored_as(ty);
+            let case = Case { keys: case.keys, values: case.values, ..rounded }.stored_as(types);
             for isa in Isa::supported() {
-                assert_eq!(case.run(&case.heads(), isa, 3), exact, "{isa} {ty:?}");
+                assert_eq!(case.run(&case.heads(), isa, 3), exact, "{isa} {types}");
                 let cache = case.cache(isa, &[1, 16, 33]);
                 let n = case.seen.len();
                 let out = case.run_rows(&case.heads(), isa, 2, cache.kv(), 0, n, None);
-                assert_eq!(out, exact, "{isa} {ty:?}");
+                assert_eq!(out, exact, "{isa} {types}");
             }
         }
     }
@@ -291,10 +292,10 @@ fn every_type_of_cache_is_exact_attention_to_what_it_stores() {
 
 #[test]
 fn values_may_be_the_first_elements_of_keys() {
-    for ty in [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0] {
+    for ty in KvType::ALL {
         for n_heads in [2, 16] {
             let mut case = Case::causal((n_heads, 1), (72, 36), 64, 300, 3, 1000);
-            case.layout = KvLayout::aliased(ty, 1, 64, 72, 36);
+            case.layout = KvLayout::aliased(ty.into(), 1, 64, 72, 36);
             case.keys = stored(ty, &case.keys, 72);
             let expected = case.reference(&case.heads(), |_, _| false);
             let scalar = case.run(&case.heads(), Isa::SCALAR, 1);

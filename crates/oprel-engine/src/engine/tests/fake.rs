@@ -75,7 +75,7 @@ impl Exec for Fake {
         _: &Placement,
         limits: &Limits,
     ) -> oprel_nn::Result<Memory> {
-        self.limits = Some(*limits);
+        self.limits = Some(limits.clone());
         Ok(Memory::default())
     }
 
@@ -87,7 +87,7 @@ impl Exec for Fake {
         _: Option<&mut dyn Observer>,
     ) -> oprel_nn::Result<()> {
         batch.check(1)?;
-        let limits = self.limits.unwrap();
+        let limits = self.limits.clone().unwrap();
         assert!(batch.tokens.len() <= limits.tokens as usize);
         assert!(batch.spans.len() <= limits.spans as usize);
         let n_groups = self.windows.len();
@@ -155,6 +155,41 @@ impl Exec for Fake {
                     self.cells.insert((group, to, slot), token);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn page_bytes(&self, _: usize) -> usize {
+        PAGE_LEN * 4
+    }
+
+    fn read_page(&self, group: usize, page: PageId, to: &mut [u8]) -> oprel_nn::Result<()> {
+        for (i, to) in to.chunks_exact_mut(4).enumerate() {
+            let token = self.cells.get(&(group, page, i)).copied().unwrap_or(u32::MAX);
+            to.copy_from_slice(&token.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, from: &[u8]) -> oprel_nn::Result<()> {
+        for (i, token) in from.as_chunks().0.iter().enumerate() {
+            self.cells.insert((group, page, i), u32::from_le_bytes(*token));
+        }
+        Ok(())
+    }
+
+    fn row_bytes(&self) -> usize {
+        if self.recurrent { 8 } else { 0 }
+    }
+
+    fn read_row(&self, row: RowId, to: &mut [u8]) -> oprel_nn::Result<()> {
+        to.copy_from_slice(&self.rows.get(&row).copied().unwrap_or(0).to_le_bytes());
+        Ok(())
+    }
+
+    fn write_row(&mut self, row: RowId, from: &[u8]) -> oprel_nn::Result<()> {
+        if let Some(state) = from.as_chunks().0.first() {
+            self.rows.insert(row, u64::from_le_bytes(*state));
         }
         Ok(())
     }
