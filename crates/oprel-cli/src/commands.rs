@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oprel::{
-    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, RawChat,
-    Template, TokenizeOptions,
+    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, RawChat, Template,
+    TokenizeOptions,
 };
 use serde_json::{Value, json};
 

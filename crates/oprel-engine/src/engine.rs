@@ -8,6 +8,7 @@ mod admit;
 mod choose;
 mod plan;
 mod run;
+mod spill;
 mod vectors;
 
 use std::collections::VecDeque;
@@ -27,7 +28,9 @@ use crate::queue::Queue;
 use crate::sampler::Sampler;
 use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::state::State;
+use crate::store::{PageKey, PageStore};
 use crate::{Error, Result};
+pub(crate) use spill::Loading;
 use vectors::Text;
 
 /// What an engine is made for.
@@ -132,6 +135,10 @@ pub struct Engine {
     ended: Vec<(SeqId, Usage)>,
     pace: Pace,
     gauges: Gauges,
+    /// Where whole pages are kept too.
+    store: Option<Box<dyn PageStore>>,
+    /// Pages to be written there.
+    spills: VecDeque<PageKey>,
     out: StepOut,
     next_id: u32,
     order: u64,
@@ -171,6 +178,8 @@ impl Engine {
             ended: Vec::new(),
             pace: Pace::new(options.stretch),
             gauges: Gauges::default(),
+            store: None,
+            spills: VecDeque::new(),
             out: StepOut::default(),
             next_id: 0,
             order: 0,
@@ -238,6 +247,7 @@ impl Engine {
             was_preempted: false,
             alone: false,
             waits_for: None,
+            loading: None,
             ask,
         };
         resume(&mut sequence)?;
@@ -271,13 +281,15 @@ impl Engine {
     }
 
     /// Runs one batch. `clock` gives the time as [`Engine::submit`] counts it; what came of the step is
-    /// appended to `says`.
-    pub fn step(&mut self, clock: &dyn Fn() -> Duration, says: &mut Vec<(SeqId, Says)>) {
+    /// appended to `says`. `false` if there was nothing to run: all that is open waits for a store.
+    pub fn step(&mut self, clock: &dyn Fn() -> Duration, says: &mut Vec<(SeqId, Says)>) -> bool {
         self.ended.clear();
         self.end_late(clock(), says);
+        self.take_fetched(says);
         self.admit(clock(), says);
-        let Some(plan) = self.plan(says) else { return };
+        let Some(plan) = self.plan(says) else { return false };
         self.gauges.steps += 1;
+        self.save_evicted();
         let before = clock();
         let outcome = self.run(&plan);
         let after = clock();
@@ -289,6 +301,8 @@ impl Engine {
             }
             Err(error) => self.take_failure(plan, &error, says),
         }
+        self.spill_a_few();
+        true
     }
 
     /// Ends sequences whose time is over.
@@ -323,8 +337,12 @@ impl Engine {
     /// Gives back what a sequence holds.
     fn let_go(&mut self, sequence: &mut Sequence) {
         if let Some(holding) = sequence.holding.take() {
+            if sequence.ask.leave {
+                self.note_spills(&holding.names);
+            }
             self.state.leave(holding, &sequence.tokens, sequence.fed);
         }
+        sequence.loading = None;
         sequence.fed = 0;
         sequence.decodes = false;
     }

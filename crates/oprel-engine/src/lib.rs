@@ -19,6 +19,7 @@ mod rows;
 mod sampler;
 mod sequence;
 mod state;
+mod store;
 
 pub use bounds::Bounds;
 pub use engine::{Engine, Gauges, Options, Scope};
@@ -28,3 +29,4 @@ pub use name::Name;
 pub use oprel_nn::batch::SeqId;
 pub use sampler::Sampler;
 pub use sequence::{Ask, Says};
+pub use store::{PageKey, PageStore};

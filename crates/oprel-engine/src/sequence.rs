@@ -7,6 +7,7 @@ use oprel_api::{EndReason, Failure, Sampled, Sampling, Truncation, Usage};
 use oprel_nn::batch::SeqId;
 
 use crate::draft::Drafter;
+use crate::engine::Loading;
 use crate::guide::Guide;
 use crate::name::Name;
 use crate::sampler::Sampler;
@@ -134,6 +135,8 @@ pub(crate) struct Sequence {
     pub(crate) alone: bool,
     /// Another sequence computes what this one's prompt begins with, up to so many tokens.
     pub(crate) waits_for: Option<(SeqId, usize)>,
+    /// Pages of it are being brought from a store.
+    pub(crate) loading: Option<Loading>,
 }
 
 /// When what happened, as the caller's clock says.

@@ -54,9 +54,17 @@ impl Engine {
         }
     }
 
-    /// Takes over what the state holds of a sequence's tokens. The last token is always fed: its
-    /// logits are needed.
+    /// Takes over what is there of a sequence's tokens. The last token is always fed: its logits are
+    /// needed.
     pub(super) fn begin(&mut self, s: &mut Sequence) -> crate::Result<()> {
+        self.begin_in_memory(s)?;
+        if s.reuses() && self.options.cache {
+            self.begin_loading(s);
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_in_memory(&mut self, s: &mut Sequence) -> crate::Result<()> {
         let publishes = s.ask.leave && self.options.cache;
         if !s.reuses() || !self.options.cache {
             s.holding = Some(self.state.empty(s.root, publishes));
@@ -64,6 +72,7 @@ impl Engine {
         }
         let most = s.tokens.len() - 1;
         let tokens = &s.tokens[..most];
+        self.save_evicted();
         let (holding, fed) = self.state.begin(&mut *self.exec, tokens, s.root, publishes)?;
         s.holding = Some(holding);
         s.fed = fed;

@@ -55,7 +55,7 @@ impl Engine {
     pub(super) fn plan(&mut self, says: &mut Vec<(SeqId, Says)>) -> Option<Plan> {
         self.end_waits(says);
         let mut plan = Plan::default();
-        if let Some(at) = self.running.iter().position(|s| s.alone) {
+        if let Some(at) = self.running.iter().position(|s| s.alone && s.loading.is_none()) {
             let id = self.running[at].id;
             let most = self.limits.tokens as usize;
             self.add_prompt(&mut plan, id, &mut { most }, &mut { self.limits.logit_rows as usize });
@@ -132,7 +132,7 @@ impl Engine {
         let decoded: usize = plan.n_decoded();
         let free = (self.limits.tokens as usize).saturating_sub(decoded);
         let mut prompts: Vec<_> = self.running.iter().filter(|s| !s.decodes).collect();
-        prompts.retain(|s| s.waits_for.is_none());
+        prompts.retain(|s| s.waits_for.is_none() && s.loading.is_none());
         prompts.sort_by_key(|s| (-i64::from(s.ask.priority), s.order));
         let prompts: Vec<SeqId> = prompts.iter().map(|s| s.id).collect();
         if prompts.is_empty() {

@@ -14,7 +14,13 @@ use super::*;
 use fake::{Fake, VOCAB, decoder};
 
 fn options(batch: u32) -> Options {
-    Options { batch, sequences: 4, positions: 1024, kv: KvTypes::both(KvType::F32), ..Options::new(256) }
+    Options {
+        batch,
+        sequences: 4,
+        positions: 1024,
+        kv: KvTypes::both(KvType::F32),
+        ..Options::new(256)
+    }
 }
 
 fn engine_with(fake: Fake, options: &Options) -> Engine {

@@ -3,7 +3,49 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{PageKey, PageStore};
 use oprel_api::Truncation;
+use std::sync::{Arc, Mutex};
+
+/// Pages that outlive an engine. Some are lost, and what is asked for comes later.
+#[derive(Clone, Debug, Default)]
+struct Shelf {
+    pages: Arc<Mutex<HashMap<PageKey, Vec<u8>>>>,
+    asked: Vec<PageKey>,
+    polls: usize,
+}
+
+impl PageStore for Shelf {
+    fn holds(&self, key: PageKey) -> bool {
+        self.pages.lock().unwrap().contains_key(&key)
+    }
+
+    fn put(&mut self, key: PageKey, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
+        self.polls += 1;
+        if self.polls.is_multiple_of(3) {
+            return Err(bytes);
+        }
+        self.pages.lock().unwrap().insert(key, bytes);
+        Ok(())
+    }
+
+    fn fetch(&mut self, key: PageKey, _: usize) {
+        self.asked.push(key);
+    }
+
+    fn fetched(&mut self) -> Vec<(PageKey, Option<Vec<u8>>)> {
+        self.polls += 1;
+        if self.polls.is_multiple_of(4) || self.asked.is_empty() {
+            return Vec::new();
+        }
+        let key = self.asked.remove(0);
+        let lost = key.name.bytes()[0] < 16;
+        let bytes = self.pages.lock().unwrap().get(&key).filter(|_| !lost).cloned();
+        vec![(key, bytes)]
+    }
+
+    fn flush(&mut self) {}
+}
 
 /// A sequence of a schedule.
 #[derive(Clone, Debug)]
@@ -116,10 +158,18 @@ fn alone(shape: &Shape, job: &Job) -> (Vec<u32>, Vec<Truncation>, Option<EndReas
 }
 
 /// Runs a schedule; what each job was told, and the engine after it.
-fn together(shape: &Shape, jobs: &[Job], asks: Vec<Ask>) -> (Vec<Vec<Says>>, Engine) {
+fn together(
+    shape: &Shape,
+    jobs: &[Job],
+    asks: &[Ask],
+    shelf: Option<&Shelf>,
+) -> (Vec<Vec<Says>>, Engine) {
     let (batch, sequences, positions) = (shape.batch, shape.sequences, shape.positions);
     let options = Options { sequences, positions, ..options(batch) };
     let mut engine = engine_with(fake(shape), &options);
+    if let Some(shelf) = shelf {
+        engine.set_store(Box::new(shelf.clone()));
+    }
     let ticks = Cell::new(0_u64);
     let clock = || {
         ticks.set(ticks.get() + 1 + ticks.get() * 7_919 % 997);
@@ -142,6 +192,7 @@ fn together(shape: &Shape, jobs: &[Job], asks: Vec<Ask>) -> (Vec<Vec<Says>>, Eng
         assert!(step < 100_000, "it never ends");
         engine.step(&clock, &mut says);
     }
+    engine.flush();
     let of = |id: SeqId| says.iter().filter(move |(i, _)| *i == id).map(|(_, s)| s.clone());
     (ids.into_iter().map(|id| of(id.unwrap()).collect()).collect(), engine)
 }
@@ -152,6 +203,7 @@ proptest! {
     fn a_sequence_says_the_same_alone_and_in_company(
         shape in shape(),
         jobs in prop::collection::vec(job(), 1..8),
+        stored in any::<bool>(),
     ) {
         let expected: Vec<_> = jobs.iter().map(|job| alone(&shape, job)).collect();
         let mut asks: Vec<Ask> = jobs.iter().map(Job::ask).collect();
@@ -161,17 +213,63 @@ proptest! {
             ask.produced = tokens[..n].to_vec();
             resumed.push(n);
         }
-        let (says, engine) = together(&shape, &jobs, asks);
-        for (i, ((says, expected), job)) in says.iter().zip(&expected).zip(&jobs).enumerate() {
-            let (tokens, _, end) = told(says);
-            let rest = &expected.0[resumed[i]..];
-            if job.cancelled.is_some() {
-                prop_assert!(rest.starts_with(&tokens), "job {i}: {tokens:?}, not {rest:?}");
-            } else {
-                prop_assert_eq!(&tokens, rest, "job {}", i);
-                prop_assert_eq!(&end, &expected.2, "job {}", i);
+        let shelf = Shelf::default();
+        // Twice: what the first engine left serves the second.
+        for round in 0..2 {
+            let (says, engine) = together(&shape, &jobs, &asks, stored.then_some(&shelf));
+            for (i, ((says, expected), job)) in says.iter().zip(&expected).zip(&jobs).enumerate() {
+                let (tokens, _, end) = told(says);
+                let rest = &expected.0[resumed[i]..];
+                if job.cancelled.is_some() {
+                    prop_assert!(rest.starts_with(&tokens), "job {i}: {tokens:?}, not {rest:?}");
+                } else {
+                    prop_assert_eq!(&tokens, rest, "job {}, round {}", i, round);
+                    prop_assert_eq!(&end, &expected.2, "job {}, round {}", i, round);
+                }
             }
+            prop_assert_eq!(engine.state.n_held(), 0);
         }
-        prop_assert_eq!(engine.state.n_held(), 0);
     }
+}
+
+#[test]
+fn what_one_engine_left_serves_the_next() {
+    let shape = Shape {
+        windows: vec![None, Some(70)],
+        recurrent: false,
+        spread: VOCAB,
+        batch: 64,
+        sequences: 2,
+        positions: 1024,
+    };
+    let job = Job {
+        common: 140,
+        own: vec![5, 6],
+        made: 60,
+        warm: false,
+        salt: false,
+        priority: 0,
+        client: 0,
+        reuse: true,
+        leave: true,
+        shift: false,
+        at: 0,
+        cancelled: None,
+        resumed: 0,
+    };
+    let ask = Ask { ends: [].into(), ..job.ask() };
+    let shelf = Shelf::default();
+    let cached = |ask: &Ask, expected: u32| {
+        let (says, _) = together(&shape, &[job.clone()], &[ask.clone()], Some(&shelf));
+        let Some(Says::End(_, usage)) = says[0].last() else { panic!("{says:?}") };
+        assert_eq!(usage.cached_tokens, expected);
+    };
+    cached(&ask, 0);
+    cached(&ask, 128);
+    cached(&Ask { salt: Some("other".into()), ..ask.clone() }, 0);
+    cached(&Ask { reuse: false, ..ask.clone() }, 0);
+    let damaged = shelf.pages.lock().unwrap().len();
+    assert!(damaged >= 6, "{damaged}");
+    shelf.pages.lock().unwrap().clear();
+    cached(&ask, 0);
 }
