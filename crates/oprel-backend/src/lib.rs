@@ -4,8 +4,10 @@
 //! run on the engine's, and come back as a stream of events. Nothing here knows HTTP or prints.
 
 mod bench;
+mod disk;
 mod error;
 mod facts;
+mod fingerprint;
 mod load;
 mod native;
 mod prompt;
@@ -16,7 +18,7 @@ mod worker;
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
 pub use facts::{Capability, Facts, capabilities};
-pub use load::{Executor, LoadOptions, Machine, ModelSource};
+pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache};
 pub use native::{Events, Native};
 pub use oprel_engine::Gauges;
 pub use template::{RawChat, compile_template, render_raw, template_of};

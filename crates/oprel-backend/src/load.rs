@@ -11,7 +11,8 @@ use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::{Dev, Exec, KvTypes, Placement};
 
-use crate::{Error, Facts, Result};
+use crate::disk::Disk;
+use crate::{Error, Facts, Result, fingerprint};
 
 /// Context length where neither user nor model asks for less.
 const USUAL_CONTEXT: u32 = 4096;
@@ -55,10 +56,21 @@ pub struct LoadOptions {
     pub parallel: Option<u32>,
     /// How keys and values are stored.
     pub kv: KvTypes,
+    /// Where prompts that were read are kept beyond this process; unset, nowhere.
+    pub prompt_cache: Option<PromptCache>,
     /// Who runs it.
     pub executor: Executor,
     /// Instruction set of the CPU kernels by name, instead of the best that there is.
     pub isa: Option<String>,
+}
+
+/// A folder for what prompts computed, so that it is not computed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptCache {
+    /// The folder; it may be shared by models and processes.
+    pub folder: PathBuf,
+    /// Most bytes in it.
+    pub most_bytes: u64,
 }
 
 /// What kernels run with.
@@ -93,7 +105,11 @@ fn is_missing(path: &Path) -> bool {
 }
 
 /// The engine of a described model.
-pub(crate) fn engine(model: &Model, options: &LoadOptions) -> Result<(Engine, Machine)> {
+pub(crate) fn engine(
+    file: &Gguf,
+    model: &Model,
+    options: &LoadOptions,
+) -> Result<(Engine, Machine)> {
     let trained = model.decoder.context_length;
     let context = match options.context {
         Some(0) => {
@@ -111,15 +127,24 @@ pub(crate) fn engine(model: &Model, options: &LoadOptions) -> Result<(Engine, Ma
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
     let scope = if model.causal { Scope::Causal } else { Scope::Bidirectional };
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
+    let (exec, machine) = executor(options)?;
     let sizes = Options {
         batch: BATCH,
         sequences,
         positions: context.saturating_mul(sequences.min(USUAL_CONTEXTS)),
         kv: options.kv,
+        fingerprint: fingerprint::of(file, options.kv, context, machine),
         ..Options::new(context)
     };
-    let (exec, machine) = executor(options)?;
-    let engine = Engine::new(exec, &model.decoder, &model.weights, &placement, scope, &sizes)?;
+    let mut engine = Engine::new(exec, &model.decoder, &model.weights, &placement, scope, &sizes)?;
+    if let Some(cache) = options.prompt_cache.as_ref().filter(|_| model.causal) {
+        let disk = Disk::open(&cache.folder, &sizes.fingerprint, cache.most_bytes);
+        engine.set_store(Box::new(disk.map_err(|e| Error::Option {
+            option: "prompt-cache",
+            value: format!("'{}'", cache.folder.display()),
+            why: e.to_string(),
+        })?));
+    }
     Ok((engine, machine))
 }
 

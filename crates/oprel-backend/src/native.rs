@@ -49,7 +49,7 @@ impl Native {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
         let (facts, model) = describe(source)?;
-        let (engine, machine) = engine(&model, options)?;
+        let (engine, machine) = engine(&facts.file, &model, options)?;
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let thread = std::thread::Builder::new()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use oprel_api::{ErrorKind, Event, Failure};
@@ -13,6 +13,12 @@ use oprel_nn::Pooling;
 
 use crate::speaker::{After, Speaker};
 use crate::{Error, Result};
+
+/// How often a disk is asked for pages that are awaited.
+const PAGES_COME: Duration = Duration::from_micros(500);
+
+/// Nobody commands any more.
+struct Over;
 
 /// What can be asked of the engine's thread.
 pub(crate) enum Command {
@@ -107,31 +113,56 @@ impl Worker {
     /// Takes what was commanded, makes one step; `false` when all is over.
     fn turn(&mut self) -> bool {
         loop {
-            let command = if self.engine.is_idle() {
-                match self.inbox.recv() {
-                    Ok(command) => command,
-                    Err(_) => return false,
+            match self.next_command() {
+                Ok(Some(command)) => self.obey(command),
+                Ok(None) => break,
+                Err(Over) => {
+                    // What was computed may serve another day.
+                    self.engine.flush();
+                    return false;
                 }
-            } else {
-                match self.inbox.try_recv() {
-                    Ok(command) => command,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return false,
-                }
-            };
-            self.obey(command);
+            }
         }
         self.forget_unwanted();
         let mut says = Vec::new();
         let epoch = self.epoch;
-        self.engine.step(&|| epoch.elapsed(), &mut says);
+        let ran = self.engine.step(&|| epoch.elapsed(), &mut says);
         for (id, said) in says {
             match self.texts.contains_key(&id) {
                 true => self.take_vector(id, said),
                 false => self.say(id, said),
             }
         }
+        if !ran && !self.engine.is_idle() {
+            // Pages are on their way from a disk.
+            match self.inbox.recv_timeout(PAGES_COME) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
         true
+    }
+
+    /// A command, if there is one. With nothing else to do it is waited for; first, what was computed
+    /// is written out.
+    fn next_command(&mut self) -> Result<Option<Command>, Over> {
+        while self.engine.is_idle() && self.engine.has_spills() {
+            let wait = if self.engine.spill() { Duration::ZERO } else { PAGES_COME };
+            match self.inbox.recv_timeout(wait) {
+                Ok(command) => return Ok(Some(command)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Over),
+            }
+        }
+        if self.engine.is_idle() {
+            return self.inbox.recv().map(Some).map_err(|_| Over);
+        }
+        match self.inbox.try_recv() {
+            Ok(command) => Ok(Some(command)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Over),
+        }
     }
 
     fn obey(&mut self, command: Command) {

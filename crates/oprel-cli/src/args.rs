@@ -113,6 +113,12 @@ pub(crate) struct Load {
     /// CPU threads [default: one for each core]
     #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
+    /// Keep what prompts computed in a folder, so that it is not computed again.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) prompt_cache: Option<PathBuf>,
+    /// Most megabytes in that folder.
+    #[arg(long, value_name = "MB", default_value_t = 4096, requires = "prompt_cache")]
+    pub(crate) prompt_cache_size: u64,
     /// How keys and values are stored: f32, f16, bf16 or q8_0; or two of them, as in `f16,q8_0`.
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub(crate) kv: KvTypes,

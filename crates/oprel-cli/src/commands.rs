@@ -42,6 +42,9 @@ pub(crate) fn builder(model: &str, load: &Load) -> ModelBuilder {
     if let Some(threads) = load.threads {
         builder = builder.threads(threads);
     }
+    if let Some(folder) = &load.prompt_cache {
+        builder = builder.prompt_cache(folder, load.prompt_cache_size.saturating_mul(1 << 20));
+    }
     match std::env::var("OPREL_ISA") {
         Ok(isa) if !isa.is_empty() => builder.isa(isa),
         _ => builder,

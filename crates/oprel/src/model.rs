@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oprel_api::{Answer, EmbedRequest, Embeddings, Event, Message, Request, Sampling};
-use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, RawChat};
+use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, PromptCache, RawChat};
 use oprel_nn::KvTypes;
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
 
@@ -248,6 +248,13 @@ impl ModelBuilder {
     /// Threads of the engine; unset, one for each physical core.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads);
+        self
+    }
+
+    /// A folder in which what prompts computed is kept, so that it is not computed again, in at most so
+    /// many bytes; unset, it is forgotten with the model.
+    pub fn prompt_cache(mut self, folder: impl Into<PathBuf>, most_bytes: u64) -> Self {
+        self.options.prompt_cache = Some(PromptCache { folder: folder.into(), most_bytes });
         self
     }
 
