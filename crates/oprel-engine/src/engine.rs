@@ -18,7 +18,7 @@ use oprel_nn::{
 
 use crate::bounds::Bounds;
 use crate::logprob;
-use crate::sampler::Sampler;
+use crate::sampler::{Given, Sampler, Scratch};
 use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::{Error, Result};
 
@@ -62,6 +62,7 @@ pub struct Engine {
     pages: Vec<PageId>,
     positions: Vec<i32>,
     out: StepOut,
+    scratch: Scratch,
     next_id: u32,
 }
 
@@ -112,6 +113,7 @@ impl Engine {
             pages: (0..limits.pages).map(PageId).collect(),
             positions: Vec::new(),
             out: StepOut::default(),
+            scratch: Scratch::new(),
             next_id: 0,
         })
     }
@@ -138,7 +140,7 @@ impl Engine {
     pub fn submit(&mut self, ask: Ask, now: Duration) -> Result<SeqId> {
         self.bounds.check(&ask)?;
         let context = self.bounds.context_of(&ask);
-        let sampler = Sampler::new(ask.sampling.clone())?;
+        let sampler = Sampler::new(ask.sampling.clone())?.with_breakers(ask.breakers.clone());
         let id = SeqId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         let times = Times { submitted: now, last: now, ..Times::default() };
@@ -261,7 +263,8 @@ impl Engine {
         let early = s.made() < s.ask.min_tokens;
         let banned =
             if early { [&s.ask.ends, &s.ask.stop_tokens[..]].concat() } else { Vec::new() };
-        let token = s.sampler.choose(logits, &s.tokens, &banned)?;
+        let given = Given { banned: &banned, ..Given::after(&s.tokens) };
+        let token = s.sampler.choose(&mut self.scratch, logits, given)?;
         s.times.first.get_or_insert(s.times.last);
         if let Some(end) = s.ends_at(token) {
             return Ok(Some(end));

@@ -15,5 +15,5 @@ pub use bounds::Bounds;
 pub use engine::{Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use oprel_nn::batch::SeqId;
-pub use sampler::Sampler;
+pub use sampler::{Breakers, Given, Sampler, Scratch, State};
 pub use sequence::{Ask, Says};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use oprel_api::{EndReason, Failure, Sampled, Sampling, Usage};
 use oprel_nn::batch::SeqId;
 
-use crate::sampler::Sampler;
+use crate::sampler::{Breakers, Sampler};
 
 /// What a caller asks of a sequence, in tokens.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Ask {
     pub tokens: Vec<u32>,
     /// How tokens are chosen; a missing seed is 0, the caller draws one.
     pub sampling: Sampling,
+    /// The texts of `sampling.dry.breakers` in this vocabulary.
+    pub breakers: Arc<Breakers>,
     /// Most tokens to make.
     pub max_tokens: Option<u32>,
     /// Fewest tokens before one of `ends` or `stop_tokens` is accepted.
@@ -43,6 +45,7 @@ impl Ask {
         Ask {
             tokens,
             sampling: Sampling::default(),
+            breakers: Arc::default(),
             max_tokens: None,
             min_tokens: 0,
             context: None,
