@@ -81,6 +81,16 @@ impl<'a> Many<'a> {
         }
     }
 
+    /// Keeps what is at most so far below the largest; if nothing is, the likeliest alone.
+    fn cut_to_depth(&mut self, depth: f64) {
+        if depth >= 0.0 {
+            let least = f64::from(self.most) - depth;
+            self.cut_below(least.max(f64::from(f32::MIN)) as f32);
+        } else if let Some((id, logit)) = self.peaks.likeliest(self.board.logits(), None) {
+            self.last = Last { logit, id };
+        }
+    }
+
     fn cut_to_count(&mut self, k: usize) {
         // So hot that all weigh the same.
         let count = self.sums(f32::MAX).count;
@@ -158,8 +168,7 @@ impl<'a> Many<'a> {
             self.cut_to_count(k);
         } else {
             let below = mirostat::depth_of(self.sums(temperature).weight, wish.mu);
-            let least = f64::from(most) - below * f64::from(temperature);
-            self.cut_below(least.clamp(f64::from(f32::MIN), f64::from(most)) as f32);
+            self.cut_to_depth(below * f64::from(temperature));
         }
         let total = self.sums(temperature).weight;
         let chosen = match wish.seen {

@@ -97,7 +97,7 @@ fn repeated(how: &Sampling, tokens: &[u32], next: u32, breaks: &[u32]) -> Option
     let window = usize::try_from(dry.last_n).unwrap_or(usize::MAX);
     let window = &tokens[tokens.len().saturating_sub(window)..];
     let since = window.iter().rev().take_while(|t| !breaks.contains(t)).count();
-    let lengths = (0..window.len()).filter(|&i| window[i] == next).map(|i| {
+    let lengths = (1..window.len()).filter(|&i| window[i] == next).map(|i| {
         let (before, end) = (window[..i].iter().rev(), window.iter().rev());
         (before.zip(end).take_while(|(a, b)| a == b).count().min(since)) as u32
     });
@@ -226,7 +226,10 @@ impl Left {
         let shares = self.shares(t);
         let sum: f64 = self.all.iter().map(|(x, _)| ((x - all[0].0) / t).exp()).sum();
         let found = match seen {
-            None => self.all[self.reach(&shares, draw)],
+            None => {
+                let at = self.reach(&shares, draw);
+                self.all[at]
+            }
             Some(id) => match all.iter().find(|(_, i)| *i == id) {
                 Some(found) => *found,
                 None => return Answer { id, surprise: f64::NAN, margin: self.margin },
