@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use oprel_api::{Dry, Mirostat, Sampling, Xtc};
-use oprel_engine::{Given, Sampler, Scratch};
+use oprel_engine::{Breakers, Given, Sampler, Scratch, sampled};
 
 /// Logits as a model gives them: most in a bell of deviation 2, a few far above it.
 fn logits(n_vocab: usize) -> Vec<f32> {
@@ -120,6 +120,28 @@ fn choices(c: &mut Criterion) {
     }
 }
 
+/// What else a token or a request may cost: log probabilities, and to find DRY's breakers.
+fn beside(c: &mut Criterion) {
+    let n_vocab = 128 << 10;
+    for (kind, logits) in [("peaked", logits(n_vocab)), ("flat", flat(n_vocab))] {
+        let mut group = c.benchmark_group(format!("logprobs {kind} {n_vocab}"));
+        for top in [0, 20] {
+            group.bench_function(BenchmarkId::from_parameter(top), |b| {
+                b.iter(|| sampled(&logits, 77, Some(top)));
+            });
+        }
+    }
+    let ending = |i: usize| if i % 8 == 0 { ":" } else { "" };
+    let pieces: Vec<String> = (0..n_vocab).map(|i| format!(" {i}{}", ending(i))).collect();
+    let breakers = Dry::default().breakers;
+    c.bench_function("breakers 131072", |b| {
+        b.iter(|| {
+            let piece = |id| pieces[id as usize].as_bytes();
+            Breakers::find(&breakers, n_vocab as u32, piece, |_| Vec::new())
+        });
+    });
+}
+
 fn short() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -127,5 +149,5 @@ fn short() -> Criterion {
         .measurement_time(Duration::from_millis(800))
 }
 
-criterion_group!(name = benches; config = short(); targets = choices);
+criterion_group!(name = benches; config = short(); targets = choices, beside);
 criterion_main!(benches);

@@ -14,6 +14,7 @@ mod sequence;
 pub use bounds::Bounds;
 pub use engine::{Engine, Options, Scope};
 pub use error::{Error, Result};
+pub use logprob::sampled;
 pub use oprel_nn::batch::SeqId;
 pub use sampler::{Breakers, Given, Sampler, Scratch, State};
 pub use sequence::{Ask, Says};

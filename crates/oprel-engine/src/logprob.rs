@@ -7,9 +7,10 @@ use oprel_cpu::sampling::{Run, sum_weights};
 
 use crate::sampler::peaks::Peaks;
 
-/// The token with its log probability and the `top` likeliest of its position: largest first, the
-/// smaller id first among equals, none that is impossible.
-pub(crate) fn sampled(logits: &[f32], token: u32, top: Option<u32>) -> Sampled {
+/// The token with its log probability by the model's logits (n_vocab), at temperature 1, before
+/// constraint, bans, bias, penalties and cuts; and the `top` likeliest of its position: largest first,
+/// the smaller id first among equals, none that is impossible. Without `top` nothing is computed.
+pub fn sampled(logits: &[f32], token: u32, top: Option<u32>) -> Sampled {
     let Some(top) = top else {
         return Sampled { id: token, ..Sampled::default() };
     };

@@ -309,6 +309,14 @@ fn pick_of_all(
     if edits {
         changes.apply(how, given, board.edit());
     }
+    if let Some(words) = allowed.filter(|_| how.is_greedy())
+        && peaks.scan(logits, None)
+        && let Some((best, _)) = peaks.likeliest(logits, None)
+        && allowed::has(words, best)
+    {
+        // The likeliest of all is also that of those that are allowed; to find it costs less.
+        return Ok(Choice::of(best));
+    }
     if !peaks.scan(board.logits(), allowed) {
         return Err(NAN);
     }
