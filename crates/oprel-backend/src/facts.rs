@@ -168,6 +168,12 @@ fn suggested(file: &Gguf) -> Result<Sampling> {
     sampling.top_k = top_k.unwrap_or(usual.top_k);
     let last_n = file.metadata().i32("general.sampling.penalty_last_n")?;
     sampling.repeat_last_n = last_n.unwrap_or(usual.repeat_last_n);
+    sampling.xtc.probability = number("xtc_probability")?.unwrap_or(usual.xtc.probability);
+    sampling.xtc.threshold = number("xtc_threshold")?.unwrap_or(usual.xtc.threshold);
+    let version = file.metadata().u32("general.sampling.mirostat")?;
+    sampling.mirostat.version = version.map_or(0, |v| u8::try_from(v).unwrap_or(u8::MAX));
+    sampling.mirostat.tau = number("mirostat_tau")?.unwrap_or(usual.mirostat.tau);
+    sampling.mirostat.eta = number("mirostat_eta")?.unwrap_or(usual.mirostat.eta);
     let sane = sampling.validate().is_ok();
     Ok(if sane { sampling } else { usual })
 }

@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias, OutputOverflow,
-    Request, Usage,
+    Dry, EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias,
+    OutputOverflow, Request, Usage,
 };
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Bounds, Gauges};
+use oprel_engine::{Ask, Bounds, Breakers, Gauges};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
@@ -161,6 +161,7 @@ impl Native {
         let forbid = |&token: &u32| LogitBias { token, bias: f32::NEG_INFINITY };
         sampling.logit_bias.extend(never.map(forbid));
         Ask {
+            breakers: self.breakers(&sampling.dry),
             sampling,
             max_tokens: limits.max_tokens,
             min_tokens: limits.min_tokens,
@@ -183,6 +184,25 @@ impl Native {
             },
             ..Ask::new(tokens)
         }
+    }
+
+    /// The texts that break repetitions, in this vocabulary.
+    fn breakers(&self, dry: &Dry) -> Arc<Breakers> {
+        if !dry.is_on() {
+            return Arc::default();
+        }
+        let tokenizer = &self.facts.tokenizer;
+        let options = TokenizeOptions { add_special: false, parse_special: false };
+        let tokenize = |rest: &[u8]| {
+            let text = std::str::from_utf8(rest).unwrap_or_default();
+            let tokens = tokenizer.tokenize(text, options);
+            // Some vocabularies begin every text with a space; the rest of a word has none.
+            let pieces: Vec<u8> =
+                tokens.iter().flat_map(|&t| tokenizer.piece(t)).copied().collect();
+            if pieces == rest { tokens } else { Vec::new() }
+        };
+        let piece = |id| tokenizer.piece(id);
+        Arc::new(Breakers::find(&dry.breakers, self.n_vocab(), piece, tokenize))
     }
 
     /// Vectors of texts.

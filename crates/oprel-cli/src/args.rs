@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
+use crate::sampling::Sampling;
+
 /// Run language models from GGUF files on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "oprel", version, propagate_version = true)]
@@ -75,28 +77,6 @@ pub(crate) enum ThinkArg {
     Low,
     Medium,
     High,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Sampling {
-    /// How varied the text is: 0 always takes the likeliest token [default: 0.8, or the model's own]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    pub(crate) temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 among all [default: 40]
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
-    pub(crate) top_k: Option<u32>,
-    /// Choose among the likeliest tokens whose probabilities reach P [default: 0.9]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub(crate) top_p: Option<f32>,
-    /// Drop tokens less likely than P times the likeliest [default: 0]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub(crate) min_p: Option<f32>,
-    /// Make recent tokens less likely: 1 changes nothing [default: 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(crate) repeat_penalty: Option<f32>,
-    /// The same seed gives the same text [default: drawn]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,8 +3,8 @@
 use std::io::{IsTerminal, Write};
 
 use oprel::{
-    Chat, EndReason, Event, Input, Message, Model, OprelError, Prompt, Request, Sampling, Stream,
-    Think, Usage,
+    Chat, EndReason, Event, Input, Message, Model, OprelError, Prompt, Request, Stream, Think,
+    Usage,
 };
 
 use crate::args::{Run, ThinkArg};
@@ -69,7 +69,7 @@ fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
 /// A request with the options of the command line.
 pub(crate) fn request(model: &Model, args: &Run, input: Input) -> Request {
     let mut request = Request::new(input);
-    request.sampling = sampling(model, args);
+    request.sampling = args.sampling.over(model.sampling());
     request.stop = args.stop.clone();
     request.limits.max_tokens = args.num_predict;
     request
@@ -79,19 +79,6 @@ pub(crate) fn request(model: &Model, args: &Run, input: Input) -> Request {
 pub(crate) fn chat_input(args: &Run, messages: &[Message]) -> Input {
     let messages = messages.to_vec();
     Input::Messages(Chat { messages, think: think(args), ..Chat::default() })
-}
-
-fn sampling(model: &Model, args: &Run) -> Sampling {
-    let (own, asked) = (model.sampling(), &args.sampling);
-    Sampling {
-        temperature: asked.temperature.unwrap_or(own.temperature),
-        top_k: asked.top_k.unwrap_or(own.top_k),
-        top_p: asked.top_p.unwrap_or(own.top_p),
-        min_p: asked.min_p.unwrap_or(own.min_p),
-        repeat_penalty: asked.repeat_penalty.unwrap_or(own.repeat_penalty),
-        seed: asked.seed,
-        ..own
-    }
 }
 
 fn think(args: &Run) -> Option<Think> {

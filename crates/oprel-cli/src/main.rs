@@ -6,6 +6,7 @@ mod commands;
 mod generate;
 mod interactive;
 mod outcome;
+mod sampling;
 
 use clap::Parser;
 

@@ -134,6 +134,31 @@ fn a_damaged_file_is_refused() {
 }
 
 #[test]
+fn every_sampling_method_answers_and_the_seed_decides() {
+    let place = Place::new();
+    let usual =
+        ["run", "demo", "Tell me a story.", "-n", "40", "--seed", "7", "--temperature", "1.2"];
+    for options in [
+        &["--dynatemp-range", "0.5", "--dynatemp-exp", "1.5"][..],
+        &["--top-k", "0", "--top-n-sigma", "1"],
+        &["--typical", "0.5"],
+        &["--xtc-probability", "1", "--xtc-threshold", "0.05"],
+        &["--dry-multiplier", "2", "--dry-allowed-length", "1", "--dry-sequence-breaker", "none"],
+        &["--mirostat", "1"],
+        &["--mirostat", "2", "--mirostat-ent", "3", "--mirostat-lr", "0.2"],
+        &["--logit-bias", "5-inf", "--logit-bias", "9+2"],
+    ] {
+        let said = |_| {
+            let answer = place.oprel(&[&usual[..], options].concat());
+            assert_eq!(answer.status.code(), Some(0), "{options:?}: {}", err(&answer));
+            out(&answer)
+        };
+        assert!(!said(0).trim().is_empty(), "{options:?}");
+        assert_eq!(said(1), said(2), "{options:?}");
+    }
+}
+
+#[test]
 fn wrong_options_are_refused_by_name() {
     let place = Place::new();
     for (option, value) in [
@@ -142,6 +167,23 @@ fn wrong_options_are_refused_by_name() {
         ("--top-p", "1.5"),
         ("--min-p", "-0.1"),
         ("--repeat-penalty", "0"),
+        ("--dynatemp-range", "-1"),
+        ("--dynatemp-exponent", "nan"),
+        ("--typical-p", "2"),
+        ("--top-n-sigma", "inf"),
+        ("--xtc-probability", "1.5"),
+        ("--xtc-threshold", "-1"),
+        ("--repeat-last-n", "-2"),
+        ("--presence-penalty", "inf"),
+        ("--frequency-penalty", "nan"),
+        ("--dry-multiplier", "-1"),
+        ("--dry-base", "0.5"),
+        ("--dry-penalty-last-n", "-2"),
+        ("--dry-sequence-breaker", ""),
+        ("--mirostat", "3"),
+        ("--mirostat-tau", "0"),
+        ("--mirostat-eta", "-1"),
+        ("--logit-bias", "7"),
         ("--ctx-size", "0"),
         ("--threads", "0"),
         ("--threads", "99999999"),

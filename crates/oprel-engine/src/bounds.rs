@@ -27,7 +27,7 @@ impl Bounds {
     ///
     /// # Errors
     /// If the prompt is empty, too long, or names tokens that are none; if the model does not
-    /// generate; if a sampling method is not there.
+    /// generate; if a number of the sampling is out of range.
     pub fn check(&self, ask: &Ask) -> Result<()> {
         if !self.generates {
             return Err(Error::OnlyEmbeds);

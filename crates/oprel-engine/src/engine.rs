@@ -25,7 +25,7 @@ use crate::draft::{self, Drafter};
 use crate::name::Name;
 use crate::pace::Pace;
 use crate::queue::Queue;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, Scratch};
 use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::state::State;
 use crate::store::{PageKey, PageStore};
@@ -140,6 +140,7 @@ pub struct Engine {
     /// Pages to be written there.
     spills: VecDeque<PageKey>,
     out: StepOut,
+    scratch: Scratch,
     next_id: u32,
     order: u64,
 }
@@ -181,6 +182,7 @@ impl Engine {
             store: None,
             spills: VecDeque::new(),
             out: StepOut::default(),
+            scratch: Scratch::new(),
             next_id: 0,
             order: 0,
         })
@@ -225,7 +227,7 @@ impl Engine {
         if self.queue.len() >= most {
             return Err(Error::Busy { waiting: most });
         }
-        let sampler = Sampler::new(ask.sampling.clone())?;
+        let sampler = Sampler::new(ask.sampling.clone())?.with_breakers(ask.breakers.clone());
         let context = self.bounds.context_of(&ask);
         let root = Name::root(&self.options.fingerprint, ask.salt.as_deref());
         let (id, order) = self.new_id();
@@ -248,6 +250,7 @@ impl Engine {
             alone: false,
             waits_for: None,
             loading: None,
+            unseen: 0,
             ask,
         };
         resume(&mut sequence)?;
@@ -350,6 +353,14 @@ impl Engine {
 
 /// Takes over what was made of a sequence before.
 fn resume(sequence: &mut Sequence) -> Result<()> {
+    if sequence.sampler.has_history() {
+        // What the sampler learned is learned again from the tokens, which must all be there.
+        let exact = sequence.ask.shift.is_none() && sequence.ask.guide.is_none();
+        if !sequence.ask.produced.is_empty() && !exact {
+            return Err(Error::Unsupported { field: "resume" });
+        }
+        sequence.unseen = sequence.ask.produced.len();
+    }
     for token in std::mem::take(&mut sequence.ask.produced) {
         if let Some(guide) = &mut sequence.ask.guide {
             guide.0.accept(token).map_err(|why| Error::Constraint { why })?;

@@ -39,6 +39,9 @@ pub enum Error {
         /// The field, as a user writes it.
         field: &'static str,
     },
+    /// A number of the sampling is out of range.
+    #[error(transparent)]
+    Sampling(#[from] oprel_api::Error),
     /// Text was asked of a model that only embeds.
     #[error("this model makes embeddings, not text")]
     OnlyEmbeds,
@@ -84,9 +87,10 @@ impl Error {
             Error::TextTooLong { .. } => {
                 (ErrorKind::Validation, Some("shorten the text, or let it be cut"))
             }
-            Error::EmptyPrompt | Error::Token { .. } | Error::Unsupported { .. } => {
-                (ErrorKind::Validation, None)
-            }
+            Error::EmptyPrompt
+            | Error::Token { .. }
+            | Error::Unsupported { .. }
+            | Error::Sampling(_) => (ErrorKind::Validation, None),
             Error::OnlyEmbeds => (ErrorKind::Validation, Some("use `oprel embed` with it")),
             Error::Nn(oprel_nn::Error::Memory { .. }) => (
                 ErrorKind::Memory,

@@ -1,46 +1,134 @@
 //! From logits to a token.
 //!
-//! Order: bias, penalties, then the likeliest (temperature 0) or: top-k, typical, top-p, min-p,
-//! temperature, draw. The draw at a position is a function of seed and position alone, so that a
-//! sequence that is preempted, moved or resumed goes on with the same text.
+//! # Order
+//! 1. **Constraint** and **bans**: what is not allowed, and what is banned, leaves the running.
+//! 2. **Logit bias** is added.
+//! 3. **Penalties** for the last `repeat_last_n` tokens: repeat, then frequency and presence.
+//! 4. **DRY** ([`Breakers`]).
+//! 5. Temperature 0 ends here: the likeliest token, the smaller id among equals.
+//! 6. **Mirostat**, if it is on, divides by the temperature, cuts and draws; nothing below applies.
+//! 7. Cuts, each over what the one before left, at temperature 1: **top-n-sigma**, **top-k**,
+//!    **typical**, **top-p**, **min-p**, **XTC**.
+//! 8. **Temperature**, fixed or dynamic, and the draw.
 //!
-//! Candidates are sorted only where they are few: those that `top_k` leaves, or all of a small
-//! vocabulary. Of many, the cuts and the draw are found by [`Spread`].
+//! This is llama.cpp's default order, and its formulas, but for this:
+//! * penalties and DRY also apply under Mirostat;
+//! * temperature 0 is greedy also with a dynamic temperature or Mirostat;
+//! * typical and top-p keep tokens until their probabilities reach the share, not exceed it;
+//! * the dynamic temperature counts the tokens that top-n-sigma left, not those it took out;
+//! * at temperatures near 0 tokens of equal logits stay equally likely.
+//!
+//! # Chance
+//! All that is drawn is a function of seed, position and purpose alone (`random.rs`), so that a
+//! sequence that is preempted, moved or resumed goes on with the same text. Only Mirostat has a
+//! history: [`Sampler::observe`] gives it to a sampler that did not make the choices itself.
+//!
+//! # Speed
+//! Tokens are sorted only where they are few (`few.rs`): those that `top_k` or a constraint leaves, or
+//! all of a small vocabulary. Of many (`many.rs`), the cuts and the draw are found without sorting.
 
-mod peaks;
+mod allowed;
+mod board;
+mod dry;
+mod edits;
+mod few;
+mod many;
+mod mirostat;
+pub(crate) mod peaks;
+mod random;
 mod spread;
+mod wish;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use oprel_api::Sampling;
 
 use crate::{Error, Result};
+use board::Board;
+pub use dry::Breakers;
+use edits::Edits;
+use many::Many;
 use peaks::Peaks;
-use spread::{Last, Spread};
+use spread::Spread;
+use wish::{Choice, Wish};
 
-/// The largest vocabulary all of which is sorted.
+/// The largest number of tokens all of which are sorted.
 const FEW: usize = 2048;
 
-/// Chooses tokens for one sequence.
-#[derive(Debug)]
+/// Chooses tokens for one sequence. A clone goes on as the original would.
+#[derive(Clone, Debug)]
 pub struct Sampler {
     how: Sampling,
     seed: u64,
-    /// Logits after bias and penalties (n_vocab), where there are any.
+    breakers: Arc<Breakers>,
+    state: State,
+}
+
+/// What a sampler has learned from its choices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct State {
+    /// Mirostat's bound of surprise, in bits.
+    mu: f64,
+}
+
+/// Where a token is to be chosen, and among which.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// The tokens before it: prompt and answer, as far as they are remembered.
+    pub tokens: &'a [u32],
+    /// How many tokens came before it, remembered or not.
+    pub position: u64,
+    /// Tokens that are not to be chosen.
+    pub banned: &'a [u32],
+    /// The only tokens that may be chosen: bit `id % 32` of word `id / 32`. Tokens beyond the words
+    /// may not.
+    pub allowed: Option<&'a [u32]>,
+}
+
+/// Room to work in; any sampler may use it. It holds nothing between choices.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Logits, where some had to be changed (n_vocab).
     edited: Vec<f32>,
-    /// How often each token occurred (n_vocab); zeros between choices.
-    counts: Vec<u32>,
+    edits: Edits,
     peaks: Peaks,
     spread: Spread,
-    /// What is still in the running, likeliest first once sorted.
+    /// What is still in the running, where it is little.
     left: Vec<Candidate>,
+}
+
+impl Scratch {
+    /// Room that grows as it is needed.
+    pub fn new() -> Scratch {
+        Scratch {
+            edited: Vec::new(),
+            edits: Edits::default(),
+            peaks: Peaks::default(),
+            spread: Spread::new(),
+            left: Vec::new(),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch::new()
+    }
+}
+
+impl<'a> Given<'a> {
+    /// After these tokens, any token.
+    pub fn after(tokens: &'a [u32]) -> Given<'a> {
+        Given { tokens, position: tokens.len() as u64, ..Given::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     id: u32,
     logit: f32,
-    p: f32,
+    p: f64,
 }
 
 impl Candidate {
@@ -54,247 +142,209 @@ impl Candidate {
     fn likelier(&self, other: &Candidate) -> Ordering {
         other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
     }
+
+    /// How far below the largest logit it is, over a temperature.
+    fn depth(&self, most: f32, temperature: f32) -> f64 {
+        // Colder is as cold.
+        (f64::from(most) - f64::from(self.logit)) / f64::from(temperature.max(1e-30))
+    }
 }
 
 impl Sampler {
-    /// Whether all that is asked for is there.
+    /// Whether a sampler can be made of this.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a method that is not there.
+    /// [`Error::Sampling`] with the name of a number that is out of range.
     pub fn check(how: &Sampling) -> Result<()> {
-        let unsupported = [
-            ("mirostat", how.mirostat.is_some()),
-            ("dry_multiplier", how.dry.as_ref().is_some_and(|d| d.multiplier != 0.0)),
-            ("xtc_probability", how.xtc.is_some_and(|x| x.probability != 0.0)),
-        ];
-        match unsupported.iter().find(|(_, asked)| *asked) {
-            Some((field, _)) => Err(Error::Unsupported { field }),
-            None => Ok(()),
-        }
+        Ok(how.validate()?)
     }
 
-    /// A sampler; a missing seed is 0.
+    /// A sampler without breakers; a missing seed is 0.
     ///
     /// # Errors
     /// As [`Sampler::check`].
     pub fn new(how: Sampling) -> Result<Sampler> {
         Sampler::check(&how)?;
+        let state = State { mu: mirostat::first(how.mirostat.tau) };
         let seed = how.seed.unwrap_or(0);
-        Ok(Sampler {
-            how,
-            seed,
-            edited: Vec::new(),
-            counts: Vec::new(),
-            peaks: Peaks::default(),
-            spread: Spread::new(),
-            left: Vec::new(),
-        })
+        Ok(Sampler { how, seed, breakers: Arc::default(), state })
     }
 
-    /// The next token after `tokens` (prompt and answer), from the model's logits (n_vocab); `banned`
-    /// are never chosen.
+    /// The same with the breakers of DRY, which [`Sampling`] has as texts.
+    #[must_use]
+    pub fn with_breakers(self, breakers: Arc<Breakers>) -> Sampler {
+        Sampler { breakers, ..self }
+    }
+
+    /// The same with another seed: what it has learned stays.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Sampler {
+        Sampler { seed, ..self }
+    }
+
+    /// Whether its choices depend on earlier ones beyond the tokens themselves.
+    pub fn has_history(&self) -> bool {
+        self.how.mirostat.is_on() && !self.how.is_greedy()
+    }
+
+    /// What it has learned until now.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Goes back to what it had learned.
+    pub fn restore(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// The next token, from the model's logits (n_vocab).
     ///
     /// # Errors
-    /// [`Error::Logits`] if there is nothing to choose from.
-    pub fn choose(&mut self, logits: &[f32], tokens: &[u32], banned: &[u32]) -> Result<u32> {
-        let position = tokens.len() as u64;
-        let edits = !self.how.logit_bias.is_empty() || !banned.is_empty() || self.how.penalizes();
-        if !edits {
-            return self.choose_from(logits, position);
-        }
-        let mut edited = std::mem::take(&mut self.edited);
-        edited.clear();
-        edited.extend_from_slice(logits);
-        self.bias(&mut edited, banned);
-        self.penalize(&mut edited, tokens);
-        let chosen = self.choose_from(&edited, position);
-        self.edited = edited;
-        chosen
+    /// [`Error::Logits`] if there is nothing to choose from, or one of those is NaN.
+    pub fn choose(
+        &mut self,
+        scratch: &mut Scratch,
+        logits: &[f32],
+        given: Given<'_>,
+    ) -> Result<u32> {
+        let choice = self.pick(scratch, logits, &given, None)?;
+        self.learn(choice);
+        Ok(choice.id)
     }
 
-    fn choose_from(&mut self, logits: &[f32], position: u64) -> Result<u32> {
-        if !self.peaks.scan(logits) {
-            return Err(Error::Logits { what: "NaN" });
+    /// Learns from a token as if it had chosen it itself. One that it could not have chosen, being
+    /// banned, not allowed or of no logit, teaches nothing.
+    ///
+    /// # Errors
+    /// As [`Sampler::choose`].
+    pub fn observe(
+        &mut self,
+        scratch: &mut Scratch,
+        logits: &[f32],
+        given: Given<'_>,
+        chosen: u32,
+    ) -> Result<()> {
+        if self.has_history() {
+            let choice = self.pick(scratch, logits, &given, Some(chosen))?;
+            self.learn(choice);
         }
-        let likeliest = self.peaks.likeliest(logits);
-        let (best, most) = likeliest.ok_or(Error::Logits { what: "none of them is finite" })?;
-        if self.how.is_greedy() || self.how.top_k == 1 {
-            return Ok(best);
-        }
-        if self.how.top_k == 0 && self.how.typical_p >= 1.0 && logits.len() > FEW {
-            return Ok(self.choose_of_many(logits, most, position));
-        }
-        self.cut_to_top_k(logits);
-        self.cut_to_typical();
-        self.cut_to_top_p();
-        self.cut_to_min_p();
-        Ok(self.draw(position))
+        Ok(())
     }
 
-    fn bias(&self, logits: &mut [f32], banned: &[u32]) {
-        for b in &self.how.logit_bias {
-            edit(logits, b.token, |logit| logit + b.bias);
-        }
-        for &id in banned {
-            edit(logits, id, |_| f32::NEG_INFINITY);
-        }
+    fn learn(&mut self, choice: Choice) {
+        let m = &self.how.mirostat;
+        self.state.mu = mirostat::learn(self.state.mu, choice.surprise, (m.tau, m.eta));
     }
 
-    fn penalize(&mut self, logits: &mut [f32], tokens: &[u32]) {
-        if !self.how.penalizes() {
-            return;
-        }
-        let n = usize::try_from(self.how.repeat_last_n).unwrap_or(usize::MAX);
-        let recent = &tokens[tokens.len().saturating_sub(n)..];
-        self.counts.resize(logits.len(), 0);
-        for &id in recent {
-            if let Some(count) = self.counts.get_mut(id as usize) {
-                *count += 1;
-            }
-        }
-        let how = &self.how;
-        for &id in recent {
-            // Where a token occurred again, it has been counted and penalized.
-            let count = self.counts.get_mut(id as usize).map_or(0, std::mem::take);
-            if count == 0 {
-                continue;
-            }
-            edit(logits, id, |logit| {
-                let repeated = if logit > 0.0 {
-                    logit / how.repeat_penalty
-                } else {
-                    logit * how.repeat_penalty
-                };
-                repeated - (count as f32 * how.frequency_penalty + how.presence_penalty)
-            });
-        }
-    }
-
-    /// Top-p, min-p and the draw over a large vocabulary. Each cut leaves a run of the likeliest.
-    fn choose_of_many(&mut self, logits: &[f32], most: f32, position: u64) -> u32 {
-        let how = &self.how;
-        self.spread.begin(logits, &mut self.peaks);
-        let mut reach = |temperature: f32, last: Last, share: f64| {
-            self.spread.reach((logits, &self.peaks), most, temperature, last, share)
+    fn pick(
+        &self,
+        scratch: &mut Scratch,
+        logits: &[f32],
+        given: &Given<'_>,
+        seen: Option<u32>,
+    ) -> Result<Choice> {
+        let wish = Wish {
+            how: &self.how,
+            seed: self.seed,
+            position: given.position,
+            mu: self.state.mu,
+            n_vocab: logits.len(),
+            seen,
         };
-        let mut last = Last::OF_ALL;
-        if how.top_p < 1.0 {
-            last = reach(1.0, last, f64::from(how.top_p));
-        }
-        if how.min_p > 0.0 {
-            let least = most + how.min_p.ln();
-            if least > last.logit {
-                last = Last { logit: least, id: u32::MAX };
+        let edits = scratch.edits.begin((&self.how, &self.breakers), given, logits.len());
+        match given.allowed {
+            Some(words) if allowed::count(words, logits.len()) <= FEW => {
+                pick_of_allowed(scratch, logits, given, words, &wish)
             }
+            _ => pick_of_all(scratch, logits, given, edits, &wish),
         }
-        reach(how.temperature, last, uniform(self.seed, position)).id
-    }
-
-    /// Fills the candidates, sorted, with their probabilities.
-    fn cut_to_top_k(&mut self, logits: &[f32]) {
-        let k = self.how.top_k as usize;
-        let least = self.peaks.reached_by(k);
-        self.left.clear();
-        self.peaks.each_in(logits, least..=f32::MAX, |id, logit| {
-            self.left.push(Candidate::new(id, logit));
-            true
-        });
-        if (1..self.left.len()).contains(&k) {
-            self.left.select_nth_unstable_by(k - 1, Candidate::likelier);
-            self.left.truncate(k);
-        }
-        self.left.sort_unstable_by(Candidate::likelier);
-        self.softmax(1.0);
-    }
-
-    /// Probabilities of the candidates from their logits over a temperature.
-    fn softmax(&mut self, temperature: f32) {
-        let most = self.left[0].logit;
-        let mut sum = 0.0;
-        for c in &mut self.left {
-            c.p = ((c.logit - most) / temperature).exp();
-            sum += c.p;
-        }
-        for c in &mut self.left {
-            c.p /= sum;
-        }
-    }
-
-    /// Locally typical sampling (arXiv 2202.00666): nearest to the expected surprise first.
-    fn cut_to_typical(&mut self) {
-        if self.how.typical_p >= 1.0 {
-            return;
-        }
-        let surprise = |c: &Candidate| -c.p.max(f32::MIN_POSITIVE).ln();
-        let entropy: f32 = self.left.iter().map(|c| c.p * surprise(c)).sum();
-        let off = |c: &Candidate| (surprise(c) - entropy).abs();
-        self.left.sort_by(|a, b| off(a).total_cmp(&off(b)));
-        self.keep_mass(self.how.typical_p);
-        self.left.sort_unstable_by(Candidate::likelier);
-        self.softmax(1.0);
-    }
-
-    fn cut_to_top_p(&mut self) {
-        if self.how.top_p < 1.0 {
-            self.keep_mass(self.how.top_p);
-            self.softmax(1.0);
-        }
-    }
-
-    /// Keeps candidates in order until their probabilities reach `mass`; at least one.
-    fn keep_mass(&mut self, mass: f32) {
-        let mut sum = 0.0;
-        let reached = self.left.iter().position(|c| {
-            sum += c.p;
-            sum >= mass
-        });
-        if let Some(last) = reached {
-            self.left.truncate(last + 1);
-        }
-    }
-
-    /// Measured by the likeliest that is left, which need not be the likeliest of all.
-    fn cut_to_min_p(&mut self) {
-        if self.how.min_p <= 0.0 {
-            return;
-        }
-        let least = self.left[0].logit + self.how.min_p.ln();
-        self.left.retain(|c| c.logit >= least);
-    }
-
-    fn draw(&mut self, position: u64) -> u32 {
-        self.softmax(self.how.temperature.max(f32::MIN_POSITIVE));
-        let mut rest = uniform(self.seed, position);
-        for c in &self.left {
-            rest -= f64::from(c.p);
-            if rest < 0.0 {
-                return c.id;
-            }
-        }
-        self.left[self.left.len() - 1].id
     }
 }
 
-/// Changes a logit, unless it is not finite and out of the running anyway. One that leaves the range
-/// of numbers leaves the running.
-fn edit(logits: &mut [f32], id: u32, change: impl FnOnce(f32) -> f32) {
-    if let Some(logit) = logits.get_mut(id as usize).filter(|logit| logit.is_finite()) {
-        let changed = change(*logit);
-        *logit = if changed.is_nan() { f32::NEG_INFINITY } else { changed };
+/// A choice among the few tokens that are allowed.
+fn pick_of_allowed(
+    scratch: &mut Scratch,
+    logits: &[f32],
+    given: &Given<'_>,
+    words: &[u32],
+    wish: &Wish<'_>,
+) -> Result<Choice> {
+    let left = &mut scratch.left;
+    left.clear();
+    allowed::each(words, logits.len(), |id| {
+        left.push(Candidate::new(id, logits[id as usize]));
+    });
+    if left.iter().any(|c| c.logit.is_nan()) {
+        return Err(NAN);
     }
+    scratch.edits.apply(wish.how, given, &mut left[..]);
+    left.retain(|c| c.logit.is_finite());
+    if left.is_empty() {
+        return Err(NOTHING);
+    }
+    left.iter_mut().for_each(|c| c.logit += 0.0);
+    few::cut_to_sigma(left, wish);
+    Ok(few::choose(left, wish))
 }
 
-/// A uniform number in [0, 1) from seed and position: two rounds of splitmix64's finaliser.
-fn uniform(seed: u64, position: u64) -> f64 {
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let golden = 0x9E37_79B9_7F4A_7C15_u64;
-    let z = mix(mix(seed.wrapping_add(golden)) ^ position.wrapping_mul(golden));
-    (z >> 11) as f64 / (1_u64 << 53) as f64
+/// A choice among all tokens, or all but a few.
+fn pick_of_all(
+    scratch: &mut Scratch,
+    logits: &[f32],
+    given: &Given<'_>,
+    edits: bool,
+    wish: &Wish<'_>,
+) -> Result<Choice> {
+    let Scratch { edited, edits: changes, peaks, spread, left } = scratch;
+    let how = wish.how;
+    let mut board = Board::new(logits, edited);
+    let mut allowed = given.allowed;
+    // Only what looks at single tokens looks at the words; the rest at a copy without the others.
+    let whole = how.mirostat.is_on() || how.top_k == 0 || how.top_n_sigma > 0.0;
+    if (edits || (whole && !how.is_greedy()))
+        && let Some(words) = allowed.take()
+    {
+        board.mask(words);
+    }
+    if edits {
+        changes.apply(how, given, board.edit());
+    }
+    if let Some(words) = allowed.filter(|_| how.is_greedy())
+        && peaks.scan(logits, None)
+        && let Some((best, _)) = peaks.likeliest(logits, None)
+        && allowed::has(words, best)
+    {
+        // The likeliest of all is also that of those that are allowed; to find it costs less.
+        return Ok(Choice::of(best));
+    }
+    if !peaks.scan(board.logits(), allowed) {
+        return Err(NAN);
+    }
+    let (best, most) = peaks.likeliest(board.logits(), allowed).ok_or(NOTHING)?;
+    if how.is_greedy() || (how.top_k == 1 && !how.mirostat.is_on()) {
+        return Ok(Choice::of(best));
+    }
+    let k = if how.mirostat.is_on() { 0 } else { how.top_k as usize };
+    if logits.len() > FEW && !peaks.tell(k) {
+        if let Some(words) = allowed {
+            board.mask(words);
+        }
+        return Ok(Many::new(board, peaks, spread, most).choose(wish));
+    }
+    let mut least = peaks.reached_by(k);
+    if how.top_n_sigma > 0.0 && !how.mirostat.is_on() {
+        least = least.max(wish.floor(most, spread.moments(board.logits(), most)));
+    }
+    left.clear();
+    peaks.each_in(board.logits(), least..=f32::MAX, allowed, |id, logit| {
+        left.push(Candidate::new(id, logit));
+        true
+    });
+    Ok(few::choose(left, wish))
 }
+
+const NAN: Error = Error::Logits { what: "NaN" };
+const NOTHING: Error = Error::Logits { what: "none that may be chosen is finite" };
 
 #[cfg(test)]
 mod tests;

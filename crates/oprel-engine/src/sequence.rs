@@ -10,7 +10,7 @@ use crate::draft::Drafter;
 use crate::engine::Loading;
 use crate::guide::Guide;
 use crate::name::Name;
-use crate::sampler::Sampler;
+use crate::sampler::{Breakers, Sampler};
 use crate::state::Holding;
 
 /// What a caller asks of a sequence, in tokens.
@@ -25,6 +25,8 @@ pub struct Ask {
     pub sampling: Sampling,
     /// Which tokens may be chosen.
     pub guide: Option<Guide>,
+    /// The texts of `sampling.dry.breakers` in this vocabulary.
+    pub breakers: Arc<Breakers>,
     /// Most tokens to make.
     pub max_tokens: Option<u32>,
     /// Fewest tokens before one of `ends` or `stop_tokens` is accepted.
@@ -67,6 +69,7 @@ impl Ask {
             produced: Vec::new(),
             sampling: Sampling::default(),
             guide: None,
+            breakers: Arc::default(),
             max_tokens: None,
             min_tokens: 0,
             context: None,
@@ -137,6 +140,8 @@ pub(crate) struct Sequence {
     pub(crate) waits_for: Option<(SeqId, usize)>,
     /// Pages of it are being brought from a store.
     pub(crate) loading: Option<Loading>,
+    /// Tokens made before it came here from whose logits its sampler has still to learn.
+    pub(crate) unseen: usize,
 }
 
 /// When what happened, as the caller's clock says.
@@ -167,6 +172,22 @@ impl Sequence {
     /// Whether the probabilities of prompt tokens are still to be said.
     pub(crate) fn tells_prompt(&self) -> bool {
         self.ask.prompt_logprobs.is_some() && self.told < self.ask.tokens.len()
+    }
+
+    /// Tokens of its beginning whose logits nobody needs: what others computed may serve for these.
+    pub(crate) fn reusable(&self) -> usize {
+        match self.unseen {
+            0 => self.tokens.len() - 1,
+            _ => self.ask.tokens.len() - 1,
+        }
+    }
+
+    /// Of how many of the next `n` tokens' rows the logits are needed.
+    pub(crate) fn rows_of(&self, n: usize) -> usize {
+        if self.tells_prompt() || (self.unseen > 0 && self.fed + n >= self.ask.tokens.len()) {
+            return n;
+        }
+        usize::from(n == self.pending())
     }
 
     /// Whether what others computed may serve it.

@@ -54,10 +54,7 @@ impl Run {
     /// The bin of a logit of at most `most`. Never less for a smaller logit.
     #[inline(always)]
     pub fn bin(&self, logit: f32) -> u32 {
-        const NEAREST: f32 = 8_388_608.0;
-        let bins = ((self.most - logit) * self.density).min((BINS - 1) as f32);
-        // Added to this, the nearest integer is in the low bits; vectors have no cheaper way.
-        (bins + NEAREST).to_bits() - NEAREST.to_bits()
+        nearest_bin((self.most - logit) * self.density)
     }
 
     /// Numbers between which all logits of the run in a bin are.
@@ -89,11 +86,151 @@ impl Run {
     }
 }
 
+/// Sums over a run of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Sums {
+    /// How many there are.
+    pub count: f64,
+    /// Their weights.
+    pub weight: f64,
+    /// Their weights times how far, over the temperature, they are below the largest.
+    pub depth: f64,
+}
+
+/// Sums over all finite logits.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Moments {
+    /// How many there are.
+    pub count: f64,
+    /// How far they are below the largest.
+    pub sum: f64,
+    /// The squares of that.
+    pub squares: f64,
+}
+
+/// Bins by the distance from a logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct About {
+    center: f32,
+}
+
+impl About {
+    /// Bins to a logit.
+    const DENSITY: f32 = BINS as f32 / RANGE;
+
+    /// Distances from this logit.
+    pub fn new(center: f32) -> About {
+        About { center }
+    }
+
+    /// The bin of a logit. Never less for one that is farther away.
+    #[inline(always)]
+    pub fn bin(&self, logit: f32) -> u32 {
+        nearest_bin((logit - self.center).abs() * About::DENSITY)
+    }
+
+    /// Numbers between which all logits of a bin are.
+    pub fn range_of(&self, bin: u32) -> (f32, f32) {
+        if bin as usize + 1 >= BINS {
+            return (f32::MIN, f32::MAX);
+        }
+        let far = (bin as f32 + 0.75) / About::DENSITY;
+        (self.center - far, self.center + far)
+    }
+}
+
 tiers! {
+    /// What a run of logits (n_vocab) adds up to.
+    pub fn sum_run(run: &Run, logits: &[f32]) -> Sums = sum_run_lanes;
+    /// What the finite logits (n_vocab) add up to; `most` is the largest of them.
+    pub fn moments(most: f32, logits: &[f32]) -> Moments = moments_lanes;
+    /// Adds the weights of a run of logits (n_vocab) to those of their bins about a logit.
+    pub fn bin_weights_about(run: &Run, about: &About, logits: &[f32], bins: &mut [f64; BINS])
+        = bin_weights_about_lanes;
     /// The sum of the weights of a run of logits (n_vocab).
     pub fn sum_weights(run: &Run, logits: &[f32]) -> f64 = sum_weights_lanes;
     /// Adds the weights of a run of logits (n_vocab) to those of their bins.
     pub fn bin_weights(run: &Run, logits: &[f32], bins: &mut [f64; BINS]) = bin_weights_lanes;
+}
+
+/// The bin nearest to a number of bins, at most the last.
+#[inline(always)]
+fn nearest_bin(bins: f32) -> u32 {
+    const NEAREST: f32 = 8_388_608.0;
+    // Added to this, the nearest integer is in the low bits; vectors have no cheaper way.
+    (bins.min((BINS - 1) as f32) + NEAREST).to_bits() - NEAREST.to_bits()
+}
+
+#[inline(always)]
+fn sum_run_lanes<O: Ops>(_: O, run: &Run, logits: &[f32]) -> Sums {
+    let mut sums = Sums::default();
+    for (i, block) in logits.chunks(BLOCK).enumerate() {
+        let (mut count, mut weight, mut depth) = ([0.0_f32; LANES], [0.0; LANES], [0.0; LANES]);
+        for j in 0..block.len().div_ceil(LANES) {
+            let group = group_of(block, j);
+            let first = i * BLOCK + j * LANES;
+            let only = run.only(&group, first);
+            let weights = run.weights(&only);
+            for l in 0..LANES {
+                // Where the weight is zero the depth may be infinite.
+                let below = ((run.most - only[l]) * run.sharpness).min(1e4);
+                count[l] += if only[l] > f32::NEG_INFINITY { 1.0 } else { 0.0 };
+                weight[l] += weights[l];
+                depth[l] += weights[l] * below;
+            }
+        }
+        sums.count += f64::from(count.iter().sum::<f32>());
+        sums.weight += f64::from(weight.iter().sum::<f32>());
+        sums.depth += f64::from(depth.iter().sum::<f32>());
+    }
+    sums
+}
+
+#[inline(always)]
+fn moments_lanes<O: Ops>(_: O, most: f32, logits: &[f32]) -> Moments {
+    let (mut count, mut sum, mut squares) = ([0.0_f64; LANES], [0.0; LANES], [0.0; LANES]);
+    for j in 0..logits.len().div_ceil(LANES) {
+        let group = group_of(logits, j);
+        for l in 0..LANES {
+            let finite = (group[l] >= f32::MIN) & (group[l] <= most);
+            let below = if finite { f64::from(most) - f64::from(group[l]) } else { 0.0 };
+            count[l] += if finite { 1.0 } else { 0.0 };
+            sum[l] += below;
+            squares[l] += below * below;
+        }
+    }
+    Moments { count: count.iter().sum(), sum: sum.iter().sum(), squares: squares.iter().sum() }
+}
+
+#[inline(always)]
+fn bin_weights_about_lanes<O: Ops>(
+    _: O,
+    run: &Run,
+    about: &About,
+    logits: &[f32],
+    bins: &mut [f64; BINS],
+) {
+    for j in 0..logits.len().div_ceil(LANES) {
+        let group = group_of(logits, j);
+        let weights = run.weights(&run.only(&group, j * LANES));
+        let mut at = [0_u32; LANES];
+        for l in 0..LANES {
+            at[l] = about.bin(group[l]);
+        }
+        for l in 0..LANES {
+            bins[at[l] as usize % BINS] += f64::from(weights[l]);
+        }
+    }
+}
+
+/// The lanes `j` of logits; where they end, no more that are in any run.
+#[inline(always)]
+fn group_of(logits: &[f32], j: usize) -> [f32; LANES] {
+    let rest = &logits[j * LANES..];
+    match rest.first_chunk::<LANES>() {
+        Some(group) => *group,
+        None => padded(rest),
+    }
 }
 
 #[inline(always)]
@@ -187,6 +324,53 @@ mod tests {
                 let (sum, bins) = &all[0];
                 assert!((sum - expected).abs() < 1e-6 * expected, "{sum} {expected}");
                 assert!((bins.iter().sum::<f64>() - expected).abs() < 1e-6 * expected);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_moments_and_bins_about_a_logit_are_right_in_every_tier() {
+        for n in [1, 15, 16, 17, 1024, 5003] {
+            let mut logits = logits(n);
+            let most = logits.iter().copied().fold(f32::MIN, f32::max);
+            if n > 20 {
+                (logits[3], logits[n - 1]) = (f32::INFINITY, f32::NEG_INFINITY);
+            }
+            let run = Run::new(most, 0.7, -2.0, u32::MAX);
+            let about = About::new(most - 1.5);
+            let all: Vec<_> = Isa::supported()
+                .map(|isa| {
+                    let mut bins = [0.0; BINS];
+                    bin_weights_about(isa, &run, &about, &logits, &mut bins);
+                    (sum_run(isa, &run, &logits), moments(isa, most, &logits), bins.to_vec())
+                })
+                .collect();
+            assert!(all.iter().all(|x| x == &all[0]), "tiers differ");
+            let (sums, moments, bins) = &all[0];
+            let (mut want, mut bell) = (Sums::default(), Moments::default());
+            let mut want_bins = vec![0.0; BINS];
+            for (id, &x) in logits.iter().enumerate() {
+                if run.has(x, id as u32) {
+                    want.count += 1.0;
+                    want.weight += run.weight(x);
+                    want.depth += run.weight(x) * f64::from(most - x) / 0.7;
+                    want_bins[about.bin(x) as usize] += run.weight(x);
+                }
+                if x.is_finite() {
+                    bell.count += 1.0;
+                    bell.sum += f64::from(most) - f64::from(x);
+                    bell.squares += (f64::from(most) - f64::from(x)).powi(2);
+                }
+            }
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.abs();
+            assert!(sums.count == want.count && near(sums.weight, want.weight));
+            assert!(near(sums.depth, want.depth), "{sums:?} {want:?}");
+            assert!(moments.count == bell.count && near(moments.sum, bell.sum));
+            assert!(near(moments.squares, bell.squares));
+            assert!(bins.iter().zip(&want_bins).all(|(a, b)| near(*a, *b)));
+            for &x in logits.iter().filter(|x| x.is_finite()) {
+                let (least, most) = about.range_of(about.bin(x));
+                assert!((least..=most).contains(&x));
             }
         }
     }

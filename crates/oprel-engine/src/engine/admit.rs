@@ -70,8 +70,7 @@ impl Engine {
             s.holding = Some(self.state.empty(s.root, publishes));
             return Ok(());
         }
-        let most = s.tokens.len() - 1;
-        let tokens = &s.tokens[..most];
+        let tokens = &s.tokens[..s.reusable()];
         self.save_evicted();
         let (holding, fed) = self.state.begin(&mut *self.exec, tokens, s.root, publishes)?;
         s.holding = Some(holding);
@@ -88,7 +87,7 @@ impl Engine {
         if !s.reuses() || !self.options.cache || self.state.is_recurrent() {
             return None;
         }
-        let most = s.tokens.len() - 1;
+        let most = s.reusable();
         let there = self.state.has(&s.tokens, most, s.root);
         let computes = |other: &&Sequence| {
             other.root == s.root && other.ask.leave && !other.decodes && !other.alone

@@ -8,6 +8,7 @@ use oprel_nn::batch::SeqId;
 use super::Engine;
 use super::plan::{Piece, Plan};
 use crate::logprob;
+use crate::sampler::{Given, Scratch};
 use crate::sequence::{Says, Sequence};
 use crate::{Error, Result};
 
@@ -72,10 +73,12 @@ impl Engine {
             self.gauges.prompt_tokens += piece.n as u64;
             tell_prompt(s, start, piece.rows, rows, says);
         }
-        let after = match s.fed < before {
-            true => Ok(After::Goes),
-            false => choose(s, piece, rows, says),
-        };
+        let scratch = &mut self.scratch;
+        let after =
+            learn_again(s, start, piece, rows, scratch).and_then(|()| match s.fed < before {
+                true => Ok(After::Goes),
+                false => choose(s, piece, rows, scratch, says),
+            });
         let taken = s.fed - start - piece.n;
         s.drafter.learn_outcome(piece.drafts.len(), taken);
         self.gauges.generated_tokens += u64::from(s.made - made);
@@ -186,11 +189,36 @@ fn tell_prompt(
     says.push((s.id, Says::Prompt(told)));
 }
 
+/// Lets the sampler learn from tokens that were made before the sequence came here.
+fn learn_again(
+    s: &mut Sequence,
+    start: usize,
+    piece: &Piece,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    if s.unseen == 0 {
+        return Ok(());
+    }
+    let first = start + piece.n - piece.rows;
+    for row in 0..piece.rows {
+        // The row of a position tells of the token after it.
+        let next = first + row + 1;
+        if (s.ask.tokens.len()..s.tokens.len()).contains(&next) {
+            let given = Given::after(&s.tokens[..next]);
+            s.sampler.observe(scratch, rows.row(row), given, s.tokens[next])?;
+            s.unseen -= 1;
+        }
+    }
+    Ok(())
+}
+
 /// Chooses the next token from the last row of a text, and more while proposals turn out right.
 fn choose(
     s: &mut Sequence,
     piece: &Piece,
     rows: Rows<'_>,
+    scratch: &mut Scratch,
     says: &mut Vec<(SeqId, Says)>,
 ) -> Result<After> {
     if s.ask.max_tokens.is_some_and(|most| s.made >= most) {
@@ -198,7 +226,7 @@ fn choose(
     }
     let first = piece.rows - 1 - piece.drafts.len();
     for (i, row) in (first..piece.rows).enumerate() {
-        let (token, end) = choose_one(s, rows.row(row), says)?;
+        let (token, end) = choose_one(s, rows.row(row), scratch, says)?;
         if let Some(end) = end {
             return Ok(After::Ends(end));
         }
@@ -215,10 +243,17 @@ fn choose(
 fn choose_one(
     s: &mut Sequence,
     logits: &[f32],
+    scratch: &mut Scratch,
     says: &mut Vec<(SeqId, Says)>,
 ) -> Result<(u32, Option<EndReason>)> {
     let banned = s.banned();
-    let token = s.sampler.choose(logits, &s.tokens, &banned)?;
+    let position = s.position();
+    let allowed = match &mut s.ask.guide {
+        Some(guide) => guide.0.allowed().map_err(|why| Error::Constraint { why })?,
+        None => None,
+    };
+    let given = Given { tokens: &s.tokens, position, banned: &banned, allowed };
+    let token = s.sampler.choose(scratch, logits, given)?;
     let replayed = s.ask.replay.as_ref().and_then(|text| text.get(s.made as usize).copied());
     let token = replayed.unwrap_or(token);
     s.times.first.get_or_insert(s.times.last);

@@ -151,12 +151,10 @@ impl Engine {
     fn add_prompt(&mut self, plan: &mut Plan, id: SeqId, room: &mut usize, rows: &mut usize) {
         let Some(s) = self.running.iter().find(|s| s.id == id) else { return };
         let mut n = s.pending().min(*room).min(self.until_checkpoint(id));
-        let tells = s.tells_prompt();
-        if tells {
+        if s.rows_of(n) > *rows {
             n = n.min(*rows);
         }
-        let last = n == s.pending();
-        let wanted = if tells { n } else { usize::from(last) };
+        let wanted = s.rows_of(n);
         if n == 0 || wanted > *rows || !self.reserve(plan, id, n) {
             return;
         }

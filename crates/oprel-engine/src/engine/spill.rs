@@ -111,12 +111,12 @@ impl Engine {
 
     /// Begins to bring what the store has of a text beyond what is in memory.
     pub(super) fn begin_loading(&mut self, s: &mut Sequence) {
+        let most = s.reusable() / PAGE_LEN;
         let (Some(store), Some(holding)) = (&mut self.store, s.holding.as_mut()) else { return };
         if self.state.is_recurrent() || !s.ask.reuse {
             return;
         }
         let whole = holding.names.len() - 1;
-        let most = (s.tokens.len() - 1) / PAGE_LEN;
         let mut names = holding.names.clone();
         for i in whole..most {
             names.push(names[i].child(&s.tokens[i * PAGE_LEN..(i + 1) * PAGE_LEN]));

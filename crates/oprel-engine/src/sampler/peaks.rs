@@ -5,6 +5,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::allowed::{self, WORD};
+
 /// Logits of a block.
 const BLOCK: usize = 64;
 /// Logits that are compared side by side.
@@ -12,7 +14,7 @@ const LANES: usize = 16;
 
 /// The largest finite logit of every block of logits.
 #[derive(Debug, Default)]
-pub(super) struct Peaks {
+pub(crate) struct Peaks {
     /// Minus infinity where a block has none.
     of: Vec<f32>,
     /// The same, being sorted.
@@ -20,11 +22,15 @@ pub(super) struct Peaks {
 }
 
 impl Peaks {
-    /// Looks at every logit; false if one of them is NaN.
+    /// Looks at the logits of all tokens, or of those that are allowed; false if one of them is NaN.
     #[must_use]
-    pub(super) fn scan(&mut self, logits: &[f32]) -> bool {
+    pub(crate) fn scan(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> bool {
         self.of.clear();
         let mut nan = [0_u32; LANES];
+        if let Some(words) = allowed {
+            self.scan_allowed(logits, words, &mut nan);
+            return nan.iter().all(|&n| n == 0);
+        }
         let (blocks, tail) = logits.as_chunks::<BLOCK>();
         for block in blocks {
             self.of.push(peak(block, &mut nan));
@@ -37,8 +43,32 @@ impl Peaks {
         nan.iter().all(|&n| n == 0)
     }
 
-    /// The largest finite logit and its token; the smallest id among equals.
-    pub(super) fn likeliest(&self, logits: &[f32]) -> Option<(u32, f32)> {
+    fn scan_allowed(&mut self, logits: &[f32], words: &[u32], nan: &mut [u32; LANES]) {
+        for (i, block) in logits.chunks(BLOCK).enumerate() {
+            let words: [u32; 2] = [2 * i, 2 * i + 1].map(|w| words.get(w).copied().unwrap_or(0));
+            let whole = block.as_array::<BLOCK>().filter(|_| words == [u32::MAX; 2]);
+            self.of.push(match (words, whole) {
+                ([0, 0], _) => f32::NEG_INFINITY,
+                (_, Some(block)) => peak(block, nan),
+                _ => {
+                    let mut masked = [f32::NEG_INFINITY; BLOCK];
+                    masked[..block.len()].copy_from_slice(block);
+                    allowed::mask(words[0], &mut masked[..WORD]);
+                    allowed::mask(words[1], &mut masked[WORD..]);
+                    peak(&masked, nan)
+                }
+            });
+        }
+    }
+
+    /// Whether the blocks tell a number that `k` logits reach.
+    pub(crate) fn tell(&self, k: usize) -> bool {
+        (1..=self.of.len()).contains(&k)
+    }
+
+    /// The largest finite logit and its token; the smallest id among equals. The same are allowed as
+    /// in the scan.
+    pub(crate) fn likeliest(&self, logits: &[f32], allowed: Option<&[u32]>) -> Option<(u32, f32)> {
         let (mut block, mut most) = (0, f32::NEG_INFINITY);
         for (i, &peak) in self.of.iter().enumerate() {
             if peak > most {
@@ -46,14 +76,17 @@ impl Peaks {
             }
         }
         let start = block * BLOCK;
-        let at = logits.get(start..)?.iter().position(|&x| x == most)?;
+        let is_allowed =
+            |at: usize| allowed.is_none_or(|words| allowed::has(words, (start + at) as u32));
+        let mut places = logits.get(start..)?.iter().enumerate();
+        let (at, _) = places.find(|&(at, &x)| x == most && is_allowed(at))?;
         most.is_finite().then_some(((start + at) as u32, most))
     }
 
     /// A number that at least `k` finite logits reach and that few more do; the least number if the
     /// blocks are too few to tell.
-    pub(super) fn reached_by(&mut self, k: usize) -> f32 {
-        if k == 0 || k > self.of.len() {
+    pub(crate) fn reached_by(&mut self, k: usize) -> f32 {
+        if !self.tell(k) {
             return f32::MIN;
         }
         // The k largest peaks are k logits.
@@ -64,11 +97,12 @@ impl Peaks {
     }
 
     /// Gives every logit of a range of finite numbers with its token, in the order of ids, until
-    /// `each` returns false.
-    pub(super) fn each_in(
+    /// `each` returns false. The same are allowed as in the scan.
+    pub(crate) fn each_in(
         &self,
         logits: &[f32],
         range: RangeInclusive<f32>,
+        allowed: Option<&[u32]>,
         mut each: impl FnMut(u32, f32) -> bool,
     ) {
         for (i, (block, peak)) in logits.chunks(BLOCK).zip(&self.of).enumerate() {
@@ -81,7 +115,9 @@ impl Peaks {
                 }
                 for (l, &x) in group.iter().enumerate() {
                     let id = (i * BLOCK + j * LANES + l) as u32;
-                    if range.contains(&x) && !each(id, x) {
+                    let is_in =
+                        range.contains(&x) && allowed.is_none_or(|words| allowed::has(words, id));
+                    if is_in && !each(id, x) {
                         return;
                     }
                 }
@@ -125,7 +161,7 @@ mod tests {
 
     fn scanned(logits: &[f32]) -> Peaks {
         let mut peaks = Peaks::default();
-        assert!(peaks.scan(logits));
+        assert!(peaks.scan(logits, None));
         peaks
     }
 
@@ -138,7 +174,7 @@ mod tests {
                 if at > 0 {
                     logits[0] = f32::INFINITY;
                 }
-                assert_eq!(scanned(&logits).likeliest(&logits), Some((at as u32, 1.0)));
+                assert_eq!(scanned(&logits).likeliest(&logits, None), Some((at as u32, 1.0)));
             }
         }
     }
@@ -147,11 +183,11 @@ mod tests {
     fn nothing_finite_is_nothing_and_nan_is_told_anywhere() {
         for n in [1, 64, 100] {
             let mut logits = vec![f32::NEG_INFINITY; n];
-            assert_eq!(scanned(&logits).likeliest(&logits), None);
+            assert_eq!(scanned(&logits).likeliest(&logits, None), None);
             logits[n - 1] = f32::NAN;
-            assert!(!Peaks::default().scan(&logits));
+            assert!(!Peaks::default().scan(&logits, None));
         }
-        assert_eq!(scanned(&[]).likeliest(&[]), None);
+        assert_eq!(scanned(&[]).likeliest(&[], None), None);
     }
 
     #[test]
@@ -161,7 +197,7 @@ mod tests {
         for k in [1, 5, 16, 17, 500] {
             let least = peaks.reached_by(k);
             let mut given = Vec::new();
-            peaks.each_in(&logits, least..=f32::MAX, |id, x| {
+            peaks.each_in(&logits, least..=f32::MAX, None, |id, x| {
                 given.push((id, x));
                 true
             });

@@ -1,14 +1,26 @@
 use super::*;
 use oprel_api::{LogitBias, Mirostat};
+use random::{Purpose, uniform};
+
+mod history;
+mod masks;
+mod properties;
+mod reference;
 
 fn drawn(how: Sampling, logits: &[f32], n: usize) -> Vec<u32> {
     let mut sampler = Sampler::new(how).unwrap();
+    let mut scratch = Scratch::new();
     let mut tokens = vec![0];
     for _ in 0..n {
-        let next = sampler.choose(logits, &tokens, &[]).unwrap();
+        let next = sampler.choose(&mut scratch, logits, Given::after(&tokens)).unwrap();
         tokens.push(next);
     }
     tokens.split_off(1)
+}
+
+/// The first choice after these tokens.
+fn one(how: Sampling, logits: &[f32], given: Given<'_>) -> Result<u32> {
+    Sampler::new(how).unwrap().choose(&mut Scratch::new(), logits, given)
 }
 
 fn open() -> Sampling {
@@ -63,25 +75,26 @@ fn each_cut_leaves_what_it_says() {
 #[test]
 fn penalties_count_recent_tokens_only() {
     let how = Sampling { repeat_penalty: 2.0, repeat_last_n: 2, ..Sampling::greedy() };
-    let mut sampler = Sampler::new(how).unwrap();
-    assert_eq!(sampler.choose(&[3.0, 2.0], &[0, 1, 1], &[]).unwrap(), 0);
-    assert_eq!(sampler.choose(&[3.0, 2.0], &[1, 0, 0], &[]).unwrap(), 1);
+    assert_eq!(one(how.clone(), &[3.0, 2.0], Given::after(&[0, 1, 1])).unwrap(), 0);
+    assert_eq!(one(how, &[3.0, 2.0], Given::after(&[1, 0, 0])).unwrap(), 1);
 }
 
 #[test]
 fn a_bias_can_forbid_and_banned_tokens_are_never_chosen() {
     let bias = vec![LogitBias { token: 1, bias: f32::NEG_INFINITY }];
-    let mut sampler = Sampler::new(Sampling { logit_bias: bias, ..Sampling::greedy() }).unwrap();
-    assert_eq!(sampler.choose(&[1.0, 9.0, 2.0], &[0], &[]).unwrap(), 2);
-    assert_eq!(sampler.choose(&[1.0, 9.0, 2.0], &[0], &[2]).unwrap(), 0);
-    assert!(sampler.choose(&[1.0, 9.0, 2.0], &[0], &[0, 2]).is_err());
+    let how = Sampling { logit_bias: bias, ..Sampling::greedy() };
+    let with = |banned| one(how.clone(), &[1.0, 9.0, 2.0], Given { banned, ..Given::after(&[0]) });
+    assert_eq!(with(&[]).unwrap(), 2);
+    assert_eq!(with(&[2]).unwrap(), 0);
+    assert!(with(&[0, 2]).is_err());
 }
 
 #[test]
 fn nan_is_an_error_and_infinity_is_not_chosen() {
-    let mut sampler = Sampler::new(open()).unwrap();
-    assert!(sampler.choose(&[0.0, f32::NAN], &[0], &[]).is_err());
-    assert_eq!(sampler.choose(&[0.0, f32::NEG_INFINITY], &[0], &[]).unwrap(), 0);
+    let with = |logits: &[f32]| one(open(), logits, Given::after(&[0]));
+    assert!(with(&[0.0, f32::NAN]).is_err());
+    assert!(with(&[f32::NEG_INFINITY]).is_err());
+    assert_eq!(with(&[0.0, f32::NEG_INFINITY, f32::INFINITY]).unwrap(), 0);
 }
 
 #[test]
@@ -90,10 +103,10 @@ fn a_tiny_temperature_is_greedy_and_does_not_overflow() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_by_name() {
-    let mirostat = Some(Mirostat { version: 2, tau: 5.0, eta: 0.1 });
+fn a_number_out_of_range_is_refused_by_name() {
+    let mirostat = Mirostat { version: 2, tau: -5.0, eta: 0.1 };
     let error = Sampler::new(Sampling { mirostat, ..open() }).unwrap_err();
-    assert!(error.to_string().starts_with("mirostat"));
+    assert!(error.to_string().starts_with("mirostat_tau"));
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn min_p_goes_by_the_likeliest_that_typical_sampling_left() {
 fn bell(n: usize, peaks: usize) -> Vec<f32> {
     let mut logits: Vec<f32> = (0..n as u64)
         .map(|i| {
-            let sum: f64 = (0..12).map(|j| uniform(i, j)).sum();
+            let sum: f64 = (0..12).map(|j| uniform(i, j, Purpose::Token)).sum();
             ((sum - 6.0) * 200.0).round() as f32 / 100.0
         })
         .collect();
@@ -117,39 +130,6 @@ fn bell(n: usize, peaks: usize) -> Vec<f32> {
         logits[(i * 7919 + 13) % n] = 14.0 - i as f32 * 0.5;
     }
     logits
-}
-
-/// The same choice in double precision, everything sorted.
-fn plainly(how: &Sampling, logits: &[f32], position: u64) -> u32 {
-    let mut all: Vec<(f64, u32)> = (0..logits.len() as u32)
-        .map(|id| (f64::from(logits[id as usize]), id))
-        .filter(|(x, _)| x.is_finite())
-        .collect();
-    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let most = all[0].0;
-    if how.top_k > 0 {
-        all.truncate(how.top_k as usize);
-    }
-    let weights = |all: &[(f64, u32)], t: f32| -> Vec<f64> {
-        all.iter().map(|(x, _)| ((x - most) / f64::from(t)).exp()).collect()
-    };
-    let reach = |weights: &[f64], share: f64| {
-        let goal = share * weights.iter().sum::<f64>();
-        let mut sum = 0.0;
-        let at = weights.iter().position(|w| {
-            sum += w;
-            sum >= goal
-        });
-        at.unwrap_or(weights.len() - 1)
-    };
-    if how.top_p < 1.0 {
-        let at = reach(&weights(&all, 1.0), f64::from(how.top_p));
-        all.truncate(at + 1);
-    }
-    if how.min_p > 0.0 {
-        all.retain(|(x, _)| *x as f32 >= most as f32 + how.min_p.ln());
-    }
-    all[reach(&weights(&all, how.temperature), uniform(how.seed.unwrap(), position))].1
 }
 
 #[test]
@@ -164,10 +144,11 @@ fn many_candidates_are_cut_and_drawn_as_if_they_were_sorted() {
     }
     for logits in [bell(9000, 12), bell(9001, 0), vec![1.5; 4999], vec![-0.0; 3001]] {
         for how in &ways {
-            let mut sampler = Sampler::new(how.clone()).unwrap();
-            for length in 1..8 {
-                let got = sampler.choose(&logits, &vec![0; length], &[]).unwrap();
-                assert_eq!(got, plainly(how, &logits, length as u64), "{how:?} {length}");
+            for position in 1..8 {
+                let given = Given { position, ..Given::default() };
+                let got = one(how.clone(), &logits, given).unwrap();
+                let want = reference::choose(how, &logits, &given, &[], (1, 0.0, None)).unwrap();
+                assert_eq!(got, want.id, "{how:?} {position}");
             }
         }
     }
@@ -189,8 +170,8 @@ fn extremes_among_many_candidates_are_not_drawn_and_do_not_panic() {
 #[test]
 fn a_penalty_beyond_the_range_of_numbers_forbids() {
     let how = Sampling { frequency_penalty: f32::MAX, ..Sampling::greedy() };
-    let mut sampler = Sampler::new(how).unwrap();
-    assert_eq!(sampler.choose(&[9.0, 1.0], &[0, 0, 0], &[]).unwrap(), 1);
+    assert_eq!(one(how.clone(), &[9.0, 1.0], Given::after(&[0, 0, 0])).unwrap(), 1);
     // Tokens that the model does not have are nobody's.
-    assert_eq!(sampler.choose(&[9.0, 1.0], &[7], &[9]).unwrap(), 0);
+    let given = Given { banned: &[9], ..Given::after(&[7]) };
+    assert_eq!(one(how, &[9.0, 1.0], given).unwrap(), 0);
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{PageKey, PageStore};
-use oprel_api::Truncation;
+use oprel_api::{Mirostat, Truncation};
 use std::sync::{Arc, Mutex};
 
 /// Pages that outlive an engine. Some are lost, and what is asked for comes later.
@@ -54,7 +54,8 @@ struct Job {
     common: usize,
     own: Vec<u32>,
     made: u32,
-    warm: bool,
+    /// 0 is greedy, 1 draws, 2 is Mirostat.
+    warm: u8,
     salt: bool,
     priority: i32,
     client: u8,
@@ -74,7 +75,7 @@ prop_compose! {
         own in prop::collection::vec(0..VOCAB, 1..40),
         made in 1..90_u32,
         (warm, salt, reuse, leave, shift) in (
-            any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.9),
+            0..3_u8, prop::bool::weighted(0.2), prop::bool::weighted(0.9),
             prop::bool::weighted(0.9), prop::bool::weighted(0.3)),
         priority in prop_oneof![4 => Just(0), 1 => -1..2],
         client in 0..3_u8,
@@ -115,9 +116,11 @@ prop_compose! {
 impl Job {
     fn ask(&self) -> Ask {
         let common = (0..self.common as u32).map(|i| i * i % VOCAB);
+        let warm = || Sampling { temperature: 1.0, seed: Some(5), ..Sampling::default() };
         let sampling = match self.warm {
-            true => Sampling { temperature: 1.0, seed: Some(5), ..Sampling::default() },
-            false => Sampling::greedy(),
+            0 => Sampling::greedy(),
+            1 => warm(),
+            _ => Sampling { mirostat: Mirostat { version: 2, ..Mirostat::default() }, ..warm() },
         };
         Ask {
             sampling,
@@ -127,7 +130,8 @@ impl Job {
             client: self.client.to_string().into(),
             reuse: self.reuse,
             leave: self.leave,
-            shift: self.shift.then_some(9),
+            // A Mirostat that forgot cannot be resumed.
+            shift: (self.shift && self.warm < 2).then_some(9),
             ends: [3].into(),
             ..Ask::new(common.chain(self.own.iter().copied()).collect())
         }
@@ -246,7 +250,7 @@ fn what_one_engine_left_serves_the_next() {
         common: 140,
         own: vec![5, 6],
         made: 60,
-        warm: false,
+        warm: 0,
         salt: false,
         priority: 0,
         client: 0,
