@@ -113,7 +113,8 @@ pub(crate) struct Load {
     /// CPU threads [default: one for each core]
     #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
-    /// How keys and values are stored: f32, f16, bf16, q8_0 or q4_0; or two of them, as in `q8_0,q4_0`.
+    /// How keys and values are stored: f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
+    /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys.
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub(crate) kv: KvTypes,
 }
