@@ -5,7 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use oprel_cpu::attention::{
-    AppendSpan, AttnSpan, Heads, Kv, KvLayout, KvMut, KvType, Seen, append, attention, partial_len,
+    AppendSpan, AttnSpan, Heads, Kv, KvLayout, KvMut, KvType, KvTypes, Seen, append, attention,
+    partial_len,
 };
 use oprel_cpu::{Isa, Pool};
 
@@ -15,7 +16,16 @@ const DIM: usize = 64;
 const PAGE: usize = 64;
 /// Caches that take turns, as those of layers do, so that none stays in the processor's.
 const LAYERS: usize = 16;
-const TYPES: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0];
+/// Types of keys and values: one for both, then two.
+const TYPES: [KvTypes; 7] = [
+    KvTypes::both(KvType::F32),
+    KvTypes::both(KvType::F16),
+    KvTypes::both(KvType::Bf16),
+    KvTypes::both(KvType::Q8_0),
+    KvTypes::both(KvType::Q4_0),
+    KvTypes { k: KvType::Q8_0, v: KvType::Q4_0 },
+    KvTypes { k: KvType::F16, v: KvType::Q4_0 },
+];
 
 /// Keys and values; the first byte of either is at the start of a cache line.
 struct Cache {
@@ -60,8 +70,8 @@ fn decode(c: &mut Criterion) {
     let isa = Isa::detect();
     let mut pool = Pool::new(2).expect("threads");
     for depth in [4096, 16384] {
-        for ty in TYPES {
-            let layout = KvLayout::new(ty.into(), KV_HEADS, PAGE, DIM, DIM);
+        for types in TYPES {
+            let layout = KvLayout::new(types, KV_HEADS, PAGE, DIM, DIM);
             let pages: Vec<u32> = (0..(depth / PAGE) as u32).collect();
             let mut caches: Vec<Cache> =
                 (0..LAYERS).map(|_| Cache::new(&mut pool, isa, &layout, &pages)).collect();
@@ -74,7 +84,7 @@ fn decode(c: &mut Criterion) {
             let page_bytes = layout.k_page_bytes() + layout.v_page_bytes();
             group.throughput(Throughput::Bytes((pages.len() * page_bytes) as u64));
             let mut turn = 0;
-            group.bench_function(BenchmarkId::new(format!("{ty:?}"), depth), |b| {
+            group.bench_function(BenchmarkId::new(types.to_string(), depth), |b| {
                 b.iter(|| {
                     turn = (turn + 1) % LAYERS;
                     let (kv, out, partials) = (caches[turn].kv(), &mut out, &mut partials);
@@ -90,8 +100,8 @@ fn prefill(c: &mut Criterion) {
     let mut pool = Pool::new(2).expect("threads");
     let n = 512;
     for depth in [0, 3584] {
-        for ty in TYPES {
-            let layout = KvLayout::new(ty.into(), KV_HEADS, PAGE, DIM, DIM);
+        for types in TYPES {
+            let layout = KvLayout::new(types, KV_HEADS, PAGE, DIM, DIM);
             let pages: Vec<u32> = (0..((depth + n) / PAGE) as u32).collect();
             let mut cache = Cache::new(&mut pool, isa, &layout, &pages);
             let q = numbers(n * HEADS * DIM);
@@ -103,7 +113,7 @@ fn prefill(c: &mut Criterion) {
             let mut group = c.benchmark_group(format!("attention {isa} prefill of {n}"));
             group.sample_size(20);
             group.throughput(Throughput::Elements((4 * pairs * HEADS * DIM) as u64));
-            group.bench_function(BenchmarkId::new(format!("{ty:?}"), depth), |b| {
+            group.bench_function(BenchmarkId::new(types.to_string(), depth), |b| {
                 b.iter(|| {
                     let (kv, out) = (cache.kv(), &mut out);
                     attention(&mut pool, isa, &heads(), &layout, kv, &[span], &q, out, &mut []);

@@ -24,6 +24,7 @@ mod cells;
 mod kv_type;
 mod layout;
 mod product;
+mod quantized;
 mod task;
 mod weigh;
 mod wide;

@@ -193,7 +193,7 @@ fn dtype(ty: KvType) -> Result<DType> {
         KvType::F32 => Ok(DType::F32),
         KvType::F16 => Ok(DType::F16),
         KvType::Bf16 => Ok(DType::BF16),
-        KvType::Q8_0 => Err(unsupported(format!("a KV cache of {ty}"))),
+        KvType::Q8_0 | KvType::Q4_0 => Err(unsupported(format!("a KV cache of {ty}"))),
     }
 }
 

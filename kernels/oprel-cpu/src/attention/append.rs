@@ -1,8 +1,9 @@
 //! New keys and values into their pages.
 
-use super::cells::{Bf16, F16, F32, Q8, Store};
+use super::cells::{Bf16, F16, F32, Store};
 use super::kv_type::KvType;
 use super::layout::KvLayout;
+use super::quantized::{Q4, Q8};
 use super::wide::{LANES, Wide, wide_tiers};
 use crate::disjoint::Disjoint;
 use crate::{Isa, Pool};
@@ -78,6 +79,7 @@ fn append_head_wide<O: Wide>(ops: O, shared: &Shared<'_>, head: usize) {
         KvType::F16 => store_keys::<O, F16>(ops, shared, head),
         KvType::Bf16 => store_keys::<O, Bf16>(ops, shared, head),
         KvType::Q8_0 => store_keys::<O, Q8>(ops, shared, head),
+        KvType::Q4_0 => store_keys::<O, Q4>(ops, shared, head),
     }
     if shared.layout.is_aliased() {
         return;
@@ -87,6 +89,7 @@ fn append_head_wide<O: Wide>(ops: O, shared: &Shared<'_>, head: usize) {
         KvType::F16 => store_values::<O, F16>(ops, shared, head),
         KvType::Bf16 => store_values::<O, Bf16>(ops, shared, head),
         KvType::Q8_0 => store_values::<O, Q8>(ops, shared, head),
+        KvType::Q4_0 => store_values::<O, Q4>(ops, shared, head),
     }
 }
 

@@ -64,14 +64,13 @@ impl Wide for Avx2 {
     #[inline(always)]
     fn load_i8(self, x: &[u8; 16]) -> [__m256; 2] {
         // SAFETY: as above.
-        unsafe {
-            let codes = _mm_loadu_si128(x.as_ptr().cast());
-            let high = _mm_unpackhi_epi64(codes, codes);
-            [
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
-            ]
-        }
+        unsafe { widen(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_i4(self, x: &[u8; 16], upper: bool) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { widen(halves_of(_mm_loadu_si128(x.as_ptr().cast()), upper)) }
     }
 
     #[inline(always)]
@@ -189,6 +188,25 @@ impl Wide for Avx2 {
 #[inline(never)]
 fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
     product.run_wide::<Avx2, C>(Avx2::new(), m, a, c);
+}
+
+/// Sixteen signed bytes as numbers.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widen(codes: __m128i) -> [__m256; 2] {
+    let high = _mm_unpackhi_epi64(codes, codes);
+    [
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+    ]
+}
+
+/// The lower half of each byte, or the upper ones, less 8.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves_of(bytes: __m128i, upper: bool) -> __m128i {
+    let shifted = _mm_srl_epi16(bytes, _mm_cvtsi32_si128(if upper { 4 } else { 0 }));
+    _mm_sub_epi8(_mm_and_si128(shifted, _mm_set1_epi8(15)), _mm_set1_epi8(8))
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

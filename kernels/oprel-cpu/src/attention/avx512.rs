@@ -7,6 +7,10 @@ use super::wide::{LANES, Wide};
 use crate::math::{EXP_COEFFICIENTS, EXP_LOWEST, LN2_HIGH, LN2_LOW, ROUND};
 use std::arch::x86_64::*;
 
+/// What half bytes stand for.
+static HALVES: [f32; LANES] =
+    [-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+
 /// Proof that the CPU has this tier's features; made only in functions compiled for them.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
@@ -60,6 +64,17 @@ impl Wide for Avx512 {
         unsafe {
             let codes = _mm_loadu_si128(x.as_ptr().cast());
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))
+        }
+    }
+
+    #[inline(always)]
+    fn load_i4(self, x: &[u8; 16], upper: bool) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            let shift = _mm_cvtsi32_si128(if upper { 4 } else { 0 });
+            // The permutation looks at the lowest four bits of each lane.
+            _mm512_permutexvar_ps(_mm512_srl_epi32(codes, shift), _mm512_loadu_ps(HALVES.as_ptr()))
         }
     }
 

@@ -1,8 +1,7 @@
 //! How numbers lie in the tiles of a cache: read sixteen at a time, written a row or a column.
 
 use super::wide::{LANES, Wide};
-use half::{bf16, f16};
-use std::array::from_fn;
+use half::bf16;
 
 /// Cells that share a scale, where they have one.
 pub(super) const BLOCK: usize = 32;
@@ -15,11 +14,18 @@ pub(super) struct Tile<'a> {
     pub(super) cols: usize,
 }
 
-impl Tile<'_> {
-    /// The `N` bytes of two-byte number `i` and those behind it, among the scales of one-byte cells.
+impl<'a> Tile<'a> {
+    /// The bytes of columns `col..col + 16` of a row.
     #[inline(always)]
-    fn scales<const N: usize>(&self, i: usize) -> &[u8; N] {
-        let at = self.rows * self.cols + 2 * i;
+    pub(super) fn cells<C: Cells>(&self, row: usize, col: usize) -> &'a [u8] {
+        &self.bytes[C::offset(self, row, col)..][..C::BYTES]
+    }
+
+    /// The `N` bytes of two-byte number `i` and those behind it, among the scales, which begin behind
+    /// `start` bytes of cells.
+    #[inline(always)]
+    pub(super) fn scales<const N: usize>(&self, start: usize, i: usize) -> &[u8; N] {
+        let at = start + 2 * i;
         let (bytes, _) = self.bytes[at..at + N].as_chunks();
         &bytes[0]
     }
@@ -27,10 +33,19 @@ impl Tile<'_> {
 
 /// Cells of a tile as kernels read them.
 pub(super) trait Cells {
-    /// Bytes of a cell.
-    const SIZE: usize;
+    /// Bytes in which sixteen neighbouring cells of a row are found.
+    const BYTES: usize;
+    /// Half bytes from a cell to the next one of its row.
+    const HALVES: usize;
     /// What is known about [`BLOCK`] rows, to be kept in registers.
     type Scale<V: Copy>: Copy;
+
+    /// Bytes that the cells of `rows` by `cols` take, without scales.
+    fn size(rows: usize, cols: usize) -> usize;
+
+    /// Where the bytes of columns `col..col + 16` of a row begin, `col` being a multiple of sixteen. If
+    /// the columns are in the tile, the bytes are within [`Cells::size`].
+    fn offset(tile: &Tile<'_>, row: usize, col: usize) -> usize;
 
     /// Scales of columns `col..col + 16` of the rows `row..row + BLOCK`.
     fn scale<O: Wide>(ops: O, tile: &Tile<'_>, row: usize, col: usize) -> Self::Scale<O::V>;
@@ -86,11 +101,10 @@ pub(super) enum F32 {}
 pub(super) enum F16 {}
 /// The upper half of an f32.
 pub(super) enum Bf16 {}
-/// Bytes with a scale for each [`BLOCK`] elements of a position.
-pub(super) enum Q8 {}
 
+/// The first bytes of cells.
 #[inline(always)]
-fn array<const N: usize>(cells: &[u8]) -> &[u8; N] {
+pub(super) fn array<const N: usize>(cells: &[u8]) -> &[u8; N] {
     let (arrays, _) = cells[..N].as_chunks();
     &arrays[0]
 }
@@ -157,8 +171,19 @@ impl Plain for Bf16 {
 }
 
 impl<T: Plain> Cells for T {
-    const SIZE: usize = T::SIZE;
+    const BYTES: usize = LANES * T::SIZE;
+    const HALVES: usize = 2 * T::SIZE;
     type Scale<V: Copy> = ();
+
+    #[inline(always)]
+    fn size(rows: usize, cols: usize) -> usize {
+        rows * cols * T::SIZE
+    }
+
+    #[inline(always)]
+    fn offset(tile: &Tile<'_>, row: usize, col: usize) -> usize {
+        (row * tile.cols + col) * T::SIZE
+    }
 
     #[inline(always)]
     fn scale<O: Wide>(_: O, _: &Tile<'_>, _: usize, _: usize) {}
@@ -227,86 +252,4 @@ fn padded<O: Wide>(ops: O, x: &[f32]) -> O::V {
     let mut lanes = [0.0; LANES];
     lanes[..x.len()].copy_from_slice(x);
     ops.load(&lanes)
-}
-
-/// [`Q8`] with blocks of rows.
-pub(super) enum Q8Down {}
-/// [`Q8`] with blocks of columns.
-pub(super) enum Q8Across {}
-
-impl Cells for Q8Down {
-    const SIZE: usize = 1;
-    type Scale<V: Copy> = V;
-
-    #[inline(always)]
-    fn scale<O: Wide>(ops: O, tile: &Tile<'_>, row: usize, col: usize) -> O::V {
-        ops.load_f16(tile.scales(row / BLOCK * tile.cols + col))
-    }
-
-    #[inline(always)]
-    fn load<O: Wide>(ops: O, _: &Tile<'_>, scale: O::V, cells: &[u8], _: (usize, usize)) -> O::V {
-        ops.mul(ops.load_i8(array(cells)), scale)
-    }
-}
-
-impl Cells for Q8Across {
-    const SIZE: usize = 1;
-    type Scale<V: Copy> = ();
-
-    #[inline(always)]
-    fn scale<O: Wide>(_: O, _: &Tile<'_>, _: usize, _: usize) {}
-
-    #[inline(always)]
-    fn load<O: Wide>(
-        ops: O,
-        tile: &Tile<'_>,
-        (): (),
-        cells: &[u8],
-        (row, col): (usize, usize),
-    ) -> O::V {
-        let scale = tile.scales::<2>((row * tile.cols + col) / BLOCK);
-        ops.mul(ops.load_i8(array(cells)), ops.splat_f16(*scale))
-    }
-}
-
-impl Store for Q8 {
-    type Down = Q8Down;
-    type Across = Q8Across;
-
-    #[inline(always)]
-    fn put_row<O: Wide>(_: O, tile: &mut [u8], size: (usize, usize), row: usize, x: &[f32]) {
-        let (rows, cols) = size;
-        for (block, x) in x.chunks(BLOCK).enumerate() {
-            let (scale, codes) = quantize(x);
-            tile[row * cols + block * BLOCK..][..BLOCK].copy_from_slice(&codes);
-            let at = rows * cols + 2 * (row * cols / BLOCK + block);
-            tile[at..at + 2].copy_from_slice(&scale);
-        }
-    }
-
-    #[inline(always)]
-    fn put_column<O: Wide>(_: O, tile: &mut [u8], size: (usize, usize), col: usize, x: &[f32]) {
-        let (rows, cols) = size;
-        for (block, x) in x.chunks(BLOCK).enumerate() {
-            let (scale, codes) = quantize(x);
-            for (i, code) in codes.iter().enumerate() {
-                tile[(block * BLOCK + i) * cols + col] = *code;
-            }
-            let at = rows * cols + 2 * (block * cols + col);
-            tile[at..at + 2].copy_from_slice(&scale);
-        }
-    }
-}
-
-/// A block as ggml's q8_0 has it: the scale in half precision, codes rounded half away from zero.
-#[inline(always)]
-fn quantize(x: &[f32]) -> ([u8; 2], [u8; BLOCK]) {
-    let mut top = 0f32;
-    for v in x {
-        top = top.max(v.abs());
-    }
-    let scale = top / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let code = |i: usize| x.get(i).map_or(0, |v| (v * inverse).round() as i8 as u8);
-    (f16::from_f32(scale).to_le_bytes(), from_fn(code))
 }

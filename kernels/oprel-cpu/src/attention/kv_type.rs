@@ -18,11 +18,14 @@ pub enum KvType {
     Bf16,
     /// Bytes in blocks of 32 elements with a scale, as ggml's q8_0.
     Q8_0,
+    /// Half bytes in such blocks, as ggml's q4_0.
+    Q4_0,
 }
 
 impl KvType {
     /// Every type, the most exact first.
-    pub const ALL: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0];
+    pub const ALL: [KvType; 5] =
+        [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0, KvType::Q4_0];
 
     /// Its name, as users write it.
     pub fn name(self) -> &'static str {
@@ -31,13 +34,14 @@ impl KvType {
             KvType::F16 => "f16",
             KvType::Bf16 => "bf16",
             KvType::Q8_0 => "q8_0",
+            KvType::Q4_0 => "q4_0",
         }
     }
 
     /// Elements that are stored together: rows are padded to a multiple.
     pub(super) fn unit(self) -> usize {
         match self {
-            KvType::Q8_0 => BLOCK,
+            KvType::Q8_0 | KvType::Q4_0 => BLOCK,
             _ => LANES,
         }
     }
@@ -48,6 +52,7 @@ impl KvType {
             KvType::F32 => n * 4,
             KvType::F16 | KvType::Bf16 => n * 2,
             KvType::Q8_0 => n + n / BLOCK * 2,
+            KvType::Q4_0 => n / 2 + n / BLOCK * 2,
         }
     }
 }

@@ -65,14 +65,13 @@ impl Wide for Neon {
         }
 
         fn load_i8(self, x: &[u8; 16]) -> Sixteen {
-            let codes = vld1q_s8(x.as_ptr().cast());
-            let (low, high) = (vmovl_s8(vget_low_s8(codes)), vmovl_high_s8(codes));
-            [
-                vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
-                vcvtq_f32_s32(vmovl_high_s16(low)),
-                vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
-                vcvtq_f32_s32(vmovl_high_s16(high)),
-            ]
+            widen_codes(vld1q_s8(x.as_ptr().cast()))
+        }
+
+        fn load_i4(self, x: &[u8; 16], upper: bool) -> Sixteen {
+            let shift = vdupq_n_s8(if upper { -4 } else { 0 });
+            let codes = vandq_u8(vshlq_u8(vld1q_u8(x.as_ptr()), shift), vdupq_n_u8(15));
+            widen_codes(vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(8)))
         }
 
         fn store(self, x: Sixteen, to: &mut [f32; LANES]) {
@@ -156,6 +155,19 @@ impl Wide for Neon {
 #[inline(never)]
 fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
     product.run_wide::<Neon, C>(Neon::new(), m, a, c);
+}
+
+/// Sixteen signed bytes as numbers.
+#[target_feature(enable = "neon")]
+#[inline]
+fn widen_codes(codes: int8x16_t) -> Sixteen {
+    let (low, high) = (vmovl_s8(vget_low_s8(codes)), vmovl_high_s8(codes));
+    [
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+        vcvtq_f32_s32(vmovl_high_s16(low)),
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+        vcvtq_f32_s32(vmovl_high_s16(high)),
+    ]
 }
 
 /// Two vectors of eight.

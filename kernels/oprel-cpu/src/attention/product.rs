@@ -70,7 +70,8 @@ impl Product<'_> {
         let (n, tile) = (self.rows.len(), &self.tile);
         assert!(n <= STRIDE && a.len() >= (M - 1) * STRIDE + n, "rows of factors");
         assert!(self.rows.end <= tile.rows && col + N * LANES <= tile.cols, "inside the tile");
-        assert!(tile.bytes.len() >= tile.rows * tile.cols * C::SIZE, "a whole tile");
+        assert!(tile.bytes.len() >= C::size(tile.rows, tile.cols), "a whole tile");
+        assert!(col.is_multiple_of(LANES), "whole vectors");
         let at = col - self.cols.start;
         let mut acc = [[ops.splat(0.0); N]; M];
         if self.adds {
@@ -88,19 +89,19 @@ impl Product<'_> {
             }
             for k in from..n.min(from + BLOCK) {
                 let row = self.rows.start + k;
-                let start = (row * tile.cols + col) * C::SIZE;
-                // SAFETY: the row is below `rows.end` and these columns are in it, and the tile is
-                // whole (asserted above).
-                let cells = unsafe { tile.bytes.get_unchecked(start..start + N * LANES * C::SIZE) };
                 if let Some(ahead) = self.ahead {
-                    for line in 0..(N * LANES * C::SIZE).div_ceil(LINE) {
+                    let start = C::offset(tile, row, col);
+                    for line in 0..(N * LANES * C::HALVES / 2).div_ceil(LINE) {
                         ops.prefetch(ahead.as_ptr().wrapping_add(start + line * LINE));
                     }
                 }
                 let mut values = [ops.splat(0.0); N];
                 for v in 0..N {
-                    let cells = &cells[v * LANES * C::SIZE..][..LANES * C::SIZE];
                     let at = (row, col + v * LANES);
+                    let start = C::offset(tile, at.0, at.1);
+                    // SAFETY: the row is below `rows.end`, these columns are in it, and the tile is
+                    // whole (asserted above).
+                    let cells = unsafe { tile.bytes.get_unchecked(start..start + C::BYTES) };
                     values[v] = C::load(ops, tile, scales[v], cells, at);
                 }
                 for j in 0..M {

@@ -1,9 +1,10 @@
 //! What one thread does at a time: the queries of a block, over some chunks.
 
 use super::block::{Block, PARTIAL_HEAD, PIECE, Piece, Plan, QUERIES, Shared, common, range};
-use super::cells::{Bf16, Cells, F16, F32, Q8, Store, Tile};
+use super::cells::{Bf16, Cells, F16, F32, Store, Tile};
 use super::kv_type::KvType;
 use super::product::{Product, STRIDE};
+use super::quantized::{Q4, Q8};
 use super::weigh::{NOTHING, Peak, merge, score, share, weigh};
 use super::wide::{LANES, Wide, wide_tiers};
 use super::{AttnSpan, CHUNK};
@@ -100,6 +101,7 @@ fn attend<O: Wide>(ops: O, block: &Block<'_>, plan: &Plan, split: usize, scratch
             KvType::F16 => score_chunk::<O, F16>(ops, block, seen, memory),
             KvType::Bf16 => score_chunk::<O, Bf16>(ops, block, seen, memory),
             KvType::Q8_0 => score_chunk::<O, Q8>(ops, block, seen, memory),
+            KvType::Q4_0 => score_chunk::<O, Q4>(ops, block, seen, memory),
         }
         let mut parts = [NOTHING; QUERIES];
         for query in 0..n {
@@ -113,6 +115,7 @@ fn attend<O: Wide>(ops: O, block: &Block<'_>, plan: &Plan, split: usize, scratch
             KvType::F16 => add_chunk::<O, F16>(ops, block, seen, next, memory),
             KvType::Bf16 => add_chunk::<O, Bf16>(ops, block, seen, next, memory),
             KvType::Q8_0 => add_chunk::<O, Q8>(ops, block, seen, next, memory),
+            KvType::Q4_0 => add_chunk::<O, Q4>(ops, block, seen, next, memory),
         }
         for query in 0..n {
             let values = query * v_wide..(query + 1) * v_wide;
@@ -434,7 +437,7 @@ fn unpack<O: Wide, C: Cells>(
     for (i, row) in rows.enumerate() {
         for col in cols.clone().step_by(LANES) {
             let scale = C::scale(ops, &tile, row, col);
-            let cells = &tile.bytes[(row * tile.cols + col) * C::SIZE..][..LANES * C::SIZE];
+            let cells = tile.cells::<C>(row, col);
             let x = C::load(ops, &tile, scale, cells, (row, col));
             let (to, _) = to[i * stride + col - cols.start..][..LANES].as_chunks_mut();
             ops.store(x, &mut to[0]);
@@ -451,7 +454,7 @@ fn unpack_across<O: Wide, C: Cells>(ops: O, tile: Tile<'_>, piece: Piece, to: &m
             for j in 0..LANES {
                 let row = piece.at + i + j;
                 let scale = C::scale(ops, &tile, row, col);
-                let cells = &tile.bytes[(row * tile.cols + col) * C::SIZE..][..LANES * C::SIZE];
+                let cells = tile.cells::<C>(row, col);
                 keys[j] = C::load(ops, &tile, scale, cells, (row, col));
             }
             let elements = ops.transpose(keys);

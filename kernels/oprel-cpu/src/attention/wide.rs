@@ -28,6 +28,8 @@ pub(super) trait Wide: Copy {
     fn load_bf16(self, x: &[u8; 32]) -> Self::V;
     /// Integers.
     fn load_i8(self, x: &[u8; 16]) -> Self::V;
+    /// The lower half of each byte, or the upper ones, less 8.
+    fn load_i4(self, x: &[u8; 16], upper: bool) -> Self::V;
     /// Writes the numbers to an array.
     fn store(self, x: Self::V, to: &mut [f32; LANES]);
     /// The bytes of half-precision numbers, rounded to nearest even.
@@ -102,6 +104,12 @@ impl Wide for Plain {
     #[inline(always)]
     fn load_i8(self, x: &[u8; 16]) -> [f32; LANES] {
         each_lane!(l => f32::from(x[l] as i8))
+    }
+
+    #[inline(always)]
+    fn load_i4(self, x: &[u8; 16], upper: bool) -> [f32; LANES] {
+        let shift = if upper { 4 } else { 0 };
+        each_lane!(l => f32::from((x[l] >> shift & 15) as i8 - 8))
     }
 
     #[inline(always)]
