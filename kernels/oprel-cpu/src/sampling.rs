@@ -139,7 +139,15 @@ impl About {
     }
 }
 
+/// Logits of a block of [`block_peaks`].
+pub const PEAK_BLOCK: usize = 64;
+
 tiers! {
+    /// The largest finite logit of every block of logits (n_vocab), minus infinity where there is
+    /// none; whether none is NaN. Of `allowed`, where it is given, bit `id % 32` of word `id / 32`
+    /// says whether a logit counts; none beyond the words does.
+    pub fn block_peaks(logits: &[f32], allowed: Option<&[u32]>, peaks: &mut [f32]) -> bool
+        = block_peaks_lanes;
     /// What a run of logits (n_vocab) adds up to.
     pub fn sum_run(run: &Run, logits: &[f32]) -> Sums = sum_run_lanes;
     /// What the finite logits (n_vocab) add up to; `most` is the largest of them.
@@ -162,22 +170,91 @@ fn nearest_bin(bins: f32) -> u32 {
 }
 
 #[inline(always)]
+fn block_peaks_lanes<O: Ops>(
+    _: O,
+    logits: &[f32],
+    allowed: Option<&[u32]>,
+    peaks: &mut [f32],
+) -> bool {
+    let mut nan = [0_u32; LANES];
+    let (blocks, tail) = logits.as_chunks::<PEAK_BLOCK>();
+    let n = blocks.len().min(peaks.len());
+    for i in 0..n {
+        let words = words_of(allowed, i);
+        peaks[i] = match words {
+            [0, 0] => f32::NEG_INFINITY,
+            [u32::MAX, u32::MAX] => peak(&blocks[i], &mut nan),
+            _ => peak(&masked(&blocks[i], words), &mut nan),
+        };
+    }
+    if !tail.is_empty() && n < peaks.len() {
+        let mut block = [f32::NEG_INFINITY; PEAK_BLOCK];
+        block[..tail.len()].copy_from_slice(tail);
+        peaks[n] = peak(&masked(&block, words_of(allowed, n)), &mut nan);
+    }
+    nan.iter().all(|&n| n == 0)
+}
+
+#[inline(always)]
+fn words_of(allowed: Option<&[u32]>, block: usize) -> [u32; 2] {
+    let Some(words) = allowed else { return [u32::MAX; 2] };
+    let word = |i: usize| if i < words.len() { words[i] } else { 0 };
+    [word(2 * block), word(2 * block + 1)]
+}
+
+/// Logits, minus infinity where their bit is not set.
+#[inline(always)]
+fn masked(block: &[f32; PEAK_BLOCK], words: [u32; 2]) -> [f32; PEAK_BLOCK] {
+    let mut only = [0.0; PEAK_BLOCK];
+    for l in 0..PEAK_BLOCK {
+        let has = words[l / 32] & (1 << (l % 32)) != 0;
+        only[l] = if has { block[l] } else { f32::NEG_INFINITY };
+    }
+    only
+}
+
+/// The largest finite number of a block; marks `nan` where one is none.
+#[inline(always)]
+fn peak(block: &[f32; PEAK_BLOCK], nan: &mut [u32; LANES]) -> f32 {
+    let mut top = [f32::NEG_INFINITY; LANES];
+    for j in 0..PEAK_BLOCK / LANES {
+        for l in 0..LANES {
+            let x = block[j * LANES + l];
+            nan[l] |= u32::from(x.is_nan());
+            // NaN is no larger than anything.
+            top[l] = if x > top[l] { x } else { top[l] };
+        }
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            top[l] = if top[l + half] > top[l] { top[l + half] } else { top[l] };
+        }
+        half /= 2;
+    }
+    if top[0] < f32::INFINITY {
+        return top[0];
+    }
+    let mut most = f32::NEG_INFINITY;
+    for l in 0..PEAK_BLOCK {
+        most = if block[l].is_finite() & (block[l] > most) { block[l] } else { most };
+    }
+    most
+}
+
+#[inline(always)]
 fn sum_run_lanes<O: Ops>(_: O, run: &Run, logits: &[f32]) -> Sums {
     let mut sums = Sums::default();
     for (i, block) in logits.chunks(BLOCK).enumerate() {
         let (mut count, mut weight, mut depth) = ([0.0_f32; LANES], [0.0; LANES], [0.0; LANES]);
-        for j in 0..block.len().div_ceil(LANES) {
-            let group = group_of(block, j);
-            let first = i * BLOCK + j * LANES;
-            let only = run.only(&group, first);
-            let weights = run.weights(&only);
-            for l in 0..LANES {
-                // Where the weight is zero the depth may be infinite.
-                let below = ((run.most - only[l]) * run.sharpness).min(1e4);
-                count[l] += if only[l] > f32::NEG_INFINITY { 1.0 } else { 0.0 };
-                weight[l] += weights[l];
-                depth[l] += weights[l] * below;
-            }
+        let (groups, tail) = block.as_chunks::<LANES>();
+        for j in 0..groups.len() {
+            let only = run.only(&groups[j], i * BLOCK + j * LANES);
+            add_group(run, &only, (&mut count, &mut weight, &mut depth));
+        }
+        if !tail.is_empty() {
+            let only = run.only(&padded(tail), i * BLOCK + groups.len() * LANES);
+            add_group(run, &only, (&mut count, &mut weight, &mut depth));
         }
         sums.count += f64::from(count.iter().sum::<f32>());
         sums.weight += f64::from(weight.iter().sum::<f32>());
@@ -187,10 +264,28 @@ fn sum_run_lanes<O: Ops>(_: O, run: &Run, logits: &[f32]) -> Sums {
 }
 
 #[inline(always)]
+fn add_group(
+    run: &Run,
+    only: &[f32; LANES],
+    (count, weight, depth): (&mut [f32; LANES], &mut [f32; LANES], &mut [f32; LANES]),
+) {
+    let weights = run.weights(only);
+    for l in 0..LANES {
+        // Where the weight is zero the depth may be infinite.
+        let below = (run.most - only[l]) * run.sharpness;
+        let below = if below < 1e4 { below } else { 1e4 };
+        count[l] += if only[l] > f32::NEG_INFINITY { 1.0 } else { 0.0 };
+        weight[l] += weights[l];
+        depth[l] += weights[l] * below;
+    }
+}
+
+#[inline(always)]
 fn moments_lanes<O: Ops>(_: O, most: f32, logits: &[f32]) -> Moments {
     let (mut count, mut sum, mut squares) = ([0.0_f64; LANES], [0.0; LANES], [0.0; LANES]);
-    for j in 0..logits.len().div_ceil(LANES) {
-        let group = group_of(logits, j);
+    let (groups, tail) = logits.as_chunks::<LANES>();
+    for j in 0..groups.len() + usize::from(!tail.is_empty()) {
+        let group = if j < groups.len() { groups[j] } else { padded(tail) };
         for l in 0..LANES {
             let finite = (group[l] >= f32::MIN) & (group[l] <= most);
             let below = if finite { f64::from(most) - f64::from(group[l]) } else { 0.0 };
@@ -210,8 +305,9 @@ fn bin_weights_about_lanes<O: Ops>(
     logits: &[f32],
     bins: &mut [f64; BINS],
 ) {
-    for j in 0..logits.len().div_ceil(LANES) {
-        let group = group_of(logits, j);
+    let (groups, tail) = logits.as_chunks::<LANES>();
+    for j in 0..groups.len() + usize::from(!tail.is_empty()) {
+        let group = if j < groups.len() { groups[j] } else { padded(tail) };
         let weights = run.weights(&run.only(&group, j * LANES));
         let mut at = [0_u32; LANES];
         for l in 0..LANES {
@@ -220,16 +316,6 @@ fn bin_weights_about_lanes<O: Ops>(
         for l in 0..LANES {
             bins[at[l] as usize % BINS] += f64::from(weights[l]);
         }
-    }
-}
-
-/// The lanes `j` of logits; where they end, no more that are in any run.
-#[inline(always)]
-fn group_of(logits: &[f32], j: usize) -> [f32; LANES] {
-    let rest = &logits[j * LANES..];
-    match rest.first_chunk::<LANES>() {
-        Some(group) => *group,
-        None => padded(rest),
     }
 }
 
@@ -324,6 +410,42 @@ mod tests {
                 let (sum, bins) = &all[0];
                 assert!((sum - expected).abs() < 1e-6 * expected, "{sum} {expected}");
                 assert!((bins.iter().sum::<f64>() - expected).abs() < 1e-6 * expected);
+            }
+        }
+    }
+
+    #[test]
+    fn peaks_of_blocks_are_those_of_what_is_allowed_in_every_tier() {
+        for n in [1, 63, 64, 65, 200, 1000] {
+            let mut logits = logits(n);
+            logits[n / 2] = f32::INFINITY;
+            let words: Vec<u32> = (0..n as u32 / 40)
+                .map(|i| [u32::MAX, 0, 0xdead_beef][i as usize / 2 % 3])
+                .collect();
+            for allowed in [None, Some(&words[..])] {
+                let has = |id: usize| {
+                    let word = |w: &[u32]| w.get(id / 32).is_some_and(|w| w >> (id % 32) & 1 == 1);
+                    allowed.is_none_or(word)
+                };
+                let finite = |id: &usize| has(*id) && logits[*id].is_finite();
+                let want: Vec<f32> = (0..n.div_ceil(PEAK_BLOCK))
+                    .map(|b| {
+                        let ids = b * PEAK_BLOCK..n.min((b + 1) * PEAK_BLOCK);
+                        let logits = ids.filter(finite).map(|id| logits[id]);
+                        logits.fold(f32::NEG_INFINITY, f32::max)
+                    })
+                    .collect();
+                for isa in Isa::supported() {
+                    let mut peaks = vec![0.0; want.len()];
+                    assert!(block_peaks(isa, &logits, allowed, &mut peaks));
+                    assert_eq!(peaks, want);
+                    for nan in [0, n - 1] {
+                        let mut logits = logits.clone();
+                        logits[nan] = f32::NAN;
+                        let sound = block_peaks(isa, &logits, allowed, &mut peaks);
+                        assert_eq!(sound, !has(nan));
+                    }
+                }
             }
         }
     }

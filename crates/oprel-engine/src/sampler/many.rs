@@ -71,6 +71,10 @@ impl<'a> Many<'a> {
         self.spread.reach((self.board.logits(), self.peaks), &run, self.last, share)
     }
 
+    fn total(&self, temperature: f32) -> f64 {
+        self.spread.total(self.board.logits(), &self.run(temperature))
+    }
+
     fn sums(&self, temperature: f32) -> Sums {
         self.spread.sums(self.board.logits(), &self.run(temperature))
     }
@@ -93,7 +97,7 @@ impl<'a> Many<'a> {
 
     fn cut_to_count(&mut self, k: usize) {
         // So hot that all weigh the same.
-        let count = self.sums(f32::MAX).count;
+        let count = self.total(f32::MAX).round();
         if (k as f64) < count {
             self.last = self.reach(f32::MAX, (k as f64 - 0.5) / count);
         }
@@ -125,7 +129,7 @@ impl<'a> Many<'a> {
     /// likely stays.
     fn cut_top_choices(&mut self, threshold: f64) {
         let run = self.run(1.0);
-        let goal = threshold * self.sums(1.0).weight;
+        let goal = threshold * self.total(1.0);
         let is_top = |logit: f32, id: u32| run.has(logit, id) && run.weight(logit) >= goal;
         // A little lower, for rounding; the run bounds it too.
         let least = (f64::from(self.most) + goal.ln() - 1e-3) as f32;
@@ -167,10 +171,10 @@ impl<'a> Many<'a> {
             let k = mirostat::count_of(largest, wish.n_vocab, wish.mu);
             self.cut_to_count(k);
         } else {
-            let below = mirostat::depth_of(self.sums(temperature).weight, wish.mu);
+            let below = mirostat::depth_of(self.total(temperature), wish.mu);
             self.cut_to_depth(below * f64::from(temperature));
         }
-        let total = self.sums(temperature).weight;
+        let total = self.total(temperature);
         let chosen = match wish.seen {
             None => self.reach(temperature, wish.draw(Purpose::Token)),
             Some(id) => match self.board.logits().get(id as usize) {

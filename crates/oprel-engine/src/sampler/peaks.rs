@@ -5,60 +5,36 @@
 
 use std::ops::RangeInclusive;
 
-use super::allowed::{self, WORD};
+use oprel_cpu::Isa;
+use oprel_cpu::sampling::{PEAK_BLOCK as BLOCK, block_peaks};
 
-/// Logits of a block.
-const BLOCK: usize = 64;
+use super::allowed;
+
 /// Logits that are compared side by side.
 const LANES: usize = 16;
 
 /// The largest finite logit of every block of logits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Peaks {
+    isa: Isa,
     /// Minus infinity where a block has none.
     of: Vec<f32>,
     /// The same, being sorted.
     order: Vec<f32>,
 }
 
+impl Default for Peaks {
+    fn default() -> Peaks {
+        Peaks { isa: Isa::detect(), of: Vec::new(), order: Vec::new() }
+    }
+}
+
 impl Peaks {
     /// Looks at the logits of all tokens, or of those that are allowed; false if one of them is NaN.
     #[must_use]
     pub(crate) fn scan(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> bool {
-        self.of.clear();
-        let mut nan = [0_u32; LANES];
-        if let Some(words) = allowed {
-            self.scan_allowed(logits, words, &mut nan);
-            return nan.iter().all(|&n| n == 0);
-        }
-        let (blocks, tail) = logits.as_chunks::<BLOCK>();
-        for block in blocks {
-            self.of.push(peak(block, &mut nan));
-        }
-        if !tail.is_empty() {
-            let mut block = [f32::NEG_INFINITY; BLOCK];
-            block[..tail.len()].copy_from_slice(tail);
-            self.of.push(peak(&block, &mut nan));
-        }
-        nan.iter().all(|&n| n == 0)
-    }
-
-    fn scan_allowed(&mut self, logits: &[f32], words: &[u32], nan: &mut [u32; LANES]) {
-        for (i, block) in logits.chunks(BLOCK).enumerate() {
-            let words: [u32; 2] = [2 * i, 2 * i + 1].map(|w| words.get(w).copied().unwrap_or(0));
-            let whole = block.as_array::<BLOCK>().filter(|_| words == [u32::MAX; 2]);
-            self.of.push(match (words, whole) {
-                ([0, 0], _) => f32::NEG_INFINITY,
-                (_, Some(block)) => peak(block, nan),
-                _ => {
-                    let mut masked = [f32::NEG_INFINITY; BLOCK];
-                    masked[..block.len()].copy_from_slice(block);
-                    allowed::mask(words[0], &mut masked[..WORD]);
-                    allowed::mask(words[1], &mut masked[WORD..]);
-                    peak(&masked, nan)
-                }
-            });
-        }
+        self.of.resize(logits.len().div_ceil(BLOCK), 0.0);
+        block_peaks(self.isa, logits, allowed, &mut self.of)
     }
 
     /// Whether the blocks tell a number that `k` logits reach.
@@ -135,24 +111,6 @@ fn any_in(group: &[f32], range: &RangeInclusive<f32>) -> bool {
         any[l] = u32::from(group[l] >= least) & u32::from(group[l] <= most);
     }
     any.iter().fold(0, |a, b| a | b) != 0
-}
-
-/// The largest finite number of a block; marks `nan` where one is none.
-fn peak(block: &[f32; BLOCK], nan: &mut [u32; LANES]) -> f32 {
-    let mut top = [f32::NEG_INFINITY; LANES];
-    let (groups, _) = block.as_chunks::<LANES>();
-    for group in groups {
-        for l in 0..LANES {
-            nan[l] |= u32::from(group[l].is_nan());
-            // NaN is no larger than anything.
-            top[l] = if group[l] > top[l] { group[l] } else { top[l] };
-        }
-    }
-    let most = top.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    if most < f32::INFINITY {
-        return most;
-    }
-    block.iter().copied().filter(|x| x.is_finite()).fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]

@@ -86,12 +86,8 @@ impl Spread {
         last: Last,
         share: f64,
     ) -> Last {
+        let total = self.total(logits, run);
         let (head, is_all) = self.head_of(run);
-        let total = if is_all {
-            head.iter().map(|c| run.weight(c.logit)).sum()
-        } else {
-            sum_weights(self.isa, run, logits)
-        };
         let mut sum = 0.0;
         let reached = head.iter().find(|c| {
             sum += run.weight(c.logit);
@@ -101,6 +97,14 @@ impl Spread {
         match reached.or(head.last().filter(|_| is_all)) {
             Some(c) => Last::of(c),
             None => self.reach_in_bins((logits, peaks), run, share).unwrap_or(last),
+        }
+    }
+
+    /// What the weights of a run add up to.
+    pub(super) fn total(&self, logits: &[f32], run: &Run) -> f64 {
+        match self.head_of(run) {
+            (head, true) => head.iter().map(|c| run.weight(c.logit)).sum(),
+            _ => sum_weights(self.isa, run, logits),
         }
     }
 
