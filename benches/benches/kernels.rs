@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use oprel_cpu::act::{ActFormat, Acts, F32Acts, q8_words, quantize_acts};
-use oprel_cpu::probe::{float_peak, integer_peak, read_bandwidth};
+use oprel_cpu::probe::{bf16_peak, float_peak, integer_peak, read_bandwidth};
 use oprel_cpu::{Isa, Kernels, MatRef, Pool, matmul};
 use oprel_quant::QuantType;
 
@@ -83,7 +83,8 @@ fn product(
     let kernels = Kernels::new(isa);
     let w = MatRef::new(matrix.ty, matrix.rows, COLS, bytes).expect("its size");
     let x: Vec<f32> = (0..n * COLS).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
-    let mut memory = vec![0.0; q8_words(n, COLS)];
+    let words = n * kernels.turned_words(matrix.ty, COLS);
+    let mut memory = vec![0.0; q8_words(n, COLS).max(words)];
     let mut out = vec![0.0; n * matrix.rows];
     let mut best: Option<f64> = None;
     let mut group = c.benchmark_group(format!("matmul {isa} {n} tokens"));
@@ -96,7 +97,11 @@ fn product(
             let start = Instant::now();
             for _ in 0..times {
                 let acts = match w.act_format() {
-                    ActFormat::F32 => Acts::F32(F32Acts::new(&x, COLS)),
+                    ActFormat::F32 => {
+                        let types = [matrix.ty].into_iter();
+                        let acts = F32Acts::new(&x, COLS);
+                        Acts::F32(acts.turned(pool, kernels, types, &mut memory))
+                    }
                     ActFormat::Q8 => Acts::Q8(quantize_acts(pool, isa, &x, COLS, &mut memory)),
                 };
                 matmul(pool, kernels, w, acts, None, &mut out);
@@ -113,14 +118,18 @@ fn product(
 /// What the machine does at most in a second.
 struct Peaks {
     read: f64,
-    /// By tier: products of integers, of floats.
-    arithmetic: Vec<(Isa, [f64; 2])>,
+    /// By tier: products of integers, of floats, of bf16 numbers.
+    arithmetic: Vec<(Isa, [f64; 3])>,
 }
 
 impl Peaks {
     fn measure(pool: &mut Pool) -> Peaks {
         let arithmetic = Isa::supported()
-            .map(|isa| (isa, [integer_peak(pool, isa), float_peak(pool, isa)]))
+            .map(|isa| {
+                let floats = float_peak(pool, isa);
+                let pairs = bf16_peak(pool, isa).unwrap_or(floats);
+                (isa, [integer_peak(pool, isa), floats, pairs])
+            })
             .collect();
         Peaks { read: read_bandwidth(pool, Isa::detect(), LARGE, 6), arithmetic }
     }
@@ -138,9 +147,11 @@ impl Peaks {
 
     fn print(&self, n_threads: usize) {
         println!("\n{n_threads} threads; raw read {:.1} GB/s", self.read / 1e9);
-        for (isa, [integers, floats]) in &self.arithmetic {
-            let (integers, floats) = (integers / 1e9, floats / 1e9);
-            println!("{isa}: integer products {integers:.0} GOPS, f32 {floats:.0} GFLOPS");
+        for (isa, peaks) in &self.arithmetic {
+            let [integers, floats, pairs] = peaks.map(|peak| peak / 1e9);
+            println!(
+                "{isa}: integer products {integers:.0} GOPS, f32 {floats:.0} GFLOPS, bf16 {pairs:.0}"
+            );
         }
     }
 }
@@ -154,12 +165,16 @@ fn print(best: &Best, peaks: &Peaks) {
     let mut rows: Vec<(usize, usize)> = best.keys().map(|(isa, ty, _)| (*isa, *ty)).collect();
     rows.dedup();
     for (i, ty) in rows {
-        let (isa, [integers, floats]) = peaks.arithmetic[i];
+        let (isa, [integers, floats, pairs]) = peaks.arithmetic[i];
         let of = |n: usize| best.get(&(i, ty, n));
         let gb = of(1).map(|(s, m)| m.bytes() as f64 / s);
         let gops = |n: usize| of(n).map(|(s, m)| m.operations(n) as f64 / s);
         let Some(name) = N.iter().find_map(|n| of(*n)).map(|(_, m)| m.ty) else { continue };
-        let peak = if name.is_quantized() { integers } else { floats };
+        let peak = match name {
+            QuantType::BF16 => pairs,
+            _ if name.is_quantized() => integers,
+            _ => floats,
+        };
         let cell = |x: Option<f64>| x.map_or("-".into(), |x| format!("{:.1}", x / 1e9));
         let part =
             |x: Option<f64>, of: f64| x.map_or("-".into(), |x| format!("{:.0} %", 100.0 * x / of));

@@ -99,7 +99,6 @@ pub(crate) struct Load {
     /// Most megabytes in that folder.
     #[arg(long, value_name = "MB", default_value_t = 4096, requires = "prompt_cache")]
     pub(crate) prompt_cache_size: u64,
-    /// How keys and values are stored: f32, f16, bf16 or q8_0; or two of them, as in `f16,q8_0`.
     /// How keys and values are stored: f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
     /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys.
     #[arg(long, value_name = "TYPE", default_value = "f16")]

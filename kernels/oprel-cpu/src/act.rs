@@ -11,8 +11,13 @@ use bytemuck::{Pod, Zeroable};
 use oprel_quant::QuantType;
 
 mod fill;
+mod turned;
 
 pub use fill::{Q8Mut, Q8Parts, quantized};
+pub use turned::Turn;
+pub(crate) use turned::turned_len;
+
+use turned::Turned;
 
 /// Elements that kernels take at once; quantized activations are padded with zeros to it.
 pub const GROUP: usize = 256;
@@ -74,6 +79,7 @@ impl Acts<'_> {
 pub struct F32Acts<'a> {
     k: usize,
     x: &'a [f32],
+    turned: Turned<'a>,
     rows: Rows<'a>,
 }
 
@@ -114,7 +120,7 @@ impl<'a> F32Acts<'a> {
     /// If `x` is no whole number of rows of `k`.
     pub fn new(x: &'a [f32], k: usize) -> Self {
         assert!(k > 0 && x.len().is_multiple_of(k), "{} elements are no rows of {k}", x.len());
-        F32Acts { k, x, rows: Rows::All(x.len() / k) }
+        F32Acts { k, x, turned: [None; 2], rows: Rows::All(x.len() / k) }
     }
 
     /// The tokens `rows` of these, in that order.
@@ -139,10 +145,11 @@ impl<'a> F32Acts<'a> {
 
     /// Tokens `start..end`.
     pub(crate) fn range(self, start: usize, end: usize) -> Self {
-        match self.rows.range(start, end) {
-            Some(rows) => F32Acts { rows, ..self },
-            None => F32Acts::new(&self.x[start * self.k..end * self.k], self.k),
+        if let Some(rows) = self.rows.range(start, end) {
+            return F32Acts { rows, ..self };
         }
+        let x = &self.x[start * self.k..end * self.k];
+        F32Acts { turned: self.turned_range(start, end), ..F32Acts::new(x, self.k) }
     }
 }
 

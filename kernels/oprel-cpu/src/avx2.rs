@@ -241,6 +241,7 @@ const NUMBERS: NumberKernels = NumberKernels {
     dot_n: dot_n_numbers,
     unpack_panel: unpack_numbers,
     gemm: gemm_numbers,
+    turn: None,
 };
 
 /// Kernels of this tier.

@@ -20,7 +20,7 @@ mod simple;
 mod ternary;
 mod turned;
 
-use crate::act::{ActRow, F32Acts, Q8Acts};
+use crate::act::{ActRow, F32Acts, Q8Acts, Turn};
 use crate::avx2::Avx2Ops;
 use crate::blocks::entry;
 use crate::isa::{Isa, Tier};
@@ -93,6 +93,9 @@ entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn gemm_numbers<W: Words>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32])
     = numbers::gemm::<W>(panel, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn turn<W: Words>(x: &[f32], words: &mut [u32])
+    = numbers::turn::<W>(x, words));
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16",
     fn dot_bf16(rows: Rows<'_>, x: &[f32], out: &mut [f32])
     = bf16::dot(rows, x, out));
@@ -106,6 +109,7 @@ const BF16_PAIRS: TypeKernels = TypeKernels::Number(NumberKernels {
     dot_n: dot_n_bf16,
     unpack_panel: unpack_numbers::<bf16::Pairs>,
     gemm: gemm_numbers::<bf16::Pairs>,
+    turn: Some(Turn { elements: 2, run: turn::<bf16::Pairs> }),
 });
 
 fn number_kernels<W: Words>() -> TypeKernels {
@@ -114,6 +118,7 @@ fn number_kernels<W: Words>() -> TypeKernels {
         dot_n: dot_n_numbers,
         unpack_panel: unpack_numbers::<W>,
         gemm: gemm_numbers::<W>,
+        turn: Some(Turn { elements: 1, run: turn::<f32> }),
     })
 }
 

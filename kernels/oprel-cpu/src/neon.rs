@@ -256,6 +256,7 @@ impl<D: Dots, P: Gemm> Make for Made<D, P> {
         dot_n: dot_n_numbers,
         unpack_panel: unpack_numbers,
         gemm: gemm_numbers,
+        turn: None,
     };
 
     fn make<B: Block>() -> BlockKernels {

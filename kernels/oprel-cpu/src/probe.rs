@@ -2,7 +2,7 @@
 
 mod peaks;
 
-pub use peaks::{float_peak, integer_peak};
+pub use peaks::{bf16_peak, float_peak, integer_peak};
 
 use crate::lanes::{Ops, tiers};
 use crate::{Isa, Pool};

@@ -25,6 +25,7 @@ fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
             dot_n: dot_n_numbers,
             unpack_panel: widen,
             gemm: gemm_numbers,
+            turn: None,
         })
     })
 }

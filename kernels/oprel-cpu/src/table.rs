@@ -23,7 +23,7 @@
 //! `j % 8`; how it rounds is the CPU's. All functions of that tier compute this, so there too results
 //! do not depend on the company that a token has. The tier below it computes exact products of BF16.
 
-use crate::act::{ActRow, F32Acts, Q8Acts};
+use crate::act::{ActRow, F32Acts, Q8Acts, Turn};
 use crate::isa::{Isa, Tier};
 use crate::scalar;
 use oprel_quant::QuantType;
@@ -122,6 +122,8 @@ pub struct NumberKernels {
     pub unpack_panel: fn(Rows<'_>, &mut Panel<'_>),
     /// A panel times tokens: `out[t * PanelSize::rows + r]`.
     pub gemm: fn(&Panel<'_>, F32Acts<'_>, out: &mut [f32]),
+    /// What `gemm` wants done to its tokens before, if anything.
+    pub turn: Option<Turn>,
 }
 
 /// Kernels of one quant type.

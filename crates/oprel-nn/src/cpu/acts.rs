@@ -1,14 +1,14 @@
 //! Memory of quantized activations: those of a block's input, which all its operations share, and
-//! those of rows inside an operation.
+//! those of rows inside an operation. Besides, memory of rows turned for weights stored as numbers.
 
 use oprel_cpu::act::{ActFormat, Q8Acts, quantize_acts, quantized};
-use oprel_cpu::{Acts, F32Acts, Isa, Pool};
+use oprel_cpu::{Acts, F32Acts, Kernels, Pool};
 
 use super::arena::{Buf, zeroed};
 use super::linear::Linear;
 use crate::Result;
 
-/// Quantized activations of a step.
+/// Quantized and turned activations of a step.
 #[derive(Debug)]
 pub(super) struct ActMemory {
     /// Rows that a block's norm gave.
@@ -17,6 +17,8 @@ pub(super) struct ActMemory {
     pub(super) of: Option<Buf>,
     /// Rows of any other buffer.
     pub(super) inner: Box<[f32]>,
+    /// Rows of any buffer, turned.
+    pub(super) turned: Box<[f32]>,
 }
 
 /// Rows of a buffer, as linear layers want them.
@@ -31,28 +33,31 @@ impl ActMemory {
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if it cannot be had.
-    pub(super) fn new(input: usize, inner: usize) -> Result<ActMemory> {
+    pub(super) fn new(input: usize, inner: usize, turned: usize) -> Result<ActMemory> {
         let memory = |words| zeroed(words, "activations");
-        Ok(ActMemory { input: memory(input)?, of: None, inner: memory(inner)? })
+        let (input, inner, turned) = (memory(input)?, memory(inner)?, memory(turned)?);
+        Ok(ActMemory { input, of: None, inner, turned })
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        (self.input.len() + self.inner.len()) as u64 * 4
+        (self.input.len() + self.inner.len() + self.turned.len()) as u64 * 4
     }
 
-    /// Rows of `k` elements of `x`, quantized if one of `readers` wants that and they are not yet.
+    /// Rows of `k` elements of `x`, quantized if one of `readers` wants that and they are not yet,
+    /// and turned as they want.
     pub(super) fn source<'a, 'r>(
         &'a mut self,
         pool: &mut Pool,
-        isa: Isa,
+        kernels: &Kernels,
         (x, k, rows): (Buf, usize, &'a [f32]),
-        mut readers: impl Iterator<Item = &'r Linear>,
+        mut readers: impl Iterator<Item = &'r Linear> + Clone,
     ) -> Source<'a> {
-        let wide = F32Acts::new(rows, k);
+        let types = readers.clone().map(Linear::ty);
+        let wide = F32Acts::new(rows, k).turned(pool, kernels, types, &mut self.turned);
         let wanted = readers.any(|reader| reader.act_format() == ActFormat::Q8);
         let quantized = wanted.then(|| match self.of {
             Some(of) if of == x => quantized(&self.input, wide.n(), k),
-            _ => quantize_acts(pool, isa, rows, k, &mut self.inner),
+            _ => quantize_acts(pool, kernels.isa(), rows, k, &mut self.inner),
         });
         Source { wide, quantized }
     }
@@ -61,16 +66,17 @@ impl ActMemory {
     pub(super) fn source_apart<'a, 'r>(
         &'a mut self,
         pool: &mut Pool,
-        isa: Isa,
+        kernels: &Kernels,
         (x, k, rows): (Buf, usize, &'a [f32]),
-        mut readers: impl Iterator<Item = &'r Linear>,
+        mut readers: impl Iterator<Item = &'r Linear> + Clone,
     ) -> (Source<'a>, &'a mut [f32]) {
-        let wide = F32Acts::new(rows, k);
+        let types = readers.clone().map(Linear::ty);
+        let wide = F32Acts::new(rows, k).turned(pool, kernels, types, &mut self.turned);
         let wanted = readers.any(|reader| reader.act_format() == ActFormat::Q8);
         if wanted && self.of != Some(x) {
             // These rows are this operation's own: nobody is told of them.
             self.of = None;
-            quantize_acts(pool, isa, rows, k, &mut self.input);
+            quantize_acts(pool, kernels.isa(), rows, k, &mut self.input);
         }
         let quantized = wanted.then(|| quantized(&self.input, wide.n(), k));
         (Source { wide, quantized }, &mut self.inner)

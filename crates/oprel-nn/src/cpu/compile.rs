@@ -5,8 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use oprel_cpu::Kernels;
 use oprel_cpu::act::q8_words;
 use oprel_cpu::rope::Pairing;
+use oprel_quant::QuantType;
 
 use super::EXECUTOR;
 use super::arena::{Buf, Layout};
@@ -82,6 +84,9 @@ pub(super) struct Compiler<'a> {
     pub(super) act_words: usize,
     /// Most f32 words that quantized inputs of blocks take.
     pub(super) input_words: usize,
+    kernels: &'a Kernels,
+    /// Most f32 words that rows take turned, for weights of BF16 and for others.
+    turned_words: [usize; 2],
     /// Quantized matrices so far.
     pub(super) n_quantized: usize,
     /// Most elements that go into a quantized matrix.
@@ -95,7 +100,12 @@ pub(super) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn new(decoder: &'a Decoder, weights: &'a Weights, limits: &'a Limits) -> Self {
+    pub(super) fn new(
+        decoder: &'a Decoder,
+        weights: &'a Weights,
+        limits: &'a Limits,
+        kernels: &'a Kernels,
+    ) -> Self {
         Compiler {
             decoder,
             weights,
@@ -111,11 +121,24 @@ impl<'a> Compiler<'a> {
             act_words: 0,
             partials: 0,
             input_words: q8_words(1, decoder.width as usize),
+            kernels,
+            turned_words: [0; 2],
             n_quantized: 0,
             widest: 0,
             uncached: Vec::new(),
             experts: (0, 0),
         }
+    }
+
+    /// Notes that weights of `ty` read so many rows of `cols` for each token.
+    pub(super) fn turns(&mut self, rows: usize, ty: QuantType, cols: usize) {
+        let words = &mut self.turned_words[usize::from(ty == QuantType::BF16)];
+        *words = (*words).max(rows.saturating_mul(self.kernels.turned_words(ty, cols)));
+    }
+
+    /// Most f32 words that rows of a token take turned.
+    pub(super) fn turned_words(&self) -> usize {
+        self.turned_words.iter().sum()
     }
 
     /// Compiles everything.

@@ -63,7 +63,9 @@ impl Run<'_> {
                     matmul_all(pool, kernels, &mut [job]);
                 }
                 _ => {
-                    let acts = Acts::F32(F32Acts::new(x_rows, x.cols));
+                    let types = [linear.ty()].into_iter();
+                    let wide = F32Acts::new(x_rows, x.cols);
+                    let acts = Acts::F32(wide.turned(pool, kernels, types, &mut acts.turned));
                     matmul_all(pool, kernels, &mut [MatMul::store(plain(acts), out)]);
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use oprel_cpu::act::{ActFormat, Q8Mut, q8_words, quantize_acts, quantized};
 use oprel_cpu::activation::Activation;
 use oprel_cpu::{Acts, F32Acts, MatMul, MatRef, Product, matmul_all};
+use oprel_quant::QuantType;
 
 use super::acts::Source;
 use super::arena::Buf;
@@ -68,6 +69,7 @@ impl Linear {
             self.cols,
             self.matrix.bytes(),
         )?;
+        c.turns(1, self.matrix.ty, self.cols);
         if all.act_format() == ActFormat::Q8 {
             c.act_words = c.act_words.max(q8_words(1, self.cols));
             c.widest = c.widest.max(self.cols);
@@ -84,6 +86,11 @@ impl Linear {
     /// How many matrices there are.
     pub(super) fn experts(&self) -> usize {
         self.matrix.experts as usize
+    }
+
+    /// How its weights are stored.
+    pub(super) fn ty(&self) -> QuantType {
+        self.matrix.ty
     }
 
     /// What its activations must be.
@@ -154,7 +161,7 @@ pub(super) struct Middle<'a> {
 
 impl<'a> Middle<'a> {
     /// What reads the input.
-    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Linear> + use<'a> {
+    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Linear> + Clone + use<'a> {
         self.gate.into_iter().chain([self.up])
     }
 
@@ -187,8 +194,8 @@ impl Run<'_> {
             *range = out.range(n);
         }
         let [x_rows, outs @ ..] = self.mem.arena.ranges(ranges);
-        let (isa, readers) = (self.kernels.isa(), jobs.iter().map(|(linear, _)| *linear));
-        let source = self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), readers);
+        let (kernels, readers) = (self.kernels, jobs.iter().map(|(linear, _)| *linear));
+        let source = self.mem.acts.source(self.pool, kernels, (x, x.cols, x_rows), readers);
         let mut outs = outs.into_iter();
         let mut muls: [MatMul<'_>; JOBS] = std::array::from_fn(|i| {
             // Places beyond the jobs hold jobs of no tokens.
@@ -209,9 +216,8 @@ impl Run<'_> {
         };
         self.observe(x, [linear].into_iter());
         let [x_rows, to] = self.mem.arena.rows(self.n, [x, to]);
-        let isa = self.kernels.isa();
-        let source =
-            self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), [linear].into_iter());
+        let (kernels, readers) = (self.kernels, [linear].into_iter());
+        let source = self.mem.acts.source(self.pool, kernels, (x, x.cols, x_rows), readers);
         let product = linear.product(0, source.acts(linear));
         matmul_all(self.pool, self.kernels, &mut [MatMul::add(product, to, factor)]);
     }
@@ -241,8 +247,8 @@ impl Run<'_> {
         }
         self.observe(x, middle.layers());
         let [x_rows, out] = self.mem.arena.rows(self.n, [x, out]);
-        let isa = self.kernels.isa();
-        let source = self.mem.acts.source(self.pool, isa, (x, x.cols, x_rows), middle.layers());
+        let (kernels, readers) = (self.kernels, middle.layers());
+        let source = self.mem.acts.source(self.pool, kernels, (x, x.cols, x_rows), readers);
         let gate = gate.map(|gate| gate.product(0, source.acts(gate)));
         let job = MatMul::store(up.product(0, source.acts(up)), out).activated(act, gate);
         matmul_all(self.pool, self.kernels, &mut [job]);
@@ -258,9 +264,9 @@ impl Run<'_> {
     /// [`Run::project_quantized`] alone.
     pub(super) fn quantize_middle(&mut self, x: Buf, middle: Middle<'_>) {
         let [x_rows, wide] = self.mem.arena.rows(self.n, [x, middle.out]);
-        let isa = self.kernels.isa();
+        let (kernels, readers) = (self.kernels, middle.layers());
         let (source, inner) =
-            self.mem.acts.source_apart(self.pool, isa, (x, x.cols, x_rows), middle.layers());
+            self.mem.acts.source_apart(self.pool, kernels, (x, x.cols, x_rows), readers);
         let mut acts = Q8Mut::new(inner, self.n, middle.up.rows());
         let job = middle.job(&source, wide, &mut acts);
         matmul_all(self.pool, self.kernels, &mut [job]);
@@ -291,7 +297,11 @@ impl Run<'_> {
             watch.input(linear.site, x_rows, x.cols, &[]);
         }
         let acts = match linear.act_format() {
-            ActFormat::F32 => Acts::F32(F32Acts::new(x_rows, x.cols)),
+            ActFormat::F32 => {
+                let (types, memory) = ([linear.ty()].into_iter(), &mut self.mem.acts.turned);
+                let acts = F32Acts::new(x_rows, x.cols);
+                Acts::F32(acts.turned(self.pool, self.kernels, types, memory))
+            }
             ActFormat::Q8 => {
                 let memory = &mut self.mem.acts.inner;
                 Acts::Q8(quantize_acts(self.pool, self.kernels.isa(), x_rows, x.cols, memory))

@@ -115,7 +115,8 @@ impl Exec for CpuExec {
         limits: &Limits,
     ) -> Result<Memory> {
         self.model = None;
-        let (prepared, memory) = prepare::prepare(decoder, weights, placement, limits)?;
+        let (prepared, memory) =
+            prepare::prepare(decoder, weights, placement, limits, self.kernels)?;
         self.model = Some(prepared);
         Ok(memory)
     }

@@ -107,6 +107,10 @@ impl Moe {
         let beside = shared.as_ref().map_or(0, |shared| q8_words(1, shared.ffn.down.cols));
         c.act_words = c.act_words.max(used * q8_words(1, ff) + beside);
         let of_input = if moe.weigh_input { used } else { 1 };
+        c.turns(used, down.ty(), ff);
+        for linear in [Some(&up), gate.as_ref()].into_iter().flatten() {
+            c.turns(of_input, linear.ty(), dim);
+        }
         c.input_words = c.input_words.max(of_input * q8_words(1, dim));
         let weighed = moe.weigh_input.then(|| c.layout.buf(used * dim)).transpose()?;
         let sum = match latent {
@@ -185,7 +189,7 @@ impl Moe {
         for linear in self.gate.iter().chain([&self.up]) {
             run.observe_experts(linear, (x, dim), by_place);
         }
-        let (n, ff, isa) = (run.n, self.up.rows(), run.kernels.isa());
+        let (n, ff) = (run.n, self.up.rows());
         let places = n * self.router.n_used;
         let Memories { arena, acts, routes, .. } = &mut *run.mem;
         let beside_wide = beside.map_or(0..0, |shared| shared.ffn.middle().out.range(n));
@@ -193,7 +197,7 @@ impl Moe {
             arena.ranges([x.range(n), self.middle.range(n), beside_wide]);
         let readers = self.gate.iter().chain([&self.up]);
         let readers = readers.chain(beside.iter().flat_map(|s| s.ffn.middle().layers()));
-        let (source, inner) = acts.source_apart(run.pool, isa, (x, dim, x_rows), readers);
+        let (source, inner) = acts.source_apart(run.pool, run.kernels, (x, dim, x_rows), readers);
         let (mine, others) = inner.split_at_mut(if quantizes { q8_words(places, ff) } else { 0 });
         let mut mine = quantizes.then(|| Q8Mut::new(mine, places, ff));
         let mut others = beside.map(|shared| Q8Mut::new(others, n, shared.ffn.down.cols));
@@ -242,7 +246,7 @@ impl Moe {
     /// Down of all places in one region; with that of a shared expert.
     fn downs(&self, run: &mut Run<'_>, quantizes: bool, beside: Option<&Shared>) {
         run.observe_experts(&self.down, (self.middle, self.down.cols), true);
-        let (n, ff, isa) = (run.n, self.down.cols, run.kernels.isa());
+        let (n, ff) = (run.n, self.down.cols);
         let places = n * self.router.n_used;
         let Memories { arena, acts, routes, .. } = &mut *run.mem;
         let beside_out = beside.map_or(0..0, |shared| shared.out.range(n));
@@ -253,7 +257,7 @@ impl Moe {
             (Source::quantized(wide, quantized(mine, places, ff)), others)
         } else {
             let readers = [&self.down].into_iter();
-            (acts.source(run.pool, isa, (self.middle, ff, wide), readers), &[][..])
+            (acts.source(run.pool, run.kernels, (self.middle, ff, wide), readers), &[][..])
         };
         let mut beside = beside.map(|shared| {
             let down = &shared.ffn.down;

@@ -93,6 +93,7 @@ impl PerHead {
         (first, stride): (usize, usize),
         (heads, rows, cols): (usize, usize, usize),
     ) -> Result<PerHead> {
+        c.turns(heads, matrix.ty, cols);
         if ActFormat::of(matrix.ty) == ActFormat::Q8 {
             c.act_words = c.act_words.max(heads * q8_words(1, cols));
         }
@@ -116,7 +117,11 @@ impl PerHead {
         let (n, all) = (run.n, self.all()?);
         let [x, by_head, out] = run.mem.arena.rows(n, [x, self.by_head, out]);
         let acts = match all.act_format() {
-            ActFormat::F32 => Acts::F32(F32Acts::new(x, self.cols)),
+            ActFormat::F32 => {
+                let (types, memory) = ([all.ty()].into_iter(), &mut run.mem.acts.turned);
+                let acts = F32Acts::new(x, self.cols);
+                Acts::F32(acts.turned(run.pool, run.kernels, types, memory))
+            }
             ActFormat::Q8 => {
                 let memory = &mut run.mem.acts.inner;
                 Acts::Q8(quantize_acts(run.pool, run.kernels.isa(), x, self.cols, memory))

@@ -1,5 +1,7 @@
 //! Preparing a model: the plan, and all memory that steps will use.
 
+use oprel_cpu::Kernels;
+
 use super::acts::ActMemory;
 use super::arena::zeroed;
 use super::compile::{Compiler, unsupported};
@@ -26,11 +28,12 @@ pub(super) fn prepare(
     weights: &Weights,
     placement: &Placement,
     limits: &Limits,
+    kernels: &Kernels,
 ) -> Result<(Prepared, Memory)> {
     check_placement(placement)?;
     weights.check()?;
     let bounds = Bounds::new(EXECUTOR, decoder, limits)?;
-    let mut c = Compiler::new(decoder, weights, limits);
+    let mut c = Compiler::new(decoder, weights, limits, kernels);
     let plan = c.plan()?;
     let kv = kv_stores(decoder, limits)?;
     let recurrent = recurrent_stores(decoder, limits)?;
@@ -40,7 +43,7 @@ pub(super) fn prepare(
     let head = HeadScratch::new(&plan.head, limits)?;
     let mem = Memories {
         arena: c.layout.build()?,
-        acts: ActMemory::new(words(c.input_words), words(c.act_words))?,
+        acts: ActMemory::new(words(c.input_words), words(c.act_words), words(c.turned_words()))?,
         fine: Fine::of(&c)?,
         kv,
         uncached,

@@ -1,7 +1,7 @@
 //! BF16 weights times activations rounded to bf16, for CPUs with AVX512-BF16, in the order that
 //! [`table`](crate::table) defines: pair `j` of elements in lane `j % 8`.
 
-use super::numbers::{Sums, Words, stretches};
+use super::numbers::{Sums, Words, lanes};
 use crate::act::F32Acts;
 use crate::avx2::Avx2Ops;
 use crate::blocks::Vectors;
@@ -44,7 +44,7 @@ impl Words for Pairs {
         }
     }
 
-    stretches!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16");
+    lanes!("avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16");
 }
 
 /// Adds the products of elements `i..i + STEP` of each row and token.

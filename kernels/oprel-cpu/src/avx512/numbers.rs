@@ -2,39 +2,30 @@
 //! a panel of rows, 16 rows in a register.
 //!
 //! A word of a panel is what meets a word of a token in one instruction: an f32 number, or a pair of
-//! bf16 numbers. Word `j` goes to lane `j % 8`. Lanes are taken in four pairs, `l` and `l + 4`, one
-//! pair after the other, and words in stretches whose activations stay in the nearest cache; sums
-//! wait in memory for the next stretch. Tokens whose words are not their elements are converted
-//! stretch by stretch, so their panels have several parts, which share that.
+//! bf16 numbers. Word `j` goes to lane `j % 8`. Lanes are taken one after the other, each over whole
+//! rows; panels and tokens have their words in that order.
 
-use super::dots::prefetch;
 use super::panel::transpose;
-use crate::act::F32Acts;
+use crate::act::{F32Acts, turned_len};
 use crate::table::{Panel, PanelSize, Rows};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 /// Rows of a register.
 const LANES: usize = 16;
-/// Pairs of lanes.
-const PAIRS: usize = 4;
-/// Words of a token that are taken at once.
-const STRETCH: usize = 512;
+/// Lanes of a sum.
+const SUMS: usize = 8;
 /// f32 words of a panel of two registers of rows at most; where rows are longer, it has one.
 const MOST_WORDS: usize = 128 << 10;
-/// f32 words of a panel of several parts at most: two panels, of a product and of its gate, stay in
-/// the second cache.
-const PARTED_WORDS: usize = 96 << 10;
-/// Parts of a panel at most, of two registers of rows each.
-const PARTS: usize = 4;
-/// Tokens of a tile at most.
-const TOKENS: usize = 6;
+/// Tokens of a tile at most: with two registers of rows, all sums are in registers.
+const TOKENS: usize = 12;
+/// Steps of 16 words that rows are fetched ahead of their use.
+const AHEAD: usize = 4;
 
 /// Weights as they are stored and as words of a panel.
 ///
 /// Every function asks that the CPU has the features that the type needs. Those on single vectors
-/// are inlined into those on stretches, which are compiled for these features.
+/// are inlined into those on lanes, which are compiled for these features.
 pub(super) trait Words: Sized + 'static {
     /// Bytes of a word as stored.
     const SIZE: usize;
@@ -59,49 +50,46 @@ pub(super) trait Words: Sized + 'static {
     /// As above.
     unsafe fn add_product(acc: __m512, w: __m512i, x: __m512i) -> __m512;
 
-    /// [`fill_with`].
+    /// [`turn_with`].
     ///
     /// # Safety
     /// As above.
-    unsafe fn fill(x: &[f32], from: usize, to: &mut [u32]);
+    unsafe fn turn(x: &[f32], to: &mut [u32]);
 
-    /// [`add_products_with`].
+    /// [`sum_lane_with`].
     ///
     /// # Safety
     /// As above.
-    unsafe fn add_products<const R: usize, const C: usize>(
+    unsafe fn sum_lane<const R: usize, const C: usize>(
         sums: &mut Sums<R, C>,
         w: &[f32],
         x: [&[u32]; C],
-        pair: usize,
-        fresh: bool,
+        is_added: bool,
     );
 }
 
-/// The functions on stretches, compiled for these features.
-macro_rules! stretches {
+/// The functions on lanes, compiled for these features.
+macro_rules! lanes {
     ($features:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn fill(x: &[f32], from: usize, to: &mut [u32]) {
+        unsafe fn turn(x: &[f32], to: &mut [u32]) {
             // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-            unsafe { crate::avx512::numbers::fill_with::<Self>(x, from, to) }
+            unsafe { crate::avx512::numbers::turn_with::<Self>(x, to) }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn add_products<const R: usize, const C: usize>(
+        unsafe fn sum_lane<const R: usize, const C: usize>(
             sums: &mut Sums<R, C>,
             w: &[f32],
             x: [&[u32]; C],
-            pair: usize,
-            fresh: bool,
+            is_added: bool,
         ) {
-            use crate::avx512::numbers::add_products_with;
             // SAFETY: as above.
-            unsafe { add_products_with::<Self, R, C>(sums, w, x, pair, fresh) }
+            unsafe { crate::avx512::numbers::sum_lane_with::<Self, R, C>(sums, w, x, is_added) }
         }
     };
 }
-pub(super) use stretches;
+pub(super) use lanes;
 
 /// What all types have in common whose words are f32.
 macro_rules! f32_words {
@@ -127,7 +115,7 @@ macro_rules! f32_words {
                 unsafe { _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), acc) }
             }
 
-            stretches!("avx512bw,avx512dq,avx512vl,avx512vnni");
+            lanes!("avx512bw,avx512dq,avx512vl,avx512vnni");
         }
     };
 }
@@ -142,38 +130,23 @@ f32_words!(bf16, 2, bytes => {
 
 /// How large a panel is whose words have so many elements.
 pub(super) fn panel_size(k: usize, elements: usize) -> PanelSize {
-    let row_words = row_words(k, elements);
-    let part = 2 * LANES * row_words;
-    let rows = if part > MOST_WORDS {
-        LANES
-    } else if elements == 1 {
-        2 * LANES
-    } else {
-        (PARTED_WORDS / part.max(1)).clamp(1, PARTS) * 2 * LANES
-    };
+    let row_words = turned_len(k, elements);
+    let rows = if 2 * LANES * row_words > MOST_WORDS { LANES } else { 2 * LANES };
     PanelSize { rows, words: rows * row_words }
 }
 
-/// Words of a row of a panel.
-fn row_words(k: usize, elements: usize) -> usize {
-    k.div_ceil(elements).next_multiple_of(LANES)
-}
-
-/// Widens rows to a panel, part after part: for each pair of lanes its words in order, of each two
-/// times 16 or 32 rows. Rows beyond the last and words beyond the end are zero.
+/// Widens rows to a panel: for each lane its words in order, of each 16 or 32 rows. Rows beyond the
+/// last and words beyond the end are zero.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn unpack<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let size = panel_size(rows.k, W::ELEMENTS);
-    let row_words = row_words(rows.k, W::ELEMENTS);
-    let n_steps = row_words / (2 * PAIRS);
-    let part_rows = size.rows.min(2 * LANES);
+    let n_rows = panel_size(rows.k, W::ELEMENTS).rows;
+    let n_steps = turned_len(rows.k, W::ELEMENTS) / SUMS;
     let row = |r: usize| match r < rows.n() {
         true => &rows.bytes[r * rows.row_bytes..][..rows.row_bytes],
         false => &[],
     };
-    for first in (0..rows.n().next_multiple_of(part_rows)).step_by(LANES) {
-        let (part, place) = (first / part_rows, first % part_rows);
+    for first in (0..n_rows).step_by(LANES) {
         for j in 0..n_steps / 2 {
             let mut columns = [_mm512_setzero_si512(); LANES];
             for (i, column) in columns.iter_mut().enumerate() {
@@ -181,9 +154,8 @@ pub(super) fn unpack<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) {
             }
             transpose(&mut columns);
             for (i, column) in columns.iter().enumerate() {
-                let (step, pair, high) = (2 * j + i / 8, i % 4, i % 8 / 4);
-                let at = ((pair * n_steps + step) * 2 + high) * part_rows + place;
-                let to = &mut panel.memory[part * part_rows * row_words + at..][..LANES];
+                let (lane, step) = (i % SUMS, 2 * j + i / SUMS);
+                let to = &mut panel.memory[(lane * n_steps + step) * n_rows + first..][..LANES];
                 // SAFETY: a slice of 64 bytes is written.
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *column) };
             }
@@ -191,14 +163,17 @@ pub(super) fn unpack<W: Words>(rows: Rows<'_>, panel: &mut Panel<'_>) {
     }
 }
 
-/// Words `16 j` to `16 j + 15` of a row.
+/// Words `16 j` to `16 j + 15` of a row; later ones are asked for, beyond its end those of the row 16
+/// further on.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn sixteen<W: Words>(row: &[u8], j: usize) -> __m512i {
     let len = LANES * W::SIZE;
     let rest = row.get(j * len..).unwrap_or_default();
+    let ahead = (j + AHEAD) * len;
+    let ahead = if ahead < row.len() { ahead } else { ahead + (LANES - 1) * row.len() };
+    _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(ahead).cast());
     if rest.len() >= len {
-        prefetch(&rest[..len]);
         // SAFETY: this function is compiled for, and so runs on, what the trait asks for; the
         // bytes were just counted.
         return unsafe { W::load(rest.as_ptr()) };
@@ -209,17 +184,45 @@ fn sixteen<W: Words>(row: &[u8], j: usize) -> __m512i {
     unsafe { W::load(padded.as_ptr()) }
 }
 
-/// Sums of `C` tokens with `R` registers of rows, for both lanes of a pair.
-pub(super) type Sums<const R: usize, const C: usize> = [[[__m512; R]; C]; 2];
-
-/// Memory of a tile.
-#[repr(align(64))]
-struct Memory<const R: usize, const C: usize> {
-    /// A stretch of words of each token.
-    words: [[u32; STRETCH]; C],
-    /// Of each part and pair of lanes.
-    sums: [[Sums<R, C>; PAIRS]; PARTS],
+/// Words of a token by lanes, zeros beyond its end.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn turn<W: Words>(x: &[f32], words: &mut [u32]) {
+    // SAFETY: the table gives functions of this type only where the CPU has its features.
+    unsafe { W::turn(x, words) };
 }
+
+/// [`turn`].
+///
+/// # Safety
+/// As [`Words`].
+#[inline(always)]
+pub(super) unsafe fn turn_with<W: Words>(x: &[f32], to: &mut [u32]) {
+    let n_steps = to.len() / SUMS;
+    let len = LANES * W::ELEMENTS;
+    for i in 0..n_steps / 2 {
+        let x = &x[(i * len).min(x.len())..];
+        let mut padded = [0.0; 2 * LANES];
+        let mut words = [[0; SUMS]; 2];
+        let from = match x.get(..len) {
+            Some(x) => x,
+            None => {
+                padded[..x.len()].copy_from_slice(x);
+                &padded
+            }
+        };
+        // SAFETY: the features are there, as the caller says; 16 words' elements are read, which
+        // are at most two each; an array of 64 bytes is written.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), W::act(from.as_ptr())) };
+        for lane in 0..SUMS {
+            to[lane * n_steps + 2 * i] = words[0][lane];
+            to[lane * n_steps + 2 * i + 1] = words[1][lane];
+        }
+    }
+}
+
+/// Sums of `C` tokens with `R` registers of rows.
+pub(super) type Sums<const R: usize, const C: usize> = [[__m512; R]; C];
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -231,39 +234,28 @@ pub(super) fn gemm<W: Words>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f3
     }
 }
 
-/// Takes tokens in tiles of nearly equal size, the larger ones first.
+/// Takes tokens in tiles of nearly equal size.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn gemm_by<W: Words, const R: usize>(panel: &Panel<'_>, acts: F32Acts<'_>, out: &mut [f32]) {
     let n = acts.n();
-    let n_tiles = n.div_ceil(TOKENS).max(1);
-    let (few, n_more) = (n / n_tiles, n % n_tiles);
-    let (more, rest) = (few + 1, n_more * (few + 1));
-    for (c, tokens) in [(more, 0..rest), (few, rest..n)] {
-        match c {
-            1 => tiles::<W, R, 1>(panel, acts, tokens, out),
-            2 => tiles::<W, R, 2>(panel, acts, tokens, out),
-            3 => tiles::<W, R, 3>(panel, acts, tokens, out),
-            4 => tiles::<W, R, 4>(panel, acts, tokens, out),
-            5 => tiles::<W, R, 5>(panel, acts, tokens, out),
-            TOKENS => tiles::<W, R, TOKENS>(panel, acts, tokens, out),
-            _ => debug_assert!(tokens.is_empty(), "at most {TOKENS} tokens"),
+    let n_tiles = n.div_ceil(TOKENS);
+    for i in 0..n_tiles {
+        let (first, end) = (i * n / n_tiles, (i + 1) * n / n_tiles);
+        match end - first {
+            1 => tile::<W, R, 1>(panel, acts, first, out),
+            2 => tile::<W, R, 2>(panel, acts, first, out),
+            3 => tile::<W, R, 3>(panel, acts, first, out),
+            4 => tile::<W, R, 4>(panel, acts, first, out),
+            5 => tile::<W, R, 5>(panel, acts, first, out),
+            6 => tile::<W, R, 6>(panel, acts, first, out),
+            7 => tile::<W, R, 7>(panel, acts, first, out),
+            8 => tile::<W, R, 8>(panel, acts, first, out),
+            9 => tile::<W, R, 9>(panel, acts, first, out),
+            10 => tile::<W, R, 10>(panel, acts, first, out),
+            11 => tile::<W, R, 11>(panel, acts, first, out),
+            _ => tile::<W, R, TOKENS>(panel, acts, first, out),
         }
-    }
-}
-
-/// `C` tokens after `C` tokens with all rows.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tiles<W: Words, const R: usize, const C: usize>(
-    panel: &Panel<'_>,
-    acts: F32Acts<'_>,
-    tokens: Range<usize>,
-    out: &mut [f32],
-) {
-    let zeros = [[[_mm512_setzero_ps(); R]; C]; 2];
-    let mut memory = Memory { words: [[0; STRETCH]; C], sums: [[zeros; PAIRS]; PARTS] };
-    for first in tokens.step_by(C) {
-        tile::<W, R, C>(panel, acts, first, &mut memory, out);
     }
 }
 
@@ -273,115 +265,101 @@ fn tile<W: Words, const R: usize, const C: usize>(
     panel: &Panel<'_>,
     acts: F32Acts<'_>,
     first: usize,
-    memory: &mut Memory<R, C>,
     out: &mut [f32],
 ) {
-    let n_words = row_words(panel.k, W::ELEMENTS);
-    let n_parts = panel.n_rows.div_ceil(R * LANES);
-    let pair_words = n_words / PAIRS * R * LANES;
-    let stored = W::ELEMENTS == 1 && panel.k.is_multiple_of(LANES);
-    for from in (0..n_words).step_by(STRETCH) {
-        let words = STRETCH.min(n_words - from);
-        let mut x = [&[][..]; C];
-        for (c, (x, converted)) in x.iter_mut().zip(&mut memory.words).enumerate() {
-            let act = acts.row(first + c);
-            if stored {
-                *x = bytemuck::cast_slice(&act[from..from + words]);
-            } else {
-                // SAFETY: the table gives functions of this type only where the CPU has its
-                // features.
-                unsafe { W::fill(act, from, &mut converted[..words]) };
-                *x = &converted[..words];
-            }
-        }
-        for (part, sums) in memory.sums[..n_parts].iter_mut().enumerate() {
-            for (pair, sums) in sums.iter_mut().enumerate() {
-                let at = (part * PAIRS + pair) * pair_words + from / PAIRS * R * LANES;
-                let w = &panel.memory[at..at + words / PAIRS * R * LANES];
-                // SAFETY: as above.
-                unsafe { W::add_products(sums, w, x, pair, from == 0) };
-            }
-        }
+    let mut tokens = [&[][..]; C];
+    for (c, token) in tokens.iter_mut().enumerate() {
+        *token = acts.words(first + c, W::ELEMENTS);
     }
-    let stride = panel_size(panel.k, W::ELEMENTS).rows;
-    for (part, sums) in memory.sums[..n_parts].iter().enumerate() {
-        for c in 0..C {
-            for r in 0..R {
-                let lanes = |pair: usize| _mm512_add_ps(sums[pair][0][c][r], sums[pair][1][c][r]);
-                let even = _mm512_add_ps(lanes(0), lanes(2));
-                let all = _mm512_add_ps(even, _mm512_add_ps(lanes(1), lanes(3)));
-                let at = (first + c) * stride + (part * R + r) * LANES;
-                let to = &mut out[at..at + LANES];
-                // SAFETY: a slice of 64 bytes is written.
-                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), all) };
-            }
+    let zero = [[_mm512_setzero_ps(); R]; C];
+    let (mut total, mut half, mut quarter) = (zero, zero, zero);
+    sum_lane::<W, R, C>(panel, &tokens, (0, false), &mut total);
+    sum_lane::<W, R, C>(panel, &tokens, (4, true), &mut total);
+    sum_lane::<W, R, C>(panel, &tokens, (2, false), &mut quarter);
+    sum_lane::<W, R, C>(panel, &tokens, (6, true), &mut quarter);
+    add(&mut total, &quarter);
+    sum_lane::<W, R, C>(panel, &tokens, (1, false), &mut half);
+    sum_lane::<W, R, C>(panel, &tokens, (5, true), &mut half);
+    sum_lane::<W, R, C>(panel, &tokens, (3, false), &mut quarter);
+    sum_lane::<W, R, C>(panel, &tokens, (7, true), &mut quarter);
+    add(&mut half, &quarter);
+    add(&mut total, &half);
+    for (c, rows) in total.iter().enumerate() {
+        let (to, _) = out[(first + c) * R * LANES..][..R * LANES].as_chunks_mut::<LANES>();
+        for (to, sums) in to.iter_mut().zip(rows) {
+            // SAFETY: an array of 16 is written.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), *sums) };
         }
     }
 }
 
-/// Words of a token from word `from` on, zeros beyond its end.
-///
-/// # Safety
-/// As [`Words`].
-#[inline(always)]
-pub(super) unsafe fn fill_with<W: Words>(x: &[f32], from: usize, to: &mut [u32]) {
-    let x = &x[from * W::ELEMENTS..];
-    let len = LANES * W::ELEMENTS;
-    let (to, _) = to.as_chunks_mut::<LANES>();
-    let whole = (x.len() / len).min(to.len());
-    let (to, last) = to.split_at_mut(whole);
-    for (x, to) in x.chunks_exact(len).zip(to) {
-        // SAFETY: the features are there, as the caller says; a slice of 16 words' elements is
-        // read; an array of 64 bytes is written.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), W::act(x.as_ptr())) };
-    }
-    let mut rest = &x[whole * len..];
-    for to in last {
-        let mut padded = [0.0; 2 * LANES];
-        padded[..rest.len()].copy_from_slice(rest);
-        rest = &[];
-        // SAFETY: as above; words are of at most two elements.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), W::act(padded.as_ptr())) };
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add<const R: usize, const C: usize>(a: &mut Sums<R, C>, b: &Sums<R, C>) {
+    for c in 0..C {
+        for r in 0..R {
+            a[c][r] = _mm512_add_ps(a[c][r], b[c][r]);
+        }
     }
 }
 
-/// Adds the products of a stretch in the lanes `pair` and `pair + 4`, to zeros where sums are
-/// `fresh`.
+/// The words of one lane, summed in order; then added `to` what is there, or written over it.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn sum_lane<W: Words, const R: usize, const C: usize>(
+    panel: &Panel<'_>,
+    tokens: &[&[u32]; C],
+    (lane, is_added): (usize, bool),
+    to: &mut Sums<R, C>,
+) {
+    let n_steps = turned_len(panel.k, W::ELEMENTS) / SUMS;
+    let w = &panel.memory[lane * n_steps * R * LANES..][..n_steps * R * LANES];
+    let mut x = [&[][..]; C];
+    for c in 0..C {
+        x[c] = &tokens[c][lane * n_steps..][..n_steps];
+    }
+    // SAFETY: the table gives functions of this type only where the CPU has its features.
+    unsafe { W::sum_lane(to, w, x, is_added) };
+}
+
+/// The sums of a lane of rows `w` (steps, rows), added to `sums` or written over them.
 ///
 /// # Safety
 /// As [`Words`].
 #[inline(always)]
-pub(super) unsafe fn add_products_with<W: Words, const R: usize, const C: usize>(
+pub(super) unsafe fn sum_lane_with<W: Words, const R: usize, const C: usize>(
     sums: &mut Sums<R, C>,
     w: &[f32],
     x: [&[u32]; C],
-    pair: usize,
-    fresh: bool,
+    is_added: bool,
 ) {
     // SAFETY: the features are there, as the caller says.
-    let mut acc = if fresh { unsafe { [[[_mm512_setzero_ps(); R]; C]; 2] } } else { *sums };
-    let n_steps = w.len() / (2 * R * LANES);
-    let enough = x.iter().all(|x| x.len() >= 2 * PAIRS * n_steps);
-    assert!(enough && pair < PAIRS, "words of tokens for all words of rows");
+    let mut acc = unsafe { [[_mm512_setzero_ps(); R]; C] };
+    let n_steps = w.len() / (R * LANES);
+    assert!(x.iter().all(|x| x.len() == n_steps), "words of tokens for all words of rows");
     for s in 0..n_steps {
-        for h in 0..2 {
-            // SAFETY: the features are there, as the caller says; 16 words are read of the `2 * R`
-            // times 16 of a step; each token has eight words for each step, as was just checked.
-            unsafe {
-                let mut rows = [_mm512_setzero_si512(); R];
+        // SAFETY: the features are there, as the caller says; 16 words are read of the `R` times 16
+        // of a step; each token has a word for each step, as was just checked.
+        unsafe {
+            let mut rows = [_mm512_setzero_si512(); R];
+            for r in 0..R {
+                rows[r] = _mm512_loadu_si512(w.as_ptr().add((s * R + r) * LANES).cast());
+            }
+            for c in 0..C {
+                let word = _mm512_set1_epi32(*x[c].get_unchecked(s) as i32);
                 for r in 0..R {
-                    let at = ((2 * s + h) * R + r) * LANES;
-                    rows[r] = _mm512_loadu_si512(w.as_ptr().add(at).cast());
-                }
-                for c in 0..C {
-                    let word = *x[c].get_unchecked(2 * PAIRS * s + PAIRS * h + pair);
-                    let word = _mm512_set1_epi32(word as i32);
-                    for r in 0..R {
-                        acc[h][c][r] = W::add_product(acc[h][c][r], rows[r], word);
-                    }
+                    acc[c][r] = W::add_product(acc[c][r], rows[r], word);
                 }
             }
         }
     }
-    *sums = acc;
+    for c in 0..C {
+        for r in 0..R {
+            sums[c][r] = match is_added {
+                // SAFETY: the features are there, as the caller says.
+                true => unsafe { _mm512_add_ps(sums[c][r], acc[c][r]) },
+                false => acc[c][r],
+            };
+        }
+    }
 }

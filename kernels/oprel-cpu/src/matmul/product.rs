@@ -125,6 +125,14 @@ impl<'a> Product<'a> {
         }
     }
 
+    /// Whether tokens are as panels meet them.
+    fn are_turned(&self, kernels: &Kernels) -> bool {
+        match (self.acts, kernels.turn(self.w.ty())) {
+            (Acts::F32(acts), Some(turn)) => acts.are_turned(turn),
+            _ => true,
+        }
+    }
+
     /// What is taken at once, with so much memory for a panel.
     pub(super) fn shape(&self, kernels: &Kernels, memory: usize) -> Shape {
         let (ty, k, n) = (self.w.ty(), self.w.cols(), self.n());
@@ -133,7 +141,7 @@ impl<'a> Product<'a> {
             return Shape { rows: TILE_WORDS, tokens: 1 };
         }
         let few = kernels.few(ty);
-        if n <= few.most || panel.words > memory {
+        if n <= few.most || panel.words > memory || !self.are_turned(kernels) {
             // Parts of equal size; where there are several, rows stay in cache for the next.
             let parts = n.div_ceil(few.at_once).max(1);
             let cached = if parts == 1 { TILE_WORDS } else { CACHED_BYTES / self.w.rows.row_bytes };

@@ -76,7 +76,11 @@ fn acts<'a>(
     memory: &'a mut Vec<f32>,
 ) -> Acts<'a> {
     match ActFormat::of(ty) {
-        ActFormat::F32 => Acts::F32(F32Acts::new(x, k)),
+        ActFormat::F32 => {
+            let kernels = Kernels::new(isa);
+            memory.resize(x.len() / k * kernels.turned_words(ty, k), 0.0);
+            Acts::F32(F32Acts::new(x, k).turned(pool, kernels, [ty].into_iter(), memory))
+        }
         ActFormat::Q8 => {
             memory.resize(q8_words(x.len() / k, k), 0.0);
             Acts::Q8(quantize_acts(pool, isa, x, k, memory))
@@ -214,6 +218,42 @@ fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
             let alone = product(1, isa, matrix, &x[t * k..][..k], None);
             assert_eq!(together[t * rows..][..rows], alone, "{ty} k {k} token {t}");
         }
+    }
+}
+
+/// Numbers meet panels from so many tokens on, in tiles of 96.
+#[test]
+fn panels_of_numbers_of_any_size_give_the_bits_of_one_token() {
+    for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
+        for (rows, k) in [(1, 1), (17, 15), (37, 33), (33, 100), (18, 4101), (5, 8300)] {
+            let stored = weights(ty, rows, k, k as u64);
+            let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+            let x = numbers(4, 108 * k);
+            for isa in Isa::supported().filter(|isa| *isa != Isa::SCALAR) {
+                let n_exact = if k < 1000 { 108 } else { 2 };
+                let expected = one_by_one(isa, matrix, &x[..n_exact * k]);
+                for n in if k < 1000 { 33..109 } else { 45..46 } {
+                    let together = product(2, isa, matrix, &x[..n * k], None);
+                    let n = n.min(n_exact);
+                    assert_eq!(together[..n * rows], expected[..n * rows], "{isa} {ty} k {k}");
+                }
+            }
+        }
+    }
+}
+
+/// Tokens that nobody turned meet rows a few at a time.
+#[test]
+fn turned_or_not_many_tokens_give_the_same_bits() {
+    let (isa, rows, k, n) = (Isa::detect(), 40, 70, 50);
+    for ty in [QuantType::F32, QuantType::F16, QuantType::BF16] {
+        let stored = weights(ty, rows, k, 8);
+        let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
+        let x = numbers(5, n * k);
+        let mut plain = vec![0.0; n * rows];
+        let acts = Acts::F32(F32Acts::new(&x, k));
+        matmul(&mut Pool::new(2).unwrap(), Kernels::new(isa), matrix, acts, None, &mut plain);
+        assert_eq!(product(2, isa, matrix, &x, None), plain, "{ty}");
     }
 }
 

@@ -66,6 +66,16 @@ pub fn float_peak(pool: &mut Pool, isa: Isa) -> f64 {
     })
 }
 
+/// The same of pairs of bf16 numbers, where the tier multiplies those.
+pub fn bf16_peak(pool: &mut Pool, isa: Isa) -> Option<f64> {
+    match isa.tier() {
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512Bf16 => Some(measure(pool, || unsafe { pairs_avx512() })),
+        _ => None,
+    }
+}
+
 /// Operations a second, where each call of `chunk` does as many as it says.
 fn measure(pool: &mut Pool, chunk: impl Fn() -> usize + Sync) -> f64 {
     let n_chunks = pool.n_threads() * CHUNKS;
@@ -174,6 +184,19 @@ repeat!(floats_avx512, "avx512f", 16, _mm512_setzero_ps(), _mm512_set1_ps(0.5), 
     _mm512_fmadd_ps(sum, a, b)
 });
 
+#[cfg(target_arch = "x86_64")]
+repeat!(pairs_avx512, "avx512f,avx512bf16", 32, _mm512_setzero_ps(), bf16_ones(), |sum, a, b| {
+    _mm512_dpbf16_ps(sum, a, b)
+});
+
+/// Ones in pairs.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16_ones() -> __m512bh {
+    let one = _mm512_set1_ps(1.0);
+    _mm512_cvtne2ps_pbh(one, one)
+}
+
 #[cfg(target_arch = "aarch64")]
 repeat!(integers_neon, "neon", 16, vdupq_n_s32(0), vdupq_n_s8(1), |sum, a, b| {
     crate::neon::add_products(sum, a, b)
@@ -203,6 +226,7 @@ mod tests {
         let mut pool = Pool::new(2).unwrap();
         for isa in Isa::supported() {
             assert!(integer_peak(&mut pool, isa) > 0.0 && float_peak(&mut pool, isa) > 0.0);
+            assert!(bf16_peak(&mut pool, isa).is_none_or(|peak| peak > 0.0));
         }
     }
 }
