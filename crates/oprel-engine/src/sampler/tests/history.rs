@@ -67,7 +67,7 @@ fn the_coin_of_xtc_falls_as_often_as_asked_and_not_by_the_draw() {
 #[test]
 fn mirostat_holds_the_surprise_that_is_wanted() {
     for version in [1, 2] {
-        for (n, steps) in [(31, 3000), (2049, 1000), (128_256, 200)] {
+        for (n, steps) in [(31, 3000), (2049, 1000), (128_256, 100)] {
             let tau = if n == 31 { 2.0 } else { 4.0 };
             let logits = zipf(n, 1.1);
             let mut sampler = Sampler::new(steered(version, tau)).unwrap();
@@ -80,7 +80,7 @@ fn mirostat_holds_the_surprise_that_is_wanted() {
                 sum += (before - sampler.state().mu) / 0.1_f32 as f64;
             }
             let off = sum / steps as f64;
-            assert!(off.abs() < 0.2, "version {version}, {n} tokens: off by {off} bits");
+            assert!(off.abs() < 0.3, "version {version}, {n} tokens: off by {off} bits");
         }
     }
 }
