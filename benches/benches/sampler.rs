@@ -131,7 +131,7 @@ fn beside(c: &mut Criterion) {
             });
         }
     }
-    let ending = |i: usize| if i % 8 == 0 { ":" } else { "" };
+    let ending = |i: usize| if i.is_multiple_of(8) { ":" } else { "" };
     let pieces: Vec<String> = (0..n_vocab).map(|i| format!(" {i}{}", ending(i))).collect();
     let breakers = Dry::default().breakers;
     c.bench_function("breakers 131072", |b| {

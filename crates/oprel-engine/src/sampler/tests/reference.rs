@@ -70,7 +70,7 @@ fn edited(how: &Sampling, logits: &[f32], given: &Given<'_>, breaks: &[u32]) -> 
         for b in how.logit_bias.iter().filter(|b| b.token == id) {
             *x += b.bias;
         }
-        if !x.is_finite() {
+        if !x.is_finite() || !tokens.contains(&id) {
             continue;
         }
         let window = usize::try_from(how.repeat_last_n).unwrap_or(usize::MAX);
