@@ -1,0 +1,4 @@
+//! Constraints over real vocabularies.
+
+mod play;
+mod scratch;
