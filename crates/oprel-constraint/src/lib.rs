@@ -18,23 +18,23 @@
 //! - **Grammars** in Lark's notation are read as `llguidance` reads them, those in GBNF as
 //!   llama.cpp does: from the rule `root`, character by character.
 
-// mod ahead;
+mod ahead;
 mod compile;
 mod error;
-// mod gate;
+mod gate;
 mod gbnf;
 mod lark;
 mod mask;
 mod matcher;
 mod regex;
 mod schema;
-// mod tools;
+mod tools;
 mod vocabulary;
 
-// pub use ahead::{Ahead, Pending};
+pub use ahead::{Ahead, Pending};
 pub use error::{Error, Result};
-// pub use gate::{Gate, GateOptions};
+pub use gate::{Gate, GateOptions};
 pub use mask::Mask;
 pub use matcher::Matcher;
-// pub use tools::{CallFormat, tool_call_matcher};
+pub use tools::{CallFormat, tool_call_matcher};
 pub use vocabulary::Vocabulary;

@@ -56,6 +56,11 @@ impl Mask {
         }
     }
 
+    /// Puts all of `other` into the set.
+    pub(crate) fn extend(&mut self, other: &Mask) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, more)| *word |= more);
+    }
+
     /// Takes over the bits below `n_vocab` of `words`.
     pub(crate) fn copy_from(&mut self, words: &[u32], n_vocab: usize) {
         self.words.clear();

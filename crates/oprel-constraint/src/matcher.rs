@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use llguidance::api::StopReason;
 use oprel_api::Constraint;
 
 use crate::compile::{Source, failure};
@@ -187,18 +186,19 @@ impl Matcher {
 
     /// What a message of the matcher means.
     fn failure(&self, message: &str) -> Error {
-        let reason = match self.inner.stop_reason() {
-            StopReason::NoExtensionBias => return Error::DeadEnd,
-            StopReason::LexerTooComplex => "the search for tokens",
-            StopReason::ParserTooComplex => "the reading of the grammar",
-            _ => {
-                return match failure(message, false) {
-                    Error::Grammar { reason, .. } => Error::Internal { reason },
-                    other => other,
-                };
+        let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+        if says(&["NoExtensionBias"]) {
+            return Error::DeadEnd;
+        }
+        match failure(message, false) {
+            Error::Grammar { reason, .. }
+                if says(&["lexer error", "Parser Error", "TooComplex"]) =>
+            {
+                Error::TooComplex { reason }
             }
-        };
-        Error::TooComplex { reason: format!("{reason} ran out of its budget") }
+            Error::Grammar { reason, .. } => Error::Internal { reason },
+            other => other,
+        }
     }
 }
 

@@ -113,6 +113,14 @@ impl Vocabulary {
         }
     }
 
+    /// The bytes of `token`, or its name for a control token.
+    pub(crate) fn spelling(&self, token: u32) -> &[u8] {
+        match self.trie().token(token) {
+            [TokTrie::SPECIAL_TOKEN_MARKER, name @ ..] => name,
+            bytes => bytes,
+        }
+    }
+
     /// The control token that is called `name`.
     pub fn control(&self, name: &str) -> Option<u32> {
         let id = self.tokenizer.id_of(name)?;

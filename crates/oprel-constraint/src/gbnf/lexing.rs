@@ -12,7 +12,7 @@ use super::{Chars, Node, Regular};
 use crate::{Error, Result};
 
 /// Most steps that comparing terminals may take.
-const MOST_STEPS: usize = 10_000_000;
+const MOST_STEPS: usize = 3_000_000;
 
 /// Most terminals, and most rules over them.
 const MOST_TERMINALS: usize = 1000;

@@ -213,8 +213,9 @@ fn what_is_written_is_of_the_grammar() {
                 let mask = matcher.allowed().unwrap_or_else(|e| panic!("{name}: {e}"));
                 let tokens: Vec<u32> = mask.tokens().collect();
                 let end = tokens.iter().copied().find(|t| vocabulary.ends().contains(t));
-                let closes =
-                    |t: &&u32| matches!(vocabulary.bytes(**t), b")" | b"\n" | b"}" | b"\"");
+                let closes = |t: &&u32| {
+                    matches!(vocabulary.bytes(**t), b")" | b"(" | b"b" | b"\n" | b"}" | b"\"")
+                };
                 let closing = tokens.iter().find(closes).filter(|_| random.below(3) == 0);
                 let any = closing.copied().unwrap_or(tokens[random.below(tokens.len())]);
                 let token = end.filter(|_| random.below(40) < 4 + len).unwrap_or(any);

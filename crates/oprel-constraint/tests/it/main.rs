@@ -1,4 +1,7 @@
 //! Constraints over real vocabularies.
 
 mod play;
+mod schemas;
 mod scratch;
+mod texts;
+mod validate;

@@ -9,8 +9,11 @@ use oprel_tokenizer::Tokenizer;
 
 /// The vocabulary of the demo model.
 pub(crate) fn demo() -> Arc<Vocabulary> {
-    let path = root().join("models/demo/oprel-demo-q8_0.gguf");
-    vocabulary(&path, 0)
+    vocabulary(&demo_path(), 0)
+}
+
+pub(crate) fn demo_path() -> PathBuf {
+    root().join("models/demo/oprel-demo-q8_0.gguf")
 }
 
 /// Real vocabularies, where they are there: name and vocabulary.
