@@ -19,6 +19,9 @@ pub(crate) const MOST_LEVELS: usize = 64;
 /// Most rules of a grammar; each may be a level of the compiler's stack.
 pub(crate) const MOST_RULES: usize = 4000;
 
+/// Longest text that one terminal or expression may force, in bytes: it comes as one step.
+pub(crate) const LONGEST_FORCED: usize = 16 << 10;
+
 /// Most choices.
 const MOST_CHOICES: usize = 10_000;
 
@@ -122,11 +125,26 @@ fn choice(choices: &[String]) -> Result<Source> {
 pub(crate) fn failure(message: &str, is_json: bool) -> Error {
     let message = first_part(message);
     let is = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
-    if is(&["too big", "too large", "too many", "fuel", "limit", "exceeded", "too complex"]) {
-        return Error::TooComplex { reason: message };
+    if is(&[
+        "too big",
+        "too large",
+        "too many",
+        "fuel",
+        "limit",
+        "exceeded",
+        "too complex",
+        "symbols.len()",
+    ]) {
+        let reason = message.strip_prefix("panic: ").unwrap_or(&message).to_owned();
+        return Error::TooComplex { reason };
     }
     if let Some(reason) = message.strip_prefix("panic: ") {
         return Error::Internal { reason: reason.to_owned() };
+    }
+    if is_json && message.contains("min/maxProperties") {
+        let keyword = "minProperties` or `maxProperties".into();
+        let reason = "it is kept only where every property of `properties` is required".into();
+        return Error::Keyword { keyword, pointer: String::new(), reason };
     }
     if is_json {
         return Error::Schema { pointer: String::new(), reason: message };

@@ -1,5 +1,7 @@
 //! Lark's notation: what is checked before llguidance reads a grammar, and how texts are quoted.
 
+mod cost;
+
 use serde_json::Value;
 
 use crate::compile::{MOST_LEVELS, MOST_RULES};
@@ -38,7 +40,7 @@ pub(crate) fn check(text: &str) -> Result<()> {
         }
         check_rules(rules)?;
     }
-    Ok(())
+    cost::check(text)
 }
 
 pub(crate) fn check_rules(found: usize) -> Result<()> {

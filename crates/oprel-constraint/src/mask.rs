@@ -66,7 +66,7 @@ impl Mask {
         self.words.clear();
         self.words.extend_from_slice(&words[..words.len().min(n_vocab.div_ceil(32))]);
         self.words.resize(n_vocab.div_ceil(32), 0);
-        if let Some(last) = self.words.last_mut().filter(|_| n_vocab % 32 != 0) {
+        if let Some(last) = self.words.last_mut().filter(|_| !n_vocab.is_multiple_of(32)) {
             *last &= (1 << (n_vocab % 32)) - 1;
         }
     }

@@ -81,7 +81,7 @@ impl Matcher {
             self.mask = Mask::none(n_vocab);
             return Ok(());
         }
-        if self.inner.is_stopped() && !self.inner.is_error() {
+        if self.is_complete() {
             self.mask = Mask::none(n_vocab);
             self.vocabulary.ends().iter().for_each(|&end| self.mask.insert(end));
             return Ok(());
@@ -106,10 +106,10 @@ impl Matcher {
             self.fresh &= !self.ended;
             return if self.ended { Ok(()) } else { refused };
         }
-        if token as usize >= self.vocabulary.n_vocab() || self.inner.is_stopped() {
+        if token as usize >= self.vocabulary.n_vocab() || self.is_complete() {
             return refused;
         }
-        let taken = match self.fresh {
+        let taken = match std::mem::take(&mut self.fresh) {
             true => self.inner.consume_token(token).map(|()| 1),
             false => self.inner.try_consume_tokens(&[token]),
         };
@@ -117,7 +117,6 @@ impl Matcher {
             return refused;
         }
         self.n_taken += 1;
-        self.fresh = false;
         Ok(())
     }
 
@@ -127,7 +126,7 @@ impl Matcher {
     /// # Errors
     /// [`Error::TooComplex`] if they cannot be told in time.
     pub fn forced(&mut self) -> Result<Vec<u32>> {
-        if self.ended || self.inner.is_stopped() || !self.vocabulary.forces() {
+        if self.is_complete() || !self.vocabulary.forces() {
             return Ok(Vec::new());
         }
         let tokens = self.inner.compute_ff_tokens();

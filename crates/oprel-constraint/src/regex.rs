@@ -2,9 +2,18 @@
 
 use regex_syntax::ast::{Assertion, AssertionKind, Ast, parse};
 use regex_syntax::hir::translate::Translator;
+use regex_syntax::hir::{Hir, HirKind};
 
-use crate::compile::{MOST_LEVELS, check_size};
+use crate::compile::{LONGEST_FORCED, MOST_LEVELS};
 use crate::{Error, Result};
+
+const WHAT: &str = "regular expression";
+
+/// Longest expression, in bytes. What takes the compiler long grows faster than the expression.
+const MOST_BYTES: usize = 16 << 10;
+
+/// Most parts that may be missing. From every place in the text each of them is looked past.
+pub(crate) const MOST_OPTIONAL: usize = 1000;
 
 /// An expression that matches a text whole where `expression` does. Anchors at its ends say
 /// nothing then and are taken out.
@@ -28,18 +37,50 @@ pub(crate) fn searched(expression: &str) -> Result<()> {
 
 /// The places of the anchors at the ends.
 fn check(expression: &str) -> Result<Vec<(usize, usize)>> {
-    check_size("regular expression", expression.len())?;
+    let too_large = |found, unit, most| Error::TooLarge { what: WHAT, found, unit, most };
+    if expression.len() > MOST_BYTES {
+        return Err(too_large(expression.len(), "bytes", MOST_BYTES));
+    }
     let wrong = |position, reason: String| Error::Regex { position, pointer: None, reason };
     let limit = MOST_LEVELS as u32;
     let mut parser = parse::ParserBuilder::new().nest_limit(limit).build();
     let ast =
         parser.parse(expression).map_err(|e| wrong(e.span().start.offset, e.kind().to_string()))?;
-    Translator::new()
+    let hir = Translator::new()
         .translate(expression, &ast)
         .map_err(|e| wrong(e.span().start.offset, e.kind().to_string()))?;
+    let optional = n_optional(&hir);
+    if optional > MOST_OPTIONAL {
+        return Err(too_large(optional, "optional parts", MOST_OPTIONAL));
+    }
+    match hir.properties().minimum_len() {
+        Some(shortest) if shortest > LONGEST_FORCED => {
+            return Err(too_large(shortest, "bytes in its shortest text", LONGEST_FORCED));
+        }
+        Some(_) => {}
+        None => return Err(wrong(0, "no text matches it".into())),
+    }
     let mut anchors = Vec::new();
     anchors_in(&ast, true, true, &mut anchors)?;
     Ok(anchors)
+}
+
+/// What reading an expression costs: its characters, the parts that may be missing, and its
+/// shortest text. Zeros for what is no expression.
+pub(crate) fn cost(expression: &str) -> (usize, usize, usize) {
+    let mut parser = regex_syntax::ParserBuilder::new().nest_limit(MOST_LEVELS as u32).build();
+    parser.parse(expression).map_or((0, 0, 0), |hir| {
+        (expression.len(), n_optional(&hir), hir.properties().minimum_len().unwrap_or(0))
+    })
+}
+
+fn n_optional(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Repetition(r) => usize::from(r.min == 0) + n_optional(&r.sub),
+        HirKind::Capture(capture) => n_optional(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(n_optional).sum(),
+        _ => 0,
+    }
 }
 
 /// Collects anchors; those that are not at an end of the whole are refused.

@@ -47,10 +47,15 @@ impl Vocabulary {
     /// Ids that no token has, and tokens that are never to be produced, are never allowed.
     ///
     /// # Errors
-    /// [`Error::Vocabulary`] if there are more ids than any model has.
+    /// [`Error::Vocabulary`] if there are more ids than any model has, or tokens are not the pieces
+    /// of a text, as those of BERT are not.
     pub fn new(tokenizer: &Tokenizer, n_vocab: usize) -> Result<Arc<Vocabulary>> {
         if n_vocab == 0 || n_vocab > MOST_TOKENS {
             let reason = format!("it has {n_vocab} ids; 1 to {MOST_TOKENS} are supported");
+            return Err(Error::Vocabulary { reason });
+        }
+        if !spells_texts(tokenizer) {
+            let reason = "its tokens are not the pieces that a text is made of".into();
             return Err(Error::Vocabulary { reason });
         }
         // The search tree asserts its limits.
@@ -162,7 +167,7 @@ fn limits() -> ParserLimits {
     ParserLimits {
         initial_lexer_fuel: 1_000_000,
         step_lexer_fuel: 200_000,
-        step_max_items: 100_000,
+        step_max_items: 50_000,
         max_lexer_states: 100_000,
         max_grammar_size: 200_000,
         max_items_in_row: 2000,
@@ -198,6 +203,12 @@ fn covers_all_texts(words: &[Vec<u8>]) -> bool {
         }
     }
     (0..=255u8).all(|byte| found[byte as usize] || NEVER_IN_TEXT(byte))
+}
+
+/// Whether a text is the bytes of its tokens, one after the other.
+fn spells_texts(tokenizer: &Tokenizer) -> bool {
+    use Algorithm::{None, Test, WordPiece};
+    !matches!(tokenizer.algorithm(), None | Test | WordPiece)
 }
 
 /// Whether tokens of a text stand for that text, neither normalized nor with anything added.

@@ -1,16 +1,20 @@
 //! Finds what of a grammar is regular, and makes terminals of it.
 
 use super::{Never, Node, Regular, Rules};
+use crate::compile::LONGEST_FORCED;
 use crate::{Error, Result};
 
 /// Largest regular expression that a rule is written out to, in characters of the grammar.
-const MOST_NODES: usize = 4000;
+const MOST_NODES: usize = 8000;
+
+/// What a part that may be missing counts: from every place in a text it is looked past.
+const OPTIONAL_NODE: usize = 16;
 
 /// Most characters of the grammar that writing out may make, all rules together.
 const MOST_NODES_IN_ALL: usize = 200_000;
 
-/// Longest text that must come as a whole.
-pub(crate) const LONGEST_FORCED: usize = 16 << 10;
+/// Most rounds in which the shortest texts of rules are found from those of others.
+const MOST_ROUNDS: usize = 50;
 
 /// A grammar over terminals.
 pub(super) struct Grammar {
@@ -45,9 +49,7 @@ pub(super) fn regularize(rules: &Rules) -> Result<Grammar> {
         });
     }
     let grammar = Grammar { rules: parts };
-    for rule in &grammar.rules {
-        check_forced(rule)?;
-    }
+    check_shortest(&grammar)?;
     Ok(grammar)
 }
 
@@ -99,6 +101,9 @@ fn written_out(
         Node::Seq(nodes) => all(nodes).map(Node::Seq),
         Node::Alt(nodes) => all(nodes).map(Node::Alt),
         Node::Repeat(node, least, most) => {
+            if *least == 0 {
+                *left = left.checked_sub(OPTIONAL_NODE)?;
+            }
             let inner = written_out(node, regular, left)?;
             Some(Node::Repeat(Box::new(inner), *least, *most))
         }
@@ -118,6 +123,7 @@ fn size<R>(node: &Node<R>) -> usize {
     match node {
         Node::Class(_) | Node::Rule(_) => 1,
         Node::Seq(nodes) | Node::Alt(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),
+        Node::Repeat(node, 0, _) => OPTIONAL_NODE + 1 + size(node),
         Node::Repeat(node, ..) => 1 + size(node),
     }
 }
@@ -240,20 +246,64 @@ fn can_be_long(node: &Regular) -> bool {
     }
 }
 
-/// Refuses terminals whose shortest text is so long that it would come as one step.
-fn check_forced(part: &Part) -> Result<()> {
-    match part {
-        Part::Terminal(expression) => {
-            let found = shortest(expression);
-            if found > LONGEST_FORCED {
-                let (what, unit, most) = ("text that the grammar forces", "bytes", LONGEST_FORCED);
-                return Err(Error::TooLarge { what, found, unit, most });
-            }
-            Ok(())
+/// Refuses rules that never come to an end, and those whose shortest text is so long that too
+/// much may come as one step.
+fn check_shortest(grammar: &Grammar) -> Result<()> {
+    let mut known = vec![usize::MAX; grammar.rules.len()];
+    let mut changed = true;
+    for _ in 0..MOST_ROUNDS {
+        changed = false;
+        for id in (0..known.len()).rev().chain(0..known.len()) {
+            let found = shortest_of(&grammar.rules[id], &known);
+            changed |= found != known[id];
+            known[id] = found;
         }
-        Part::Rule(_) => Ok(()),
-        Part::Seq(parts) | Part::Alt(parts) => parts.iter().try_for_each(check_forced),
-        Part::Repeat(part, ..) => check_forced(part),
+        if !changed {
+            break;
+        }
+    }
+    if changed {
+        return Err(Error::TooComplex { reason: "its rules depend on too many others".into() });
+    }
+    let mut reached = vec![false; known.len()];
+    let mut pending = vec![0];
+    while let Some(id) = pending.pop() {
+        if std::mem::replace(&mut reached[id], true) {
+            continue;
+        }
+        rules_in(&grammar.rules[id], &mut pending);
+        if known[id] == usize::MAX {
+            let reason = "a text that begins a rule of it never comes to an end".into();
+            return Err(Error::Grammar { line: None, reason });
+        }
+        if known[id] > LONGEST_FORCED {
+            let (what, found, most) = ("shortest text of a rule", known[id], LONGEST_FORCED);
+            return Err(Error::TooLarge { what, found, unit: "characters", most });
+        }
+    }
+    Ok(())
+}
+
+fn rules_in(part: &Part, out: &mut Vec<usize>) {
+    match part {
+        Part::Terminal(_) => {}
+        Part::Rule(id) => out.push(*id),
+        Part::Seq(parts) | Part::Alt(parts) => parts.iter().for_each(|part| rules_in(part, out)),
+        Part::Repeat(part, ..) => rules_in(part, out),
+    }
+}
+
+/// Characters of a part's shortest text, given those of rules; the largest number for none.
+fn shortest_of(part: &Part, known: &[usize]) -> usize {
+    match part {
+        Part::Terminal(expression) => shortest(expression).max(1),
+        Part::Rule(id) => known[*id],
+        Part::Seq(parts) => {
+            parts.iter().map(|part| shortest_of(part, known)).fold(0, usize::saturating_add)
+        }
+        Part::Alt(parts) => parts.iter().map(|part| shortest_of(part, known)).min().unwrap_or(0),
+        Part::Repeat(_, 0, _) => 0,
+        Part::Repeat(part, least, _) => shortest_of(part, known).saturating_mul(*least as usize),
     }
 }
 

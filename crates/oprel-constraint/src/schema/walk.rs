@@ -12,6 +12,12 @@ use crate::{Error, Result, regex};
 /// Most schemas that references name; each may be a level of the compiler's stack.
 const MOST_REFERENCES: usize = 1000;
 
+/// Most properties of one object that may be missing.
+const MOST_OPTIONAL: usize = 400;
+
+/// Most patterns of names; each is compared with every other.
+const MOST_NAME_PATTERNS: usize = 200;
+
 /// Largest count of items, characters or properties that a schema may name.
 const MOST_COUNT: u64 = 100_000;
 
@@ -39,6 +45,7 @@ pub(super) struct Walk<'a> {
     /// Which references apply to the same value as the target of another.
     in_place: HashMap<String, Vec<String>>,
     edits: Vec<(String, Edit)>,
+    n_name_patterns: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -51,6 +58,7 @@ impl<'a> Walk<'a> {
             seen: HashSet::from([String::new()]),
             in_place: HashMap::new(),
             edits: Vec::new(),
+            n_name_patterns: 0,
         }
     }
 
@@ -68,10 +76,7 @@ impl<'a> Walk<'a> {
     }
 
     fn visit(&mut self, place: &Place<'a>) -> Result<()> {
-        if place.depth > MOST_LEVELS {
-            let (found, most) = (place.depth, MOST_LEVELS);
-            return Err(Error::TooLarge { what: "JSON Schema", found, unit: "levels", most });
-        }
+        too_many(place.depth, "levels", MOST_LEVELS)?;
         let object = match place.schema {
             Value::Bool(_) => return Ok(()),
             Value::Object(object) => object,
@@ -132,11 +137,16 @@ impl<'a> Walk<'a> {
                 self.push(place, value, &[keyword], false);
                 Ok(())
             }
-            "properties" => self.named(place, keyword, value),
+            "properties" => {
+                check_optional(object, value)?;
+                self.named(place, keyword, value)
+            }
             "patternProperties" => {
                 for pattern in value.as_object().into_iter().flat_map(Map::keys) {
                     check_pattern(place, &[keyword, pattern], pattern)?;
+                    self.n_name_patterns += 1;
                 }
+                too_many(self.n_name_patterns, "patterns of names", MOST_NAME_PATTERNS)?;
                 self.named(place, keyword, value)
             }
             "pattern" => match value.as_str() {
@@ -218,10 +228,7 @@ impl<'a> Walk<'a> {
         if !self.seen.insert(target.to_owned()) {
             return Ok(());
         }
-        if self.seen.len() > MOST_REFERENCES {
-            let (found, most) = (self.seen.len(), MOST_REFERENCES);
-            return Err(Error::TooLarge { what: "JSON Schema", found, unit: "references", most });
-        }
+        too_many(self.seen.len(), "references", MOST_REFERENCES)?;
         let from = Some(target.to_owned());
         self.pending.push(Place { schema, pointer: target.to_owned(), depth: 0, from });
         Ok(())
@@ -251,6 +258,20 @@ impl<'a> Walk<'a> {
         self.edits.push((place.pointer.clone(), Edit::Remove("format")));
         Ok(())
     }
+}
+
+fn too_many(found: usize, unit: &'static str, most: usize) -> Result<()> {
+    if found > most {
+        return Err(Error::TooLarge { what: "JSON Schema", found, unit, most });
+    }
+    Ok(())
+}
+
+fn check_optional(object: &Map<String, Value>, properties: &Value) -> Result<()> {
+    let n_required = object.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+    let n_properties = properties.as_object().map_or(0, Map::len);
+    let found = n_properties.saturating_sub(n_required);
+    too_many(found, "properties in one object that are not required", MOST_OPTIONAL)
 }
 
 fn count(place: &Place<'_>, keyword: &str, value: &Value) -> Result<()> {

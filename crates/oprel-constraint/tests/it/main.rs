@@ -1,7 +1,7 @@
 //! Constraints over real vocabularies.
 
+mod hostile;
 mod play;
 mod schemas;
-mod scratch;
 mod texts;
 mod validate;
