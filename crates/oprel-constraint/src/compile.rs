@@ -142,9 +142,9 @@ pub(crate) fn failure(message: &str, is_json: bool) -> Error {
         return Error::Internal { reason: reason.to_owned() };
     }
     if is_json && message.contains("min/maxProperties") {
-        let keyword = "minProperties` or `maxProperties".into();
-        let reason = "it is kept only where every property of `properties` is required".into();
-        return Error::Keyword { keyword, pointer: String::new(), reason };
+        let reason = schema::COUNTED_WHERE_REQUIRED.into();
+        let (keyword, pointer) = ("minProperties".into(), String::new());
+        return Error::Keyword { keyword, pointer, reason };
     }
     if is_json {
         return Error::Schema { pointer: String::new(), reason: message };

@@ -64,6 +64,10 @@ const REFUSED: &[&str] = &[
     "uniqueItems",
 ];
 
+/// Where the number of properties is kept.
+pub(crate) const COUNTED_WHERE_REQUIRED: &str = "properties are counted only where all that \
+    `properties` names are required, or where one at least or at most may be given and no others";
+
 /// Formats that are kept.
 const FORMATS: &[&str] =
     &["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];

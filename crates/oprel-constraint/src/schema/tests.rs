@@ -25,6 +25,9 @@ fn keywords_that_are_not_kept_are_refused_by_name_and_place() {
     let format = json!({"anyOf": [{"type": "string", "format": "regex"}]});
     assert_eq!(refused(format), ("format".into(), "/anyOf/0".into()));
     assert_eq!(refused(json!({"$ref": "other.json#/a"})), ("$ref".into(), "".into()));
+    let counted = json!({"items": {"properties": {"a": {}, "b": {}}, "required": ["a"],
+        "minProperties": 2}});
+    assert_eq!(refused(counted), ("minProperties".into(), "/items".into()));
     assert_eq!(refused(json!({"maxItems": 1_000_000_000})), ("maxItems".into(), "".into()));
 }
 
@@ -36,6 +39,8 @@ fn what_does_not_matter_to_a_text_is_not_refused() {
         json!({"type": "integer", "format": "int32", "title": "x", "nullable": true}),
         json!({"const": {"not": 1}, "default": {"if": 2}}),
         json!({"properties": {"not": {"type": "string"}}}),
+        json!({"properties": {"a": {}, "b": {}}, "required": ["a"], "minProperties": 1}),
+        json!({"properties": {"a": {}}, "required": ["a"], "maxProperties": 3}),
         json!(true),
     ] {
         assert!(prepare(&schema).is_ok(), "{schema}");

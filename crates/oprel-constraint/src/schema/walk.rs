@@ -154,8 +154,11 @@ impl<'a> Walk<'a> {
                 None => Err(wrong(&child(place, &[keyword]), "a pattern is a string")),
             },
             "format" => self.format(place, object, value),
-            "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties"
-            | "maxProperties" => count(place, keyword, value),
+            "minProperties" | "maxProperties" => {
+                count(place, keyword, value)?;
+                check_counted(place, object, keyword)
+            }
+            "minItems" | "maxItems" | "minLength" | "maxLength" => count(place, keyword, value),
             _ => Ok(()),
         }
     }
@@ -272,6 +275,29 @@ fn check_optional(object: &Map<String, Value>, properties: &Value) -> Result<()>
     let n_properties = properties.as_object().map_or(0, Map::len);
     let found = n_properties.saturating_sub(n_required);
     too_many(found, "properties in one object that are not required", MOST_OPTIONAL)
+}
+
+/// Refuses to count properties where llguidance cannot, which knows the order of those with a name.
+fn check_counted(place: &Place<'_>, object: &Map<String, Value>, keyword: &str) -> Result<()> {
+    let number = |key: &str| object.get(key).and_then(Value::as_u64);
+    let required: HashSet<&str> = object
+        .get("required")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let named = object.get("properties").and_then(Value::as_object);
+    let n_optional =
+        named.map_or(0, |p| p.keys().filter(|k| !required.contains(k.as_str())).count());
+    let n_required = required.len() as u64;
+    let least = number("minProperties").unwrap_or(0).saturating_sub(n_required);
+    let most = number("maxProperties").map(|most| most.saturating_sub(n_required));
+    let closed = object.get("additionalProperties") == Some(&Value::Bool(false));
+    let alone = closed && !object.contains_key("patternProperties");
+    let one = alone && least <= 1 && most.is_none_or(|most| most == 1);
+    if n_optional == 0 || (least == 0 && most.is_none()) || one {
+        return Ok(());
+    }
+    Err(lacking(place, keyword, super::COUNTED_WHERE_REQUIRED.into()))
 }
 
 fn count(place: &Place<'_>, keyword: &str, value: &Value) -> Result<()> {
