@@ -14,6 +14,7 @@ const FLOORS: &[(&str, &str, u32)] = &[
     ("crates/oprel-nn", "oprel-nn", 2),
     ("crates/oprel-tokenizer", "oprel-tokenizer", 2),
     ("crates/oprel-chat", "oprel-chat", 2),
+    ("crates/oprel-constraint", "oprel-constraint", 3),
     ("models", "oprel-models", 3),
     ("crates/oprel-engine", "oprel-engine", 4),
     ("crates/oprel-backend", "oprel-backend", 5),

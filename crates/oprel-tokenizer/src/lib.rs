@@ -172,6 +172,23 @@ impl Tokenizer {
         out
     }
 
+    /// The tokens of a text that goes on where another ended: nothing is put before or around it,
+    /// and control tokens that it names are text.
+    ///
+    /// Vocabularies of [`Algorithm::Unigram`] normalize every text as if it began there, so that
+    /// their tokens may stand for another text than this.
+    pub fn tokenize_rest(&self, text: &str) -> Vec<u32> {
+        let inner = &*self.0;
+        let mut out = Vec::with_capacity(text.len() / 4 + 4);
+        for part in inner.specials.cut(&inner.vocab, text, false) {
+            match part {
+                Part::Token(id) => out.push(id),
+                Part::Text(text) => inner.tokenize_text(text, false, &mut out),
+            }
+        }
+        out
+    }
+
     /// The token's text as bytes: with spaces and bytes as they are, control tokens by their names.
     /// Empty for an id outside the vocabulary.
     pub fn piece(&self, id: u32) -> &[u8] {
