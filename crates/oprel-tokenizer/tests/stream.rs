@@ -33,6 +33,17 @@ proptest! {
     }
 
     #[test]
+    fn text_that_goes_on_is_the_pieces_of_its_tokens(text in "(\\PC|[ \\n\\ta-e<>|]){0,40}") {
+        prop_assume!(!text.contains(['▁', '\u{feff}']));
+        for file in LOSSLESS {
+            let tokenizer = toy::named(file);
+            let ids = tokenizer.tokenize_rest(&text);
+            let pieces: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.piece(id).to_vec()).collect();
+            prop_assert_eq!(&pieces, text.as_bytes(), "{}", file);
+        }
+    }
+
+    #[test]
     fn a_stream_of_any_tokens_is_the_text_of_all_together(seed in any::<u64>()) {
         for file in toy::files() {
             let tokenizer = toy::named(&file);
