@@ -36,6 +36,9 @@ pub enum Error {
         /// The field, as a user writes it.
         field: &'static str,
     },
+    /// The constraint is wrong, or cannot be kept with this model.
+    #[error("constraint: {0}")]
+    Constraint(#[from] oprel_constraint::Error),
     /// The request asks for what the model's chat template cannot say.
     #[error("{field}: the model's chat template has no place for it")]
     Incapable {
@@ -92,6 +95,8 @@ impl From<Error> for Failure {
             | Error::Unsupported { .. }
             | Error::Incapable { .. }
             | Error::Option { .. } => failure(ErrorKind::Validation, ""),
+            Error::Constraint(error) if error.is_invalid() => failure(ErrorKind::Validation, ""),
+            Error::Constraint(_) => failure(ErrorKind::Backend, ""),
             Error::Engine(error) => Failure::from(error),
             Error::Failed(failure) => failure,
             Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),

@@ -8,6 +8,7 @@ mod disk;
 mod error;
 mod facts;
 mod fingerprint;
+mod guide;
 mod load;
 mod native;
 mod prompt;

@@ -15,6 +15,7 @@ use oprel_engine::{Ask, Bounds, Breakers, Gauges};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
+use crate::guide::Guides;
 use crate::load::{describe, engine};
 use crate::prompt;
 use crate::speaker::Speaker;
@@ -25,6 +26,7 @@ use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result};
 #[derive(Debug)]
 pub struct Native {
     facts: Arc<Facts>,
+    guides: Guides,
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
     bounds: Bounds,
@@ -58,6 +60,7 @@ impl Native {
             .map_err(|e| Error::Stopped { why: e.to_string() })?;
         Ok(Native {
             facts: Arc::new(facts),
+            guides: Guides::default(),
             commands,
             thread: Some(thread),
             bounds,
@@ -120,7 +123,8 @@ impl Native {
         let context = request.limits.context.unwrap_or(u32::MAX).min(self.context());
         let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
         let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
-        let ask = self.ask(request, made.tokens);
+        let mut ask = self.ask(request, made.tokens);
+        ask.guide = self.guides.of(&self.facts, request, made.rendered.as_deref())?;
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
         let one = |i: u32| {

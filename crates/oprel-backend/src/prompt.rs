@@ -29,12 +29,9 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
         Input::Prompt(prompt) => Some(prompt),
         _ => None,
     };
-    let forced = |c: &Chat| !matches!(c.tool_choice, ToolChoice::Auto | ToolChoice::None);
     let refused = [
-        ("constraint", request.constraint.is_some()),
         ("adapters", !request.adapters.is_empty()),
         ("max_thinking_tokens", request.limits.max_thinking_tokens.is_some()),
-        ("tool_choice", chat.is_some_and(forced)),
         ("images", chat.is_some_and(|c| c.messages.iter().any(|m| m.content.has_media()))),
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),
         ("suffix", prompt.is_some_and(|p| p.suffix.is_some())),

@@ -1,10 +1,11 @@
 //! The native backend on the demo model: many callers, callers who go away, errors in between.
 
 use oprel_api::{
-    Answer, EmbedInput, EmbedRequest, EndReason, Event, Failure, Input, InputOverflow, Message,
-    Request, Sampling,
+    Answer, Constraint, EmbedInput, EmbedRequest, EndReason, Event, Failure, GrammarSyntax, Input,
+    InputOverflow, Message, OutputOverflow, Request, Sampling,
 };
-use oprel_backend::{Error, LoadOptions, ModelSource, Native};
+use oprel_backend::{Error, LoadOptions, ModelSource, Native, PromptCache};
+use serde_json::json;
 
 fn demo() -> Native {
     let options = LoadOptions { context: Some(256), threads: Some(1), ..LoadOptions::default() };
@@ -139,4 +140,169 @@ fn a_long_text_is_cut_or_refused_before_it_becomes_a_vector() {
     assert!(native.embed(&wide).unwrap_err().to_string().contains("dimensions"));
     let narrow = EmbedRequest { dimensions: Some(8), ..EmbedRequest::new(["hi", "ho"]) };
     assert!(native.embed(&narrow).unwrap().vectors.iter().all(|v| v.len() == 8));
+}
+
+fn constrained(text: &str, n: u32, constraint: Constraint) -> Request {
+    let mut request = greedy(text, n);
+    request.ignore_end = false;
+    request.constraint = Some(constraint);
+    request
+}
+
+#[test]
+fn an_answer_keeps_its_constraint() {
+    let native = demo();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "size": {"enum": ["small", "large"]},
+            "count": {"type": "integer", "minimum": 0, "maximum": 99}
+        },
+        "required": ["name", "size", "count"],
+        "additionalProperties": false
+    });
+    for logprobs in [None, Some(0)] {
+        let constraint = Constraint::JsonSchema(schema.clone());
+        let mut request = constrained("What is oprel?", 120, constraint);
+        request.logprobs = logprobs;
+        let made = answer(&native, &request).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&made.text).unwrap();
+        assert_eq!(value.as_object().unwrap().len(), 3, "{}", made.text);
+        assert!(value["count"].as_u64().unwrap() < 100, "{}", made.text);
+        assert!(made.end.unwrap().is_natural());
+        assert!(made.tokens.iter().all(|t| t.logprob.is_some() == logprobs.is_some()));
+    }
+    let choice = Constraint::Choice(vec!["yes".into(), "no".into()]);
+    let made = answer(&native, &constrained("Is it?", 120, choice)).unwrap();
+    assert!(["yes", "no"].contains(&made.text.as_str()), "{made:?}");
+    let regex = Constraint::Regex("[0-9]{3}-[a-f]{2}".into());
+    let made = answer(&native, &constrained("A number?", 120, regex)).unwrap();
+    let bytes = made.text.as_bytes();
+    assert!(bytes.len() == 6 && bytes[..3].iter().all(u8::is_ascii_digit) && bytes[3] == b'-');
+    let gbnf = Constraint::Grammar {
+        syntax: GrammarSyntax::Gbnf,
+        text: "root ::= \"a\" [xyz]+ \"!\"\n".into(),
+    };
+    let mut request = constrained("A word?", 120, gbnf);
+    request.sampling = Sampling { seed: Some(3), ..Sampling::default() };
+    let made = answer(&native, &request).unwrap();
+    assert!(made.text.starts_with('a'), "{}", made.text);
+}
+
+#[test]
+fn a_wrong_constraint_is_refused_with_its_place() {
+    let native = demo();
+    let refused = |constraint: Constraint, part: &str| {
+        let error = native.generate(&constrained("x", 9, constraint)).unwrap_err();
+        let failure = Failure::from(error);
+        assert_eq!(failure.kind, oprel_api::ErrorKind::Validation);
+        assert!(failure.message.contains(part), "{}", failure.message);
+    };
+    refused(Constraint::Regex("a(".into()), "regular expression");
+    refused(Constraint::JsonSchema(json!({"type": "thing"})), "JSON Schema");
+    let text = "root ::= nothing".into();
+    refused(Constraint::Grammar { syntax: GrammarSyntax::Gbnf, text }, "line 1");
+}
+
+#[test]
+fn constrained_and_free_answers_run_together() {
+    let native = demo();
+    let schema = Constraint::JsonSchema(json!({"type": "array", "items": {"type": "boolean"},
+        "minItems": 3, "maxItems": 3}));
+    let requests = [constrained("A list?", 40, schema), greedy("What is oprel?", 24)];
+    let alone: Vec<String> = requests.iter().map(|r| answer(&native, r).unwrap().text).collect();
+    let both: Vec<_> = requests.iter().map(|r| native.generate(r).unwrap()).collect();
+    for (events, expected) in both.into_iter().zip(alone) {
+        assert_eq!(Answer::fold(events).unwrap().text, expected);
+    }
+}
+
+#[test]
+fn several_answers_read_the_prompt_once_and_differ_by_their_seeds() {
+    let native = demo();
+    let question =
+        "Tell me a story of a little fish, a big garden, a silver bell and a house by the sea.";
+    let mut request = greedy(&question.repeat(2), 16);
+    request.sampling = Sampling { temperature: 1.5, seed: Some(7), ..Sampling::default() };
+    request.n = 4;
+    let answers: Vec<Answer> = native
+        .generate_all(&request)
+        .unwrap()
+        .into_iter()
+        .map(|e| Answer::fold(e).unwrap())
+        .collect();
+    let read = |a: &Answer| a.usage.prompt_tokens - a.usage.cached_tokens;
+    assert!(read(&answers[0]) > 4 && answers[1..].iter().all(|a| read(a) == 1), "{answers:?}");
+    request.n = 1;
+    for (i, made) in answers.iter().enumerate() {
+        request.sampling.seed = Some(7 + i as u64);
+        assert_eq!(answer(&native, &request).unwrap().text, made.text);
+    }
+    assert!(answers.iter().any(|a| a.text != answers[0].text));
+}
+
+#[test]
+fn an_answer_goes_on_where_it_was() {
+    let native = demo();
+    for temperature in [0.0, 1.0] {
+        let mut request = greedy("What is oprel?", 24);
+        request.sampling = Sampling { temperature, seed: Some(1), ..Sampling::default() };
+        let whole = answer(&native, &request).unwrap();
+        for n in [1, 9, 23] {
+            request.resume = whole.tokens[..n].iter().map(|t| t.id).collect();
+            let rest = answer(&native, &request).unwrap();
+            let tokens = |of: &[oprel_api::Sampled]| of.iter().map(|t| t.id).collect::<Vec<_>>();
+            assert_eq!(tokens(&rest.tokens), tokens(&whole.tokens[n..]));
+            assert!(whole.text.ends_with(&rest.text), "{:?} {:?}", whole.text, rest.text);
+            assert_eq!(rest.usage.generated_tokens, 24);
+        }
+    }
+}
+
+#[test]
+fn a_full_context_is_shifted_where_that_is_wanted_and_said() {
+    let native = demo();
+    let mut request = greedy("Tell me a story.", 400);
+    request.limits.output_overflow = OutputOverflow::Shift { keep: 4 };
+    request.limits.context = Some(64);
+    let mut cuts = 0;
+    let mut end = None;
+    for event in native.generate(&request).unwrap() {
+        match event {
+            Event::Truncated(cut) => {
+                assert!(cut.during_answer && cut.dropped_tokens > 0);
+                cuts += 1;
+            }
+            Event::End(reason) => end = Some(reason),
+            _ => {}
+        }
+    }
+    assert_eq!(end, Some(EndReason::MaxTokens));
+    assert!(cuts >= 10, "{cuts}");
+}
+
+#[test]
+fn prompts_outlive_the_model_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = PromptCache { folder: folder.path().to_owned(), most_bytes: 1 << 30 };
+    let options = LoadOptions {
+        context: Some(256),
+        threads: Some(1),
+        prompt_cache: Some(cache),
+        ..LoadOptions::default()
+    };
+    let load = |options: &LoadOptions| Native::load(&ModelSource::Demo, options).unwrap();
+    let tokens: Vec<u32> = (0..200).map(|i| i * 7 % 300 + 10).collect();
+    let mut request = greedy("", 8);
+    request.input = Input::Tokens(tokens);
+    let first = answer(&load(&options), &request).unwrap();
+    assert_eq!(first.usage.cached_tokens, 0);
+    let again = answer(&load(&options), &request).unwrap();
+    assert_eq!((again.usage.cached_tokens, &again.text), (192, &first.text));
+    // Other numbers of the same tokens are other pages.
+    let other = LoadOptions { context: Some(300), ..options.clone() };
+    assert_eq!(answer(&load(&other), &request).unwrap().usage.cached_tokens, 0);
+    request.cache.salt = Some("tenant".into());
+    assert_eq!(answer(&load(&options), &request).unwrap().usage.cached_tokens, 0);
 }

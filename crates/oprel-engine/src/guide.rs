@@ -24,10 +24,7 @@ pub trait Constraint: Send {
     fn forced(&mut self) -> Vec<u32>;
 
     /// Nothing may follow.
-    fn is_complete(&self) -> bool;
-
-    /// Takes back the latest tokens.
-    fn rollback(&mut self, tokens: usize);
+    fn is_complete(&mut self) -> bool;
 
     /// The same, to go another way from here.
     fn fork(&self) -> Box<dyn Constraint>;

@@ -210,11 +210,11 @@ impl Sequence {
     }
 
     /// Why it ends after the tokens it has, if it does.
-    pub(crate) fn limit(&self) -> Option<EndReason> {
+    pub(crate) fn limit(&mut self) -> Option<EndReason> {
         if self.ask.max_tokens.is_some_and(|most| self.made >= most) {
             return Some(EndReason::MaxTokens);
         }
-        if self.ask.guide.as_ref().is_some_and(|guide| guide.0.is_complete()) {
+        if self.ask.guide.as_mut().is_some_and(|guide| guide.0.is_complete()) {
             return Some(EndReason::Complete);
         }
         (!self.has_room()).then_some(EndReason::ContextFull)

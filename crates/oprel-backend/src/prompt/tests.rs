@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use oprel_api::{AdapterChoice, Constraint, Think, Tool};
+use oprel_api::{AdapterChoice, Think, Tool};
 use serde_json::json;
 
 use super::*;
@@ -110,13 +110,11 @@ fn what_is_not_there_is_refused_by_name() {
         change(&mut request);
         request
     };
-    refused("constraint", with(|r| r.constraint = Some(Constraint::JsonObject)));
     refused(
         "adapters",
         with(|r| r.adapters = vec![AdapterChoice { name: "a".into(), scale: 1.0 }]),
     );
     refused("max_thinking_tokens", with(|r| r.limits.max_thinking_tokens = Some(1)));
-    refused("tool_choice", chat(conversation(1), |c| c.tool_choice = ToolChoice::Required));
     refused("suffix", prompt(|p| p.suffix = Some("x".into())));
     refused("think", prompt(|p| (p.raw, p.think) = (true, Some(Think::On))));
     check(&FACTS, &Request::prompt("hi")).unwrap();

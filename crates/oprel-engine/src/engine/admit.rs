@@ -41,6 +41,9 @@ impl Engine {
     fn start(&mut self, mut s: Sequence, now: Duration, says: &mut Vec<(SeqId, Says)>) {
         s.times.started.get_or_insert(now);
         let at_once = s.ask.max_tokens.is_some_and(|most| s.made >= most);
+        if let Some(guide) = &mut s.ask.guide {
+            guide.0.prepare();
+        }
         s.waits_for = self.whom_to_wait_for(&s);
         let began = if s.waits_for.is_some() { Ok(()) } else { self.begin(&mut s) };
         self.running.push(s);
