@@ -17,7 +17,7 @@ use oprel_tests::run::Sequence;
 const WINDOW: usize = 256;
 const WINDOWS: usize = 2;
 
-fn demo() -> Model {
+pub(crate) fn demo() -> Model {
     oprel_models::describe(&oprel_models::demo().expect("built in")).expect("described")
 }
 
@@ -50,7 +50,7 @@ fn stored(ty: QuantType, values: &[f32]) -> Vec<u8> {
 }
 
 /// Blocks that ggml's quantizers made, by type: the golden vectors of `oprel-quant`.
-fn golden() -> Vec<(QuantType, Vec<u8>)> {
+pub(crate) fn golden() -> Vec<(QuantType, Vec<u8>)> {
     let path = root().join("crates/oprel-quant/tests/golden/dequantize.bin");
     let file = std::fs::read(path).expect("committed");
     let mut rest = file.as_slice();
@@ -95,7 +95,7 @@ fn written(model: &Model, ty: QuantType) -> Model {
 
 /// The model in F32, but for the matrices that write to the residual: they are made up in `ty`, and what
 /// feeds them is scaled so that they write as much as before.
-fn mixed(model: &Model, ty: QuantType, golden: &[u8]) -> Model {
+pub(crate) fn mixed(model: &Model, ty: QuantType, golden: &[u8]) -> Model {
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let mut of_type = vec![0.0; 1 << 16];
     let bytes = made_up(ty, golden, of_type.len(), &mut seed);

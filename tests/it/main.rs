@@ -11,6 +11,7 @@ mod kv;
 mod placement;
 mod prepare;
 mod recurrent;
+mod serving;
 mod shrink;
 mod swap;
 mod tidy;

@@ -63,6 +63,18 @@ pub(crate) struct Run {
     /// Let the model think before it answers, or not: true, false, low, medium, high.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) think: Option<ThinkArg>,
+    /// What the answer must be: `json`, or a file with a JSON Schema.
+    #[arg(long, value_name = "json|FILE")]
+    pub(crate) format: Option<PathBuf>,
+    /// A file with a grammar that the answer must follow: GBNF, or Lark if it ends in .lark.
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    pub(crate) grammar: Option<PathBuf>,
+    /// A regular expression that the whole answer must match.
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["format", "grammar"])]
+    pub(crate) regex: Option<String>,
+    /// When the context is full, forget the older half of the text after the first N tokens, and go on.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
+    pub(crate) shift: Option<u32>,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Print timing to standard error.

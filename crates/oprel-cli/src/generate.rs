@@ -1,10 +1,12 @@
 //! `oprel run`: one answer, or a chat.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
+use anyhow::Context;
 use oprel::{
-    Chat, EndReason, Event, Input, Message, Model, OprelError, Prompt, Request, Stream, Think,
-    Usage,
+    Chat, Constraint, EndReason, Event, GrammarSyntax, Input, Message, Model, OprelError,
+    OutputOverflow, Prompt, Request, Stream, Think, Usage,
 };
 
 use crate::args::{Run, ThinkArg};
@@ -58,7 +60,7 @@ fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
         parse_special: args.raw,
         ..Prompt::default()
     });
-    let stream = model.generate(request(model, args, input))?;
+    let stream = model.generate(request(model, args, input)?)?;
     let said = speak(stream, || false)?;
     if args.verbose {
         timing(model, &said.usage);
@@ -67,12 +69,43 @@ fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
 }
 
 /// A request with the options of the command line.
-pub(crate) fn request(model: &Model, args: &Run, input: Input) -> Request {
+///
+/// # Errors
+/// If a file with a schema or a grammar cannot be read.
+pub(crate) fn request(model: &Model, args: &Run, input: Input) -> anyhow::Result<Request> {
     let mut request = Request::new(input);
     request.sampling = args.sampling.over(model.sampling());
     request.stop = args.stop.clone();
     request.limits.max_tokens = args.num_predict;
-    request
+    request.constraint = constraint(args)?;
+    if let Some(keep) = args.shift {
+        request.limits.output_overflow = OutputOverflow::Shift { keep };
+    }
+    Ok(request)
+}
+
+/// What the command line says that the answer must be.
+fn constraint(args: &Run) -> anyhow::Result<Option<Constraint>> {
+    if let Some(regex) = &args.regex {
+        return Ok(Some(Constraint::Regex(regex.clone())));
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read '{}'", path.display()))
+    };
+    if let Some(path) = &args.grammar {
+        let is_lark = path.extension().is_some_and(|e| e == "lark");
+        let syntax = if is_lark { GrammarSyntax::Lark } else { GrammarSyntax::Gbnf };
+        return Ok(Some(Constraint::Grammar { syntax, text: read(path)? }));
+    }
+    match &args.format {
+        None => Ok(None),
+        Some(word) if word.as_os_str() == "json" => Ok(Some(Constraint::JsonObject)),
+        Some(path) => {
+            let wrong = |e| OprelError::validation(format!("'{}': {e}", path.display()));
+            let schema = serde_json::from_str(&read(path)?).map_err(wrong)?;
+            Ok(Some(Constraint::JsonSchema(schema)))
+        }
+    }
 }
 
 /// A conversation with the options of the command line.

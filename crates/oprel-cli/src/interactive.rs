@@ -68,7 +68,7 @@ fn answer(
     messages: &mut Vec<Message>,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let mut request = request(model, args, chat_input(args, messages));
+    let mut request = request(model, args, chat_input(args, messages))?;
     request.limits.input_overflow = InputOverflow::DropOldest;
     let stream = model.generate(request)?;
     let said = speak(stream, || interrupted.load(Ordering::Relaxed))?;
