@@ -110,8 +110,8 @@ impl Drafter {
         for k in 1..=n {
             right *= self.rate;
             expected += right;
-            // What nobody measured yet is tried.
-            let speed = cost(k).map_or(2.0, |cost| expected / cost);
+            // Before anything was measured, as if it cost nothing.
+            let speed = cost(k).map_or(expected, |cost| expected / cost);
             if speed > best.0 {
                 best = (speed, k);
             }

@@ -13,6 +13,9 @@ const TELLING: usize = 4;
 /// Steps after which a step of decoding alone is measured again.
 const REMEASURE: u32 = 512;
 
+/// How much longer a step is taken to be for one more token, until that was measured.
+const GUESS: f64 = 0.12;
+
 /// Measured times of steps, in seconds.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -77,9 +80,20 @@ impl Pace {
         Some(((room / added) as usize).clamp(1, most))
     }
 
-    /// What a step of decoding alone took for so many tokens.
-    pub(crate) fn measured(&self, decoded: usize) -> Option<f64> {
-        self.alone.get(decoded).copied().flatten().map(|(seconds, _)| seconds)
+    /// What a step of decoding alone takes for so many tokens: measured, or between what was measured
+    /// for fewer and for more; beyond the most measured, a guess that will be measured.
+    pub(crate) fn estimate(&self, decoded: usize) -> Option<f64> {
+        let at = |n: usize| self.alone.get(n).copied().flatten().map(|(seconds, _)| seconds);
+        let less = (1..=decoded).rev().find_map(|n| Some((n, at(n)?)));
+        let more = (decoded..self.alone.len()).find_map(|n| Some((n, at(n)?)));
+        let (from, seconds) = less.or(more)?;
+        let further = decoded as f64 - from as f64;
+        Some(match more {
+            Some((to, end)) if to > from => {
+                seconds + (end - seconds) * further / (to - from) as f64
+            }
+            _ => seconds * (1.0 + GUESS * further),
+        })
     }
 
     /// What a step of decoding alone takes for so many tokens: measured, or for the nearest number.

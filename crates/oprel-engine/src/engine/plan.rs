@@ -101,8 +101,8 @@ impl Engine {
                 continue;
             }
             let pace = &self.pace;
-            let now = pace.alone_of(decoded);
-            let cost = |more: usize| Some(pace.measured(decoded + more)? / now?);
+            let now = pace.estimate(decoded);
+            let cost = |more: usize| Some(pace.estimate(decoded + more)? / now?);
             // The last token of an answer needs no proposal after it.
             let left = s.ask.max_tokens.map_or(usize::MAX, |most| (most - s.made) as usize - 1);
             let in_context = (s.context as usize).saturating_sub(s.tokens.len() + 1);

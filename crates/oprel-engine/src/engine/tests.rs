@@ -3,6 +3,7 @@
 
 mod fake;
 mod schedules;
+mod sharing;
 
 use std::cell::Cell;
 use std::collections::HashMap;
