@@ -15,6 +15,7 @@ mod turned;
 
 pub use fill::{Q8Mut, Q8Parts, quantized};
 pub use turned::Turn;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use turned::turned_len;
 
 use turned::Turned;

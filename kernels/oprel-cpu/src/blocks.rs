@@ -10,6 +10,7 @@ mod lookup;
 mod nonlinear;
 mod simple;
 
+use crate::act::ActGroup;
 use crate::lanes::Ops;
 use crate::table::{BlockKernels, NumberKernels, TypeKernels, is_multiplied};
 use oprel_quant::QuantType;
@@ -76,7 +77,9 @@ pub(crate) trait Vectors: Ops {
 
     /// Sums of the products of eight blocks of codes with activations: of first halves and of
     /// second ones, or, where a block has one scale, of blocks and of blocks again.
-    fn products<K: Block>(self, codes: &[Self::B; 8], act: &[[i8; 32]]) -> [Self::V; 2];
+    fn products<K: Block>(self, codes: &[Self::B; 8], act: &ActGroup) -> [Self::V; 2];
+    /// Whether that takes codes as [`Block::group`] gives them, [`Block::ABOVE`] the real ones.
+    const ABOVE: bool;
     /// Asks for a cache line that will be read soon; any address will do.
     fn prefetch(self, at: *const u8);
     /// The same to the second cache, for what will be read later.
@@ -99,7 +102,7 @@ macro_rules! intrinsics {
 }
 pub(crate) use intrinsics;
 
-/// 128 weights: codes in order; scales and minima of the first halves of the four blocks, then of
+/// 128 weights: codes in order, [`Block::ABOVE`] the real ones; scales and minima of the first halves of the four blocks, then of
 /// the second halves.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<O: Vectors> {
@@ -119,9 +122,12 @@ pub(crate) trait Block: 'static {
     const MINS: bool = false;
     /// Bits that hold every code: unsigned with minima, else in two's complement. At least 4.
     const BITS: u32;
-    /// Whether codes are between -32 and 32.
+    /// How much the codes of [`Block::group`] are above the real ones, 0 or a power of two; then
+    /// they are not negative.
+    const ABOVE: i8 = 0;
+    /// Whether eight codes of [`Block::group`] times an activation each fit 16 bits together.
     #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "products take any byte"))]
-    const SMALL: bool = Self::BITS <= 6;
+    const SMALL: bool = Self::BITS <= if Self::ABOVE == 0 { 6 } else { 5 };
     /// Whether halves of blocks have scales of their own.
     const HALVES: bool = false;
 
@@ -149,6 +155,18 @@ const fn wide_bytes<B: Block>() -> usize {
 /// Unpacks [`wide_bytes`].
 #[inline(always)]
 fn unpack<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
+    let mut wide = unpack_above::<O, B>(ops, bytes);
+    if B::ABOVE != 0 {
+        for codes in &mut wide.codes {
+            *codes = ops.sub_bytes(*codes, ops.splat_byte(B::ABOVE));
+        }
+    }
+    wide
+}
+
+/// The same without a look at [`Block::ABOVE`].
+#[inline(always)]
+fn unpack_above<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
     let (first, second) = match B::GROUPS {
         1 => bytes.split_at(B::SPAN_BYTES),
         _ => (bytes, bytes),
@@ -228,12 +246,6 @@ fn bytes_of_blocks<O: Vectors>(ops: O, bytes: u32) -> O::V {
 #[inline(always)]
 fn of_blocks<O: Vectors>(ops: O, x: [f32; 4]) -> O::V {
     ops.load(&[x[0], x[1], x[2], x[3], x[0], x[1], x[2], x[3]])
-}
-
-/// `codes - offset`.
-#[inline(always)]
-fn less<O: Vectors>(ops: O, codes: O::B, offset: i8) -> O::B {
-    ops.sub_bytes(codes, ops.splat_byte(offset))
 }
 
 /// How a tier makes the kernels of a type.

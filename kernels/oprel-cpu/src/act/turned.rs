@@ -75,6 +75,7 @@ impl<'a> F32Acts<'a> {
     ///
     /// # Panics
     /// If the tokens have not been turned so.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn words(&self, i: usize, elements: usize) -> &'a [u32] {
         let Some(turned) = self.turned[elements - 1] else { panic!("tokens turned for a panel") };
         let len = turned_len(self.k, elements);

@@ -1,11 +1,14 @@
 //! What AVX2 does with 32 bytes and with eight f32.
 
 use super::Avx2Ops;
+use crate::act::ActGroup;
 use crate::blocks::{Block, Vectors, intrinsics};
 use std::arch::x86_64::*;
 
 impl Vectors for Avx2Ops {
     type B = __m256i;
+
+    const ABOVE: bool = true;
 
     intrinsics! {
         fn load32(self, bytes: &[u8], at: usize) -> __m256i {
@@ -142,7 +145,7 @@ impl Vectors for Avx2Ops {
     }
 
     #[inline(always)]
-    fn products<K: Block>(self, codes: &[__m256i; 8], act: &[[i8; 32]]) -> [__m256; 2] {
+    fn products<K: Block>(self, codes: &[__m256i; 8], act: &ActGroup) -> [__m256; 2] {
         // SAFETY: `self` proves the features.
         unsafe { products::<K>(codes, act) }
     }
@@ -151,9 +154,10 @@ impl Vectors for Avx2Ops {
 /// [`Vectors::products`].
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn products<B: Block>(codes: &[__m256i; 8], act: &[[i8; 32]]) -> [__m256; 2] {
+fn products<B: Block>(codes: &[__m256i; 8], act: &ActGroup) -> [__m256; 2] {
+    let (blocks, _) = act.codes.as_chunks::<32>();
     // SAFETY: what is read are arrays of 32 bytes.
-    let load = |b: usize| unsafe { _mm256_loadu_si256(act[b].as_ptr().cast()) };
+    let load = |b: usize| unsafe { _mm256_loadu_si256(blocks[b].as_ptr().cast()) };
     let product = |b: usize| pairs_of::<B>(codes[b], load(b));
     let first = run_sums_of::<B>([product(0), product(1), product(2), product(3)]);
     let second = run_sums_of::<B>([product(4), product(5), product(6), product(7)]);
@@ -162,9 +166,25 @@ fn products<B: Block>(codes: &[__m256i; 8], act: &[[i8; 32]]) -> [__m256; 2] {
         _mm256_permute2x128_si256::<0x31>(first, second),
     ];
     if B::HALVES {
-        return [_mm256_cvtepi32_ps(halves[0]), _mm256_cvtepi32_ps(halves[1])];
+        let [first, second] =
+            [less::<B>(halves[0], &act.sums[0]), less::<B>(halves[1], &act.sums[1])];
+        return [_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)];
     }
-    [_mm256_cvtepi32_ps(_mm256_add_epi32(halves[0], halves[1])); 2]
+    let sums = less::<B>(_mm256_add_epi32(halves[0], halves[1]), &act.totals);
+    [_mm256_cvtepi32_ps(sums); 2]
+}
+
+/// Sums of products without what codes were too large by; `sums` are those of the activations.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn less<B: Block>(products: __m256i, sums: &[i32; 8]) -> __m256i {
+    if B::ABOVE == 0 {
+        return products;
+    }
+    // SAFETY: an array of eight is read.
+    let sums = unsafe { _mm256_loadu_si256(sums.as_ptr().cast()) };
+    let shift = _mm_cvtsi32_si128(B::ABOVE.trailing_zeros() as i32);
+    _mm256_sub_epi32(products, _mm256_sll_epi32(sums, shift))
 }
 
 /// Products of 32 codes with 32 activations, in pairs: 16 sums of i16.
@@ -183,7 +203,7 @@ fn pairs<const POSITIVE: bool>(codes: __m256i, act: __m256i) -> __m256i {
 
 /// Sums of the halves of four blocks: the first halves, then the second ones.
 ///
-/// `SMALL` codes, at most 32 away from 0, allow to add four pairs in 16 bits first
+/// `SMALL` codes, between -32 and 32, allow to add four pairs in 16 bits first
 /// (8 * 32 * 127 = 32512).
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
@@ -211,7 +231,7 @@ fn run_sums<const SMALL: bool>(p: [__m256i; 4]) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn pairs_of<B: Block>(codes: __m256i, act: __m256i) -> __m256i {
-    if B::MINS { pairs::<true>(codes, act) } else { pairs::<false>(codes, act) }
+    if B::MINS || B::ABOVE != 0 { pairs::<true>(codes, act) } else { pairs::<false>(codes, act) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -1,6 +1,6 @@
 //! Dot products of rows of blocks, in the order that [`table`](crate::table) defines.
 
-use super::{Block, Vectors, Wide, padded, unpack, wide_bytes};
+use super::{Block, Vectors, Wide, padded, unpack, unpack_above, wide_bytes};
 use crate::act::{ActRow, Q8Acts};
 use crate::table::{DOT_N, Rows};
 
@@ -22,7 +22,7 @@ pub(super) fn prefetch_span<O: Vectors>(ops: O, span: &[u8]) {
 #[inline(always)]
 fn add_group<O: Vectors, B: Block>(ops: O, acc: &mut O::V, w: &Wide<O>, act: ActRow<'_>, g: usize) {
     let act = &act[g];
-    let sums = ops.products::<B>(&w.codes, act.codes.as_chunks().0);
+    let sums = ops.products::<B>(&w.codes, act);
     let mut p = ops.mul(w.scales[0], sums[0]);
     if B::HALVES {
         p = ops.fma(w.scales[1], sums[1], p);
@@ -34,6 +34,12 @@ fn add_group<O: Vectors, B: Block>(ops: O, acc: &mut O::V, w: &Wide<O>, act: Act
         p = ops.fma(w.mins[0], ops.integers(&act.totals), p);
     }
     *acc = ops.fma(p, ops.load(&act.scales), *acc);
+}
+
+/// Weights with codes as [`Vectors::products`] takes them.
+#[inline(always)]
+fn codes_of<O: Vectors, B: Block>(ops: O, bytes: &[u8]) -> Wide<O> {
+    if O::ABOVE { unpack_above::<O, B>(ops, bytes) } else { unpack::<O, B>(ops, bytes) }
 }
 
 /// Rows with `N` tokens: `out[t * rows + r]`.
@@ -51,14 +57,14 @@ fn rows_with<O: Vectors, B: Block, const N: usize>(
         let (n_groups, tail) = (groups.len(), groups.remainder());
         for (g, bytes) in groups.enumerate() {
             prefetch_span(ops, bytes);
-            let w = unpack::<O, B>(ops, bytes);
+            let w = codes_of::<O, B>(ops, bytes);
             for t in 0..N {
                 add_group::<O, B>(ops, &mut acc[t], &w, acts[t], g);
             }
         }
         // A block of two groups is never cut short.
         if B::GROUPS == 1 && !tail.is_empty() {
-            let w = unpack::<O, B>(ops, &padded(tail)[..wide_bytes::<B>()]);
+            let w = codes_of::<O, B>(ops, &padded(tail)[..wide_bytes::<B>()]);
             for t in 0..N {
                 add_group::<O, B>(ops, &mut acc[t], &w, acts[t], n_groups);
             }

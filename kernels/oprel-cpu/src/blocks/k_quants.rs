@@ -1,6 +1,6 @@
 //! The k-quants and TQ2_0: blocks of 256 weights, two groups each.
 
-use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, less, u32_at, u64_at};
+use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, u32_at, u64_at};
 
 /// `(bytes >> SHIFT) & mask` for each byte; `mask` must drop what comes from the byte above.
 #[inline(always)]
@@ -99,6 +99,7 @@ impl Block for Q6K {
     const SPAN_BYTES: usize = 210;
     const GROUPS: usize = 2;
     const BITS: u32 = 6;
+    const ABOVE: i8 = 32;
     const HALVES: bool = true;
 
     #[inline(always)]
@@ -108,7 +109,7 @@ impl Block for Q6K {
         let high = two_bits(ops, span, 128 + 32 * g);
         let mut codes = [a, b, c, d];
         for i in 0..4 {
-            codes[i] = less(ops, ops.or(codes[i], ops.shift_up::<4>(high[i])), 32);
+            codes[i] = ops.or(codes[i], ops.shift_up::<4>(high[i]));
         }
         let scales = ops.bytes_of_runs(u64_at(span, 192 + 8 * g));
         let scales = ops.mul(f16_all(ops, span, 208), scales);
@@ -142,6 +143,7 @@ impl Block for Q3K {
     const SPAN_BYTES: usize = 110;
     const GROUPS: usize = 2;
     const BITS: u32 = 4;
+    const ABOVE: i8 = 4;
     const HALVES: bool = true;
 
     #[inline(always)]
@@ -150,7 +152,7 @@ impl Block for Q3K {
         let mut codes = two_bits(ops, span, 32 + 32 * g);
         for i in 0..4 {
             let plus = where_set(ops, third, 4 * g + i, 4);
-            codes[i] = less(ops, ops.add_bytes(codes[i], plus), 4);
+            codes[i] = ops.add_bytes(codes[i], plus);
         }
         let scales = ops.mul(f16_all(ops, span, 108), ops.bytes_of_runs(scales_q3(span, g)));
         Group { codes, scales, mins: ops.splat(0.0) }
@@ -175,13 +177,11 @@ impl Block for Tq2 {
     const SPAN_BYTES: usize = 66;
     const GROUPS: usize = 2;
     const BITS: u32 = 4;
+    const ABOVE: i8 = 1;
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
-        let mut codes = two_bits(ops, span, 32 * g);
-        for i in 0..4 {
-            codes[i] = less(ops, codes[i], 1);
-        }
+        let codes = two_bits(ops, span, 32 * g);
         Group { codes, scales: f16_all(ops, span, 64), mins: ops.splat(0.0) }
     }
 }

@@ -1,6 +1,6 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q1_0: one scale a block.
 
-use super::{Block, Group, Vectors, f16_all, f16_of_blocks, less, u32_at};
+use super::{Block, Group, Vectors, f16_all, f16_of_blocks, u32_at};
 
 /// Nibbles at `at` with the fifth bits of the u32 at `fifth` above them.
 #[inline(always)]
@@ -15,12 +15,13 @@ impl Block for Q4_0 {
     const SPAN_BYTES: usize = 4 * 18;
     const GROUPS: usize = 1;
     const BITS: u32 = 4;
+    const ABOVE: i8 = 8;
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], _: usize) -> Group<O> {
         let mut codes = [ops.splat_byte(0); 4];
         for b in 0..4 {
-            codes[b] = less(ops, ops.nibbles(span, b * 18 + 2), 8);
+            codes[b] = ops.nibbles(span, b * 18 + 2);
         }
         Group { codes, scales: f16_of_blocks(ops, span, 0, 18), mins: ops.splat(0.0) }
     }
@@ -51,12 +52,13 @@ impl Block for Q5_0 {
     const SPAN_BYTES: usize = 4 * 22;
     const GROUPS: usize = 1;
     const BITS: u32 = 5;
+    const ABOVE: i8 = 16;
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], _: usize) -> Group<O> {
         let mut codes = [ops.splat_byte(0); 4];
         for b in 0..4 {
-            codes[b] = less(ops, five_bits(ops, span, b * 22 + 6, b * 22 + 2), 16);
+            codes[b] = five_bits(ops, span, b * 22 + 6, b * 22 + 2);
         }
         Group { codes, scales: f16_of_blocks(ops, span, 0, 22), mins: ops.splat(0.0) }
     }
@@ -104,13 +106,14 @@ impl Block for Q1_0 {
     const SPAN_BYTES: usize = 18;
     const GROUPS: usize = 1;
     const BITS: u32 = 4;
+    const ABOVE: i8 = 1;
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], _: usize) -> Group<O> {
         let mut codes = [ops.splat_byte(0); 4];
         for b in 0..4 {
             let set = ops.spread_bits(u32_at(span, 2 + 4 * b));
-            codes[b] = less(ops, ops.and(set, ops.splat_byte(2)), 1);
+            codes[b] = ops.and(set, ops.splat_byte(2));
         }
         Group { codes, scales: f16_all(ops, span, 0), mins: ops.splat(0.0) }
     }

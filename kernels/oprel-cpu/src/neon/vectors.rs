@@ -2,6 +2,7 @@
 
 use super::steps::{self, Fours};
 use super::{Eight, NeonOps};
+use crate::act::ActGroup;
 use crate::blocks::{Block, Vectors, intrinsics};
 use std::arch::aarch64::*;
 
@@ -24,6 +25,8 @@ fn signed(x: uint8x16_t) -> int8x16_t {
 
 impl<F: Fours> Vectors for NeonOps<F> {
     type B = Bytes;
+
+    const ABOVE: bool = false;
 
     intrinsics! {
         fn load32(self, bytes: &[u8], at: usize) -> Bytes {
@@ -151,7 +154,8 @@ impl<F: Fours> Vectors for NeonOps<F> {
     }
 
     #[inline(always)]
-    fn products<K: Block>(self, codes: &[Bytes; 8], act: &[[i8; 32]]) -> [Eight; 2] {
+    fn products<K: Block>(self, codes: &[Bytes; 8], act: &ActGroup) -> [Eight; 2] {
+        let (act, _) = act.codes.as_chunks();
         let first = four_blocks::<F, K>(self.0, &codes[..4], &act[..4]);
         let second = four_blocks::<F, K>(self.0, &codes[4..], &act[4..8]);
         [[first[0], second[0]], [first[1], second[1]]]

@@ -67,6 +67,10 @@ pub fn float_peak(pool: &mut Pool, isa: Isa) -> f64 {
 }
 
 /// The same of pairs of bf16 numbers, where the tier multiplies those.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(unused_variables, reason = "only x86-64 has such a tier")
+)]
 pub fn bf16_peak(pool: &mut Pool, isa: Isa) -> Option<f64> {
     match isa.tier() {
         // SAFETY: as above.
