@@ -61,7 +61,7 @@ pub(crate) fn few(ty: QuantType) -> Few {
     use QuantType::*;
     match ty {
         // Dear to unpack, or their sums are dear to take apart.
-        Q8_0 | Q6_K | Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
+        Q6_K | Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
             Few { at_once: 8, most: 8 }
         }
         _ => Few { at_once: 8, most: 16 },

@@ -33,17 +33,45 @@ impl Order {
         }
     }
 
-    /// For each place of each register the word of the group that is there.
-    pub(super) const fn words(self) -> [[i32; 16]; 4] {
+    /// For each place of each register the word of the group that is there, counted in another order.
+    pub(super) const fn words(self, from: Order) -> [[i32; 16]; 4] {
         let mut words = [[0; 16]; 4];
         let mut i = 0;
         while i < 64 {
             let (register, at) = self.place(i / 8, i % 8);
-            words[register][at] = i as i32;
+            let (from_register, from_at) = from.place(i / 8, i % 8);
+            words[register][at] = (from_register * 16 + from_at) as i32;
             i += 1;
         }
         words
     }
+}
+
+/// The order in which codes of a type meet `n` tokens: where several do, it is cheaper to turn the codes
+/// once than to take the sums of each token apart.
+pub(super) const fn order<B: Block>(n: usize) -> Order {
+    match B::ORDER {
+        Order::Natural if n >= TURNED => Order::Lanes,
+        order => order,
+    }
+}
+
+/// Tokens from which on codes are turned.
+const TURNED: usize = 3;
+
+/// Words of four registers, put in another order: each is the one of that number.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn reordered(x: [__m512i; 4], order: &[[i32; 16]; 4]) -> [__m512i; 4] {
+    let mut y = x;
+    for r in 0..4 {
+        let at = words(&order[r]);
+        let low = _mm512_permutex2var_epi32(x[0], at, x[1]);
+        let high = _mm512_permutex2var_epi32(x[2], at, x[3]);
+        let is_high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+        y[r] = _mm512_mask_mov_epi32(low, is_high, high);
+    }
+    y
 }
 
 /// 256 weights.

@@ -15,15 +15,16 @@ use std::mem::MaybeUninit;
 const AHEAD: usize = 4 << 10;
 /// Groups of fewer bytes are asked for line by line: their arithmetic fills the time that a line
 /// takes to come, and the processor alone does not look far enough ahead. Larger ones would fill
-/// all places for missing lines; there one line a group keeps the processor's own fetching going.
+/// all places for missing lines; there one line a group keeps the processor's own fetching going,
+/// if one token is all there is to do.
 const FEW_BYTES: usize = 192;
 
-/// Asks for the bytes `AHEAD` of these. (Measured on Zen 4; `benches/` has the kernels by type.)
+/// Asks for the bytes `AHEAD` of these, which `N` tokens meet. (Measured on Zen 4; `benches/` has the kernels by type.)
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn prefetch(bytes: &[u8]) {
+pub(super) fn prefetch<const N: usize>(bytes: &[u8]) {
     let ahead = bytes.as_ptr().wrapping_add(AHEAD).cast::<i8>();
-    if bytes.len() >= FEW_BYTES {
+    if bytes.len() >= FEW_BYTES && N == 1 {
         _mm_prefetch::<_MM_HINT_T1>(ahead);
         return;
     }
@@ -59,7 +60,7 @@ fn rows_with<B: Block, const N: usize>(
             if first == 0 || n_groups > at_once {
                 for g in 0..here {
                     for t in 0..N {
-                        let turned = Turned::of::<B>(&acts[t][from + g], N == 1);
+                        let turned = Turned::of::<B, N>(&acts[t][from + g]);
                         ordered[g * N + t].write(turned);
                     }
                 }
@@ -97,10 +98,10 @@ fn add_row<B: Block, const N: usize>(sums: &mut [__m256; N], row: &[u8], turned:
     let tail = groups.remainder();
     let mut n = 0;
     if let Some(bytes) = groups.next() {
-        prefetch(bytes);
+        prefetch::<N>(bytes);
         let mut w = unpack::<B, N, 0>(bytes);
         for (bytes, act) in groups.zip(turned) {
-            prefetch(bytes);
+            prefetch::<N>(bytes);
             let next = unpack::<B, N, 1>(bytes);
             add_group::<B, N>(&mut acc, &w, act);
             w = next;

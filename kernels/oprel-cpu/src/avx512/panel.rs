@@ -31,25 +31,30 @@ pub(super) fn at(lane: usize, g: usize, n_groups: usize) -> usize {
     lane * n_groups + g
 }
 
+/// A group of 16 rows, a row in each word: first four registers of codes of each row, then scales and
+/// minima of its blocks, two kinds in a register. After the transposition, a column in each.
+type Columns = [[__m512i; LANES]; 6];
+
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
     let n_groups = rows.k.div_ceil(GROUP);
+    // Every word is written for each group; clearing them each time would cost as much as that.
+    let mut columns: Columns = [[_mm512_setzero_si512(); LANES]; 6];
     for first in (0..ROWS).step_by(LANES) {
         for g in 0..n_groups {
-            let mut groups = [Group::zero(); LANES];
-            for (i, group) in groups.iter_mut().enumerate() {
-                let Some(row) = rows.bytes.get((first + i) * rows.row_bytes..) else { break };
-                if row.is_empty() {
-                    break;
-                }
-                let row = &row[..rows.row_bytes];
-                let bytes = &row[g * B::BYTES..];
+            for i in 0..LANES {
+                let row = rows.bytes.get((first + i) * rows.row_bytes..).unwrap_or_default();
+                let bytes = row.get(g * B::BYTES..rows.row_bytes).unwrap_or_default();
                 let last;
                 let bytes = match bytes.get(..B::BYTES) {
                     Some(bytes) => {
-                        prefetch(bytes);
+                        prefetch::<0>(bytes);
                         bytes
+                    }
+                    None if bytes.is_empty() => {
+                        set::<B>(&mut columns, i, &Group::zero());
+                        continue;
                     }
                     None => {
                         last = padded(bytes);
@@ -57,10 +62,27 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                     }
                 };
                 // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-                *group = unsafe { B::group::<0, 0>(bytes) };
+                set::<B>(&mut columns, i, &unsafe { B::group::<0, 0>(bytes) });
             }
-            put::<B>(&groups, first, (g, n_groups), panel.memory);
+            put::<B>(&mut columns, first, (g, n_groups), panel.memory);
         }
+    }
+}
+
+/// Notes row `i`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn set<B: Block>(columns: &mut Columns, i: usize, group: &Group) {
+    for q in 0..4 {
+        columns[q][i] = group.codes[q];
+    }
+    let both = |a: __m256, b: __m256| {
+        _mm512_castps_si512(_mm512_insertf32x8::<1>(_mm512_castps256_ps512(a), b))
+    };
+    let ([s, t], [m, n]) = (group.scales, group.mins);
+    columns[4][i] = both(s, if B::HALVES { t } else { m });
+    if B::HALVES && B::MINS {
+        columns[5][i] = both(m, n);
     }
 }
 
@@ -68,45 +90,36 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn put<B: Block>(
-    groups: &[Group; LANES],
+    columns: &mut Columns,
     first: usize,
     (g, n_groups): (usize, usize),
     memory: &mut [f32],
 ) {
     let words = block_panel::block_words(ROWS, B::HALVES, B::MINS);
-    let mut columns = [[_mm512_setzero_si512(); LANES]; 4];
-    for (q, column) in columns.iter_mut().enumerate() {
-        for (i, group) in groups.iter().enumerate() {
-            column[i] = group.codes[q];
-        }
+    let n_vectors = block_panel::vectors(B::HALVES, B::MINS).len();
+    for column in &mut columns[..4 + n_vectors.div_ceil(2)] {
         transpose(column);
     }
-    let mut vectors = [[[0.0f32; BLOCKS]; LANES]; 4];
-    for (i, group) in groups.iter().enumerate() {
-        let [s, t] = group.scales;
-        let [m, n] = group.mins;
-        for (to, v) in vectors.iter_mut().zip([s, t, m, n]) {
-            // SAFETY: an array of eight is written.
-            unsafe { _mm256_storeu_ps(to[i].as_mut_ptr(), v) };
-        }
-    }
-    let wanted = block_panel::vectors(B::HALVES, B::MINS);
     for lane in 0..BLOCKS {
         let block = &mut memory[at(lane, g, n_groups) * words..][..words];
         let (codes, rest) = block.split_at_mut(CODE_WORDS);
         for quarter in 0..8 {
-            let to = &mut codes[quarter * ROWS + first..][..LANES];
             let (register, at) = B::ORDER.place(lane, quarter);
-            let from = columns[register][at];
-            // SAFETY: a slice of 64 bytes is written.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) };
+            store(columns[register][at], &mut codes[quarter * ROWS + first..]);
         }
-        for (to, &which) in rest.chunks_exact_mut(ROWS).zip(wanted) {
-            for (i, to) in to[first..][..LANES].iter_mut().enumerate() {
-                *to = vectors[which][i][lane];
-            }
+        for (v, to) in rest.chunks_exact_mut(ROWS).enumerate() {
+            store(columns[4 + v / 2][v % 2 * BLOCKS + lane], &mut to[first..]);
         }
     }
+}
+
+/// Writes 16 words.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn store(from: __m512i, to: &mut [f32]) {
+    let to = &mut to[..LANES];
+    // SAFETY: a slice of 64 bytes is written.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) };
 }
 
 /// Turns 16 rows of 16 words into 16 columns.

@@ -1,6 +1,6 @@
 //! Activations in the order in which a type's codes lie in registers, and what a group adds to sums.
 
-use super::blocks::{Block, Group, Order, Raw, by_lanes, words};
+use super::blocks::{Block, Group, Order, Raw, by_lanes, order, reordered, words};
 use crate::act::{ActGroup, BLOCKS};
 use std::arch::x86_64::*;
 
@@ -15,10 +15,10 @@ pub(super) struct Turned {
 }
 
 impl Turned {
-    /// `act` for codes of `B`, or for raw ones if it has them and `raw` is set.
+    /// `act` as one of `N` tokens for codes of `B`: of one token, for raw ones if there are any.
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    pub(super) fn of<B: Block>(act: &ActGroup, raw: bool) -> Turned {
+    pub(super) fn of<B: Block, const N: usize>(act: &ActGroup) -> Turned {
         let (quarters, _) = act.codes.as_chunks::<64>();
         // SAFETY: arrays of 64 and of 32 bytes are read.
         let (x, [first, second], totals, scales) = unsafe {
@@ -31,22 +31,14 @@ impl Turned {
                 _mm256_loadu_ps(act.scales.as_ptr()),
             )
         };
-        let mut codes = x;
-        let order = const { &B::ORDER.words() };
-        for r in 0..4 {
-            let at = words(&order[r]);
-            let low = _mm512_permutex2var_epi32(x[0], at, x[1]);
-            let high = _mm512_permutex2var_epi32(x[2], at, x[3]);
-            let is_high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-            codes[r] = _mm512_mask_mov_epi32(low, is_high, high);
-        }
-        let by_halves = B::HALVES || matches!(B::ORDER, Order::Lanes);
+        let codes = reordered(x, const { &order::<B>(N).words(Order::Natural) });
+        let by_halves = B::HALVES || matches!(const { order::<B>(N) }, Order::Lanes);
         let sums = match by_halves {
             true => _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second),
             false => _mm512_zextsi256_si512(totals),
         };
         let mut start = _mm512_mullo_epi32(sums, _mm512_set1_epi32(-B::OFFSET));
-        if raw && B::SHIFTS.is_some() {
+        if N == 1 && B::SHIFTS.is_some() {
             start = _mm512_sllv_epi32(start, words(const { &by_lanes(B::SHIFTS) }));
         }
         let sums = match B::HALVES {
@@ -96,10 +88,10 @@ fn four_products(start: __m512i, w: &[__m512i; 4], a: &[__m512i; 4]) -> __m512i 
 /// Sums of products in blocks, or in their first and second halves where these have scales.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn sums<B: Block>(w: &[__m512i; 4], act: &Turned) -> [__m256i; 2] {
+fn sums<B: Block, const N: usize>(w: &[__m512i; 4], act: &Turned) -> [__m256i; 2] {
     let a = &act.codes;
     let zero = _mm512_setzero_si512();
-    match B::ORDER {
+    match const { order::<B>(N) } {
         Order::Lanes => {
             let start = if B::OFFSET == 0 { zero } else { act.start };
             by_blocks::<B>(four_products(start, w, a))
@@ -225,6 +217,10 @@ pub(super) fn unpack<B: Block, const N: usize, const PLACE: u8>(bytes: &[u8]) ->
             return B::raw::<N, PLACE>(bytes);
         }
         let Group { codes, scales, mins } = B::group::<N, PLACE>(bytes);
+        let codes = match order::<B>(N) == B::ORDER {
+            true => codes,
+            false => reordered(codes, const { &order::<B>(N).words(B::ORDER) }),
+        };
         Raw { codes, upper: codes, scales, mins }
     }
 }
@@ -240,7 +236,7 @@ pub(super) fn add_group<B: Block, const N: usize>(
     for t in 0..N {
         let sums = match N == 1 && B::SHIFTS.is_some() {
             true => raw_sums::<B>(&w.codes, &w.upper, &act[t]),
-            false => sums::<B>(&w.codes, &act[t]),
+            false => sums::<B, N>(&w.codes, &act[t]),
         };
         add_scaled::<B>(&mut acc[t], sums, &w.scales, &w.mins, &act[t]);
     }
