@@ -2,14 +2,16 @@
 //!
 //!     cargo run --release -p oprel-benches --example serving -- MODEL first-token FOLDER [TOKENS]
 //!     cargo run --release -p oprel-benches --example serving -- MODEL beside [PROMPT] [STREAMS]
+//!     cargo run --release -p oprel-benches --example serving -- MODEL constrained [TOKENS]
 //!
 //! `first-token`: a prompt that nobody has seen, the same from memory, and the same from a folder after
 //! the model was loaded again. `beside`: gaps between tokens of running streams, undisturbed and while
-//! a long prompt is read, and how long that prompt takes alone and beside them.
+//! a long prompt is read, and how long that prompt takes alone and beside them. `constrained`: time of a
+//! token of free text and of JSON that a schema prescribes, in turns, medians of five.
 
 use std::time::{Duration, Instant};
 
-use oprel::{Event, Input, Model, ModelBuilder, Request, Sampling};
+use oprel::{Constraint, Event, Input, Model, ModelBuilder, Request, Sampling};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -71,6 +73,33 @@ fn first_token(model: &str, folder: &str, n: u32) -> Result<()> {
             r#"{{"first_token": "{name}", "s": {seconds:.4}, "cached": {cached}, "times_faster": {part:.1}}}"#
         );
     }
+    Ok(())
+}
+
+/// Seconds of a token, not counting the first.
+fn constrained(model: &str, n: u32) -> Result<()> {
+    let loaded = load(model, n + 256).load()?;
+    let schema = serde_json::json!({"type": "array", "minItems": 1000, "items": {"type": "object",
+        "properties": {"name": {"type": "string"}, "size": {"type": "integer"}},
+        "required": ["name", "size"]}});
+    let time = |constraint: Option<Constraint>| -> Result<f64> {
+        let mut request = Request { constraint, ..request(prompt(64, 3), n) };
+        request.logprobs = None;
+        let usage = loaded.generate(request)?.answer()?.usage;
+        Ok(usage.decode_ns as f64 / 1e9 / f64::from(usage.generated_tokens.saturating_sub(1)))
+    };
+    let (mut free, mut held) = (Vec::new(), Vec::new());
+    time(Some(Constraint::JsonSchema(schema.clone())))?;
+    for _ in 0..5 {
+        free.push(time(None)?);
+        held.push(time(Some(Constraint::JsonSchema(schema.clone())))?);
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (free, held) = (median(&mut free), median(&mut held));
+    println!(r#"{{"free_s": {free:.5}, "constrained_s": {held:.5}, "times": {:.3}}}"#, held / free);
     Ok(())
 }
 
