@@ -9,6 +9,7 @@ mod blocks;
 mod codebooks;
 mod dots;
 mod eights;
+mod few;
 mod fields;
 mod fours;
 mod gemm;
@@ -17,6 +18,7 @@ mod nonlinear;
 mod numbers;
 mod panel;
 mod simple;
+mod slices;
 mod ternary;
 mod turned;
 
@@ -30,6 +32,7 @@ use crate::table::{
 use blocks::Block;
 use numbers::Words;
 use oprel_quant::QuantType;
+use slices::Sliced;
 use std::sync::OnceLock;
 
 /// The kernels of this tier, or of the one with BF16.
@@ -61,7 +64,8 @@ pub(crate) fn few(ty: QuantType) -> Few {
     use QuantType::*;
     match ty {
         // Dear to unpack, or their sums are dear to take apart.
-        Q6_K | Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
+        Q4_0 | Q8_0 | Q4_K | Q5_K | Q6_K => Few { at_once: few::MOST, most: few::MOST },
+        Q1_0 | TQ1_0 | IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S => {
             Few { at_once: 8, most: 8 }
         }
         _ => Few { at_once: 8, most: 16 },
@@ -74,6 +78,9 @@ entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
     = dots::dot_n::<B>(rows, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn few_tokens<B: Sliced>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = few::few::<B>(rows, acts, out));
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
     = panel::unpack::<B>(rows, panel));
@@ -131,23 +138,36 @@ fn block_kernels<B: Block>() -> TypeKernels {
     })
 }
 
+/// The same with slices for a few tokens.
+fn sliced_kernels<B: Sliced>() -> TypeKernels {
+    TypeKernels::Block(BlockKernels {
+        dot: dot::<B>,
+        dot_n: |rows, acts, out| match acts.n() < B::FROM {
+            true => dot_n::<B>(rows, acts, out),
+            false => few_tokens::<B>(rows, acts, out),
+        },
+        unpack_panel: unpack_panel::<B>,
+        gemm: gemm::<B>,
+    })
+}
+
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
     if !is_multiplied(ty) {
         return None;
     }
     Some(match ty {
-        Q4_0 => block_kernels::<simple::Q4_0>(),
+        Q4_0 => sliced_kernels::<simple::Q4_0>(),
         Q4_1 => block_kernels::<simple::Q4_1>(),
         Q5_0 => block_kernels::<simple::Q5_0>(),
         Q5_1 => block_kernels::<simple::Q5_1>(),
-        Q8_0 => block_kernels::<simple::Q8_0>(),
+        Q8_0 => sliced_kernels::<simple::Q8_0>(),
         Q1_0 => block_kernels::<ternary::Q1_0>(),
         Q2_K => block_kernels::<k_quants::Q2K>(),
         Q3_K => block_kernels::<k_quants::Q3K>(),
-        Q4_K => block_kernels::<k_quants::Q4K>(),
-        Q5_K => block_kernels::<k_quants::Q5K>(),
-        Q6_K => block_kernels::<k_quants::Q6K>(),
+        Q4_K => sliced_kernels::<k_quants::Q4K>(),
+        Q5_K => sliced_kernels::<k_quants::Q5K>(),
+        Q6_K => sliced_kernels::<k_quants::Q6K>(),
         TQ2_0 => block_kernels::<ternary::Tq2>(),
         IQ4_NL => block_kernels::<nonlinear::Iq4Nl>(),
         IQ4_XS => block_kernels::<nonlinear::Iq4Xs>(),

@@ -145,7 +145,7 @@ pub(crate) struct Wide<O: Vectors> {
 }
 
 /// Bytes that 256 weights take at most, for a last group that is cut short.
-const LONGEST: usize = 8 * 34;
+pub(crate) const LONGEST: usize = 8 * 34;
 
 /// Bytes of 256 weights.
 const fn wide_bytes<B: Block>() -> usize {

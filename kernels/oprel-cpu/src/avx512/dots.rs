@@ -33,6 +33,13 @@ pub(super) fn prefetch<const N: usize>(bytes: &[u8]) {
     }
 }
 
+/// Asks for a line that is used soon, but not next.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn prefetch_line(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T1>(at.cast());
+}
+
 /// Groups of activations that are put in order at once, of all tokens together: what the first cache
 /// holds, and all of most rows. Longer ones are taken in parts.
 const ORDERED: usize = 64;

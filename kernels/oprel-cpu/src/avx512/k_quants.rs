@@ -5,6 +5,9 @@ use super::blocks::{
     plain, two, words,
 };
 use super::fields::u32_at;
+use super::slices::{
+    Half, Sixteen, Slice, Sliced, columns, f16_high, f16_low, of_lane, put_words, word,
+};
 use crate::act::BLOCKS;
 use std::arch::x86_64::*;
 
@@ -16,6 +19,9 @@ fn fields(bytes: __m512i, first: i16, second: i16, mask: i8) -> __m512i {
     let shifts = _mm512_inserti64x4::<1>(_mm512_set1_epi16(first), _mm256_set1_epi16(second));
     _mm512_and_si512(_mm512_srlv_epi16(bytes, shifts), _mm512_set1_epi8(mask))
 }
+
+/// `a | b & c` of three registers.
+const OR_AND: i32 = 0xf8;
 
 /// For each register of [`Order::Lanes`] and each of its places: where the word is that holds it.
 type Table = [[i32; 16]; 4];
@@ -122,6 +128,30 @@ fn scales_and_mins(bytes: &[u8]) -> [__m256; 2] {
     [_mm512_castps512_ps256(both), _mm512_extractf32x8_ps::<1>(both)]
 }
 
+/// Scales and minima of Q4_K and Q5_K of 16 rows; scales of odd blocks times `odd`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn put_heads(rows: Sixteen<'_>, odd: f32, to: &mut Half<'_>) {
+    let [[numbers, a, b, c]] = columns::<1>(rows, 0);
+    let even = f16_low(numbers);
+    let d = [even, _mm512_mul_ps(even, _mm512_set1_ps(odd))];
+    // Minima are subtracted.
+    let m = _mm512_xor_ps(f16_high(numbers), _mm512_set1_ps(-0.0));
+    let top = |x| _mm512_and_si512(_mm512_srli_epi32::<2>(x), _mm512_set1_epi8(0x30));
+    let (six, nibble) = (_mm512_set1_epi8(0x3f), _mm512_set1_epi8(15));
+    let upper = _mm512_srli_epi32::<4>(c);
+    let scales = [_mm512_and_si512(a, six), _mm512_or_si512(_mm512_and_si512(c, nibble), top(a))];
+    let mins = [_mm512_and_si512(b, six), _mm512_or_si512(_mm512_and_si512(upper, nibble), top(b))];
+    for i in 0..BLOCKS {
+        let byte = |x: __m512i| {
+            let low = _mm512_srlv_epi32(x, _mm512_set1_epi32(8 * (i as i32 % 4)));
+            _mm512_cvtepi32_ps(_mm512_and_si512(low, _mm512_set1_epi32(0xff)))
+        };
+        to.put_scales(i, _mm512_mul_ps(byte(scales[i / 4]), d[i % 2]));
+        to.put_mins(i, _mm512_mul_ps(byte(mins[i / 4]), m));
+    }
+}
+
 pub(super) struct Q4K;
 
 impl Block for Q4K {
@@ -145,6 +175,31 @@ impl Block for Q4K {
         let [scales, mins] = scales_and_mins(bytes);
         let codes = raw_nibbles(bytes, 16);
         Raw { codes, upper: no_upper(), scales: [scales; 2], mins: [mins; 2] }
+    }
+}
+
+impl Sliced for Q4K {
+    const FROM: usize = 4;
+    const TIMES: [i32; BLOCKS] = [1, 16, 1, 16, 1, 16, 1, 16];
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
+        // Codes of odd blocks are left where they are.
+        put_heads(rows, 1.0 / 16.0, &mut to);
+        put_words::<4>(rows, 16, &mut to, 0);
+        put_words::<4>(rows, 80, &mut to, 16);
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn codes(slice: &Slice, lane: usize, quarter: usize) -> [__m512i; 2] {
+        let mut codes = word(slice, lane / 2 * 8 + quarter);
+        let mask = _mm512_set1_epi8(if lane.is_multiple_of(2) { 15 } else { -16 });
+        for codes in &mut codes {
+            *codes = _mm512_and_si512(*codes, mask);
+        }
+        codes
     }
 }
 
@@ -175,6 +230,35 @@ impl Block for Q5K {
     }
 }
 
+impl Sliced for Q5K {
+    const FROM: usize = 5;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
+        put_heads(rows, 1.0, &mut to);
+        put_words::<4>(rows, 48, &mut to, 0);
+        put_words::<4>(rows, 112, &mut to, 16);
+        put_words::<2>(rows, 16, &mut to, 32);
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn codes(slice: &Slice, lane: usize, quarter: usize) -> [__m512i; 2] {
+        let low = word(slice, lane / 2 * 8 + quarter);
+        let fifth = word(slice, 32 + quarter);
+        let down = of_lane(&NIBBLE_SHIFTS, lane);
+        let around = of_lane(&[28, 29, 30, 31, 0, 1, 2, 3], lane);
+        let mut codes = low;
+        for r in 0..2 {
+            let low = _mm512_and_si512(_mm512_srlv_epi32(low[r], down), _mm512_set1_epi8(15));
+            let fifth = _mm512_rorv_epi32(fifth[r], around);
+            codes[r] = _mm512_ternarylogic_epi32::<OR_AND>(low, fifth, _mm512_set1_epi8(16));
+        }
+        codes
+    }
+}
+
 pub(super) struct Q6K;
 
 impl Block for Q6K {
@@ -202,6 +286,62 @@ impl Block for Q6K {
         let scales = scaled(scales, f16_at(bytes, 208));
         Group { codes, scales, mins: no_mins() }
     }
+}
+
+impl Sliced for Q6K {
+    const FROM: usize = 5;
+    const TIMES: [i32; BLOCKS] = [1, 1, 1, 4, 1, 1, 1, 4];
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
+        // The four words of scales, and what ends with the number that multiplies them.
+        let [[scales], [last]] = [columns::<1>(rows, 192), columns::<1>(rows, 194)];
+        let d = f16_high(last[3]);
+        let fourth = _mm512_mul_ps(d, _mm512_set1_ps(0.25));
+        for i in 0..16 {
+            let up = _mm512_set1_epi32(24 - 8 * (i as i32 % 4));
+            let scale = _mm512_srai_epi32::<24>(_mm512_sllv_epi32(scales[i / 4], up));
+            let d = if Self::TIMES[i / 2] == 4 { fourth } else { d };
+            let scale = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), d);
+            to.put_scales(i % 2 * BLOCKS + i / 2, scale);
+        }
+        put_words::<4>(rows, 0, &mut to, 0);
+        put_words::<4>(rows, 64, &mut to, 16);
+        put_words::<4>(rows, 128, &mut to, 32);
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn codes(slice: &Slice, lane: usize, quarter: usize) -> [__m512i; 2] {
+        // Of low and high bits, one are where they should be, the others are moved around to them.
+        let (half, place) = (lane / 4, lane % 4);
+        let low = 16 * half + 8 * (place % 2) + quarter;
+        let high = 32 + 8 * half + quarter;
+        let (still, moved) = if place < 2 { (low, high) } else { (high, low) };
+        let (still, moved) = (word(slice, still), word(slice, moved));
+        let mask = of_lane(const { &bytes_of([15, 15, 0x30, 0xc0]) }, lane);
+        let moved_mask = of_lane(const { &bytes_of([0x30, 0x30, 15, 0x3c]) }, lane);
+        let around = of_lane(&[28, 30, 4, 2, 28, 30, 4, 2], lane);
+        let mut codes = still;
+        for r in 0..2 {
+            let still = _mm512_and_si512(still[r], mask);
+            let moved = _mm512_rorv_epi32(moved[r], around);
+            codes[r] = _mm512_ternarylogic_epi32::<OR_AND>(still, moved, moved_mask);
+        }
+        codes
+    }
+}
+
+/// Words of four times a byte, for four blocks and for four more.
+const fn bytes_of(bytes: [i32; 4]) -> [i32; BLOCKS] {
+    let mut words = [0; BLOCKS];
+    let mut i = 0;
+    while i < BLOCKS {
+        words[i] = (bytes[i % 4] as u32 * 0x0101_0101) as i32;
+        i += 1;
+    }
+    words
 }
 
 /// The half-precision number at `at`.

@@ -1,6 +1,7 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 weights with one scale.
 
 use super::blocks::{Block, Group, Order, f16_of_blocks, half_words, load32, load64, no_mins};
+use super::slices::{Half, Sixteen, Slice, Sliced, columns, f16_low, put_words, word};
 use crate::act::BLOCKS;
 use std::arch::x86_64::*;
 
@@ -125,6 +126,33 @@ impl Block for Q4_0 {
     }
 }
 
+impl Sliced for Q4_0 {
+    const FROM: usize = 4;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
+        for b in 0..BLOCKS {
+            let [[number, ..]] = columns::<1>(rows, 18 * b);
+            to.put_scales(b, f16_low(number));
+            put_words::<1>(rows, 18 * b + 2, &mut to, 4 * b);
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn codes(slice: &Slice, lane: usize, quarter: usize) -> [__m512i; 2] {
+        let mut codes = word(slice, 4 * lane + quarter % 4);
+        for codes in &mut codes {
+            if quarter >= 4 {
+                *codes = _mm512_srli_epi32::<4>(*codes);
+            }
+            *codes = _mm512_and_si512(*codes, _mm512_set1_epi8(15));
+        }
+        codes
+    }
+}
+
 pub(super) struct Q4_1;
 
 impl Nibbles for Q4_1 {
@@ -209,5 +237,28 @@ impl Block for Q8_0 {
         };
         let codes = [codes(0), codes(2), codes(4), codes(6)];
         Group { codes, scales: [f16_of_blocks::<34>(bytes, 0); 2], mins: no_mins() }
+    }
+}
+
+impl Sliced for Q8_0 {
+    const FROM: usize = 5;
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
+        for b in 0..BLOCKS {
+            let [[number, ..]] = columns::<1>(rows, 34 * b);
+            to.put_scales(b, f16_low(number));
+            let columns = columns::<2>(rows, 34 * b + 2);
+            for (i, codes) in columns.as_flattened().iter().enumerate() {
+                to.put_codes(8 * b + i, _mm512_xor_si512(*codes, _mm512_set1_epi8(-128)));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn codes(slice: &Slice, lane: usize, quarter: usize) -> [__m512i; 2] {
+        word(slice, 8 * lane + quarter)
     }
 }

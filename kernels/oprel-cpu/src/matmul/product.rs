@@ -2,7 +2,7 @@
 
 use super::MatRef;
 use crate::Worker;
-use crate::act::{ActFormat, Acts};
+use crate::act::{ActFormat, Acts, SCALED};
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels};
 use std::ops::Range;
 
@@ -145,8 +145,10 @@ impl<'a> Product<'a> {
             // Parts of equal size; where there are several, rows stay in cache for the next.
             let parts = n.div_ceil(few.at_once).max(1);
             let cached = if parts == 1 { TILE_WORDS } else { CACHED_BYTES / self.w.rows.row_bytes };
-            let rows = cached.clamp(1, TILE_WORDS / few.at_once);
-            return Shape { rows, tokens: n.div_ceil(parts).max(1) };
+            let tokens = n.div_ceil(parts).max(1);
+            // Whole registers of rows, where there are many.
+            let most = TILE_WORDS / tokens / SCALED * SCALED;
+            return Shape { rows: cached.clamp(1, most), tokens };
         }
         let tokens = TILE_WORDS / panel.rows / REGISTER_TOKENS * REGISTER_TOKENS;
         Shape { rows: panel.rows, tokens: tokens.min(TILE_TOKENS) }

@@ -157,7 +157,7 @@ fn every_type_and_tier_is_near_an_f64_reference() {
 
 #[test]
 fn tokens_threads_and_tiers_do_not_change_a_bit() {
-    let (rows, n) = (37, 17);
+    let (rows, n) = (37, 50);
     for ty in types() {
         let k = 3 * ty.block_len().max(32);
         let stored = weights(ty, rows, k, 77);
@@ -166,7 +166,7 @@ fn tokens_threads_and_tiers_do_not_change_a_bit() {
         for isa in Isa::supported() {
             let expected = one_by_one(isa, matrix, &x);
             let expected: Vec<u32> = expected.iter().map(|y| y.to_bits()).collect();
-            for n in (1..=12).chain([15, n]) {
+            for n in (1..=12).chain([15, 17, 33, 48, n]) {
                 let n_threads = 1 + n % 5;
                 let out = product(n_threads, isa, matrix, &x[..n * k], None);
                 let bits: Vec<u32> = out.iter().map(|y| y.to_bits()).collect();
