@@ -14,8 +14,12 @@ use std::mem::MaybeUninit;
 
 /// Most tokens at once.
 pub(super) const MOST: usize = 48;
-/// Most tokens of a tile.
+/// Most tokens of a tile, where it is the only one.
 const TILE: usize = 8;
+/// Most tokens of one of several tiles. (As measured.)
+const TILE_OF_MANY: usize = 6;
+/// Most tiles.
+const MOST_TILES: usize = MOST / TILE_OF_MANY;
 
 /// Sums of 32 rows with one token.
 type Two = [__m512; 2];
@@ -36,7 +40,7 @@ pub(super) fn few<B: Sliced>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) 
         // SAFETY: they were just written.
         let sums = unsafe { sums[..BLOCKS * n].assume_init_mut() };
         let next = rows.bytes.as_ptr().wrapping_add((first + ROWS) * rows.row_bytes);
-        let mut ahead = Ahead::new(next, ROWS * B::BYTES, n);
+        let mut ahead = Ahead::new(next, ROWS * B::BYTES, n, n_tiles);
         for g in 0..n_groups {
             for r in 0..2 {
                 ahead.fetch(ahead.unpacked);
@@ -75,11 +79,11 @@ pub(super) fn few<B: Sliced>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) 
 
 /// Where tiles of nearly equal size begin, and where the last one ends; how many.
 #[inline(always)]
-fn tiles(n: usize) -> ([usize; MOST / TILE + 1], usize) {
-    let n_tiles = n.div_ceil(TILE);
-    let mut bounds = [0; MOST / TILE + 1];
+fn tiles(n: usize) -> ([usize; MOST_TILES + 1], usize) {
+    let n_tiles = if n <= TILE { 1 } else { n.div_ceil(TILE_OF_MANY) };
+    let mut bounds = [0; MOST_TILES + 1];
     for (i, bound) in bounds[..=n_tiles].iter_mut().enumerate() {
-        *bound = i * n / n_tiles.max(1);
+        *bound = i * n / n_tiles;
     }
     (bounds, n_tiles)
 }
@@ -119,7 +123,7 @@ fn unpack_last<B: Sliced>(rows: Rows<'_>, (first, g): (usize, usize), to: &mut S
 /// comes fastest. As evenly as can be, since few lines can be on their way at a time.
 struct Ahead {
     at: *const u8,
-    /// Bytes for each block of products, of a full tile or of all tokens where these are fewer.
+    /// Bytes for each block of products of a tile.
     block: usize,
     /// Bytes for each register of rows unpacked.
     unpacked: usize,
@@ -130,12 +134,12 @@ const BLOCK_CYCLES: usize = 22;
 const UNPACK_CYCLES: usize = 500;
 
 impl Ahead {
-    /// From `at` on, so many `bytes` for each slice that meets `n` tokens.
-    fn new(at: *const u8, bytes: usize, n: usize) -> Ahead {
-        let tokens = BLOCKS * BLOCK_CYCLES;
-        let block = bytes * BLOCK_CYCLES * n.min(TILE) / (UNPACK_CYCLES + tokens * n);
-        let blocks = BLOCKS * n.div_ceil(TILE);
-        Ahead { at, block, unpacked: bytes.saturating_sub(blocks * block) / 2 }
+    /// From `at` on, so many `bytes` for each slice that meets `n` tokens in so many tiles.
+    fn new(at: *const u8, bytes: usize, n: usize, n_tiles: usize) -> Ahead {
+        let products = BLOCKS * BLOCK_CYCLES * n;
+        let blocks = BLOCKS * n_tiles;
+        let block = bytes * products / (UNPACK_CYCLES + products) / blocks;
+        Ahead { at, block, unpacked: (bytes - blocks * block) / 2 }
     }
 
     /// Asks for the next `bytes`.
@@ -273,7 +277,25 @@ fn add_block<B: Sliced, const C: usize>(
     let mut p = [[_mm512_setzero_ps(); 2]; C];
     let halves = if B::HALVES { 2 } else { 1 };
     for half in 0..halves {
-        let sums = sum_products::<B, C>(slice, act, beside, (lane, half));
+        let mut sums = [[_mm512_setzero_si512(); 2]; C];
+        if B::OFFSET != 0 {
+            for c in 0..C {
+                sums[c] = [_mm512_set1_epi32(beside.starts[c][half * BLOCKS + lane]); 2];
+            }
+        }
+        let quarters = if B::HALVES { 4 } else { 8 };
+        for q in half * quarters..(half + 1) * quarters {
+            // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
+            let w = unsafe { B::codes(slice, lane, q) };
+            for c in 0..C {
+                let (fours, _) = act[c].codes.as_chunks::<4>();
+                let four: [i8; 4] = fours[lane * 8 + q];
+                let four = _mm512_set1_epi32(bytemuck::cast(four));
+                for r in 0..2 {
+                    sums[c][r] = _mm512_dpbusd_epi32(sums[c][r], w[r], four);
+                }
+            }
+        }
         let scales = slice.scales[half * BLOCKS + lane];
         for c in 0..C {
             for r in 0..2 {
@@ -300,35 +322,4 @@ fn add_block<B: Sliced, const C: usize>(
             to[c][r] = _mm512_fmadd_ps(p[c][r], scale, to[c][r]);
         }
     }
-}
-
-/// Sums of a block's products, or of those of one half.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn sum_products<B: Sliced, const C: usize>(
-    slice: &Slice,
-    act: &[&ActGroup; C],
-    beside: &Beside<C>,
-    (lane, half): (usize, usize),
-) -> [[__m512i; 2]; C] {
-    let mut sums = [[_mm512_setzero_si512(); 2]; C];
-    if B::OFFSET != 0 {
-        for c in 0..C {
-            sums[c] = [_mm512_set1_epi32(beside.starts[c][half * BLOCKS + lane]); 2];
-        }
-    }
-    let quarters = if B::HALVES { 4 } else { 8 };
-    for q in half * quarters..(half + 1) * quarters {
-        // SAFETY: this function is compiled for, and so runs on, what the trait asks for.
-        let w = unsafe { B::codes(slice, lane, q) };
-        for c in 0..C {
-            let (fours, _) = act[c].codes.as_chunks::<4>();
-            let four: [i8; 4] = fours[lane * 8 + q];
-            let four = _mm512_set1_epi32(bytemuck::cast(four));
-            for r in 0..2 {
-                sums[c][r] = _mm512_dpbusd_epi32(sums[c][r], w[r], four);
-            }
-        }
-    }
-    sums
 }
