@@ -23,9 +23,10 @@ fn main() -> Result<()> {
             let folder = args.get(2).ok_or("which folder?")?;
             first_token(model, folder, number(3, 4096)?)
         }
+        (Some(model), Some("constrained")) => constrained(model, number(2, 128)?),
         (Some(model), Some("beside")) => beside(model, number(2, 8192)?, number(3, 4)?),
         _ => Err(
-            "serving MODEL first-token FOLDER [TOKENS] | serving MODEL beside [PROMPT] [STREAMS]"
+            "serving MODEL first-token FOLDER [TOKENS] | serving MODEL beside [PROMPT] [STREAMS] | serving MODEL constrained [TOKENS]"
                 .into(),
         ),
     }

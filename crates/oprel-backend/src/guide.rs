@@ -60,7 +60,7 @@ impl Guides {
             constraint.map(|constraint| Matcher::new(&vocabulary, constraint)).transpose()?
         };
         let Some(matcher) = matcher else { return Ok(None) };
-        let place = Place::Here(Gate::new(matcher, &options));
+        let place = Place::Here(Box::new(Gate::new(matcher, &options)));
         Ok(Some(Guide(Box::new(Gated {
             place: Mutex::new(place),
             words: Vec::new(),
@@ -101,7 +101,7 @@ fn opens(format: ToolFormat) -> Vec<String> {
 
 /// A gate, here or on the thread that computes its mask.
 enum Place {
-    Here(Gate),
+    Here(Box<Gate>),
     Away(Pending),
     /// It did not come back.
     Lost(oprel_constraint::Error),
@@ -123,7 +123,7 @@ fn gate(place: &mut Place) -> Result<&mut Gate, String> {
         let away = std::mem::replace(place, Place::Lost(oprel_constraint::Error::Lost));
         if let Place::Away(pending) = away {
             *place = match pending.finish() {
-                Ok(gate) => Place::Here(gate),
+                Ok(gate) => Place::Here(Box::new(gate)),
                 Err(error) => Place::Lost(error),
             };
         }
@@ -152,7 +152,7 @@ impl Constraint for Gated {
         if gate(place).is_ok() {
             let here = std::mem::replace(place, Place::Lost(oprel_constraint::Error::Lost));
             *place = match here {
-                Place::Here(gate) => Place::Away(ahead.begin(gate)),
+                Place::Here(gate) => Place::Away(ahead.begin(*gate)),
                 other => other,
             };
         }
@@ -186,7 +186,7 @@ impl Constraint for Gated {
     fn fork(&self) -> Box<dyn Constraint> {
         let mut place = lock(&self.place);
         let copy = match gate(&mut place) {
-            Ok(gate) => Place::Here(gate.fork()),
+            Ok(gate) => Place::Here(Box::new(gate.fork())),
             Err(_) => Place::Lost(oprel_constraint::Error::Lost),
         };
         Box::new(Gated {

@@ -9,7 +9,8 @@ use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
-use oprel_nn::{Dev, Exec, KvTypes, Placement};
+use oprel_nn::describe::{Decoder, StateSpec, VDim};
+use oprel_nn::{Dev, Exec, KvType, KvTypes, Placement};
 
 use crate::disk::Disk;
 use crate::{Error, Facts, Result, fingerprint};
@@ -21,8 +22,10 @@ const BATCH: u32 = 512;
 /// Sequences that run at a time, where nobody says otherwise; and at most.
 const USUAL_SEQUENCES: u32 = 16;
 const MOST_SEQUENCES: u32 = 512;
-/// Contexts that there are pages for: most sequences are shorter than their limit.
-const USUAL_CONTEXTS: u32 = 4;
+/// The part of free memory that pages for several sequences may take: a fourth.
+const PART: u64 = 4;
+/// Free memory where the system does not tell.
+const USUAL_FREE: u64 = 4 << 30;
 /// More threads than any machine has cores.
 const MOST_THREADS: usize = 1024;
 
@@ -128,15 +131,31 @@ pub(crate) fn engine(
     let scope = if model.causal { Scope::Causal } else { Scope::Bidirectional };
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
     let (exec, machine) = executor(options)?;
-    let sizes = Options {
+    let mut sizes = Options {
         batch: BATCH,
         sequences,
-        positions: context.saturating_mul(sequences.min(USUAL_CONTEXTS)),
+        positions: match options.executor {
+            Executor::Cpu => positions(&model.decoder, options.kv, context, sequences),
+            // The reference takes its memory at once.
+            Executor::Candle => context,
+        },
         kv: options.kv,
         fingerprint: fingerprint::of(file, options.kv, context, machine),
         ..Options::new(context)
     };
-    let mut engine = Engine::new(exec, &model.decoder, &model.weights, &placement, scope, &sizes)?;
+    let (decoder, weights) = (&model.decoder, &model.weights);
+    let make =
+        |exec, sizes: &Options| Engine::new(exec, decoder, weights, &placement, scope, sizes);
+    let mut engine = match make(exec, &sizes) {
+        Err(oprel_engine::Error::Nn(oprel_nn::Error::Memory { .. }))
+            if sizes.positions > context =>
+        {
+            // A limit that the system does not tell of: one context may still fit.
+            sizes.positions = context;
+            make(executor(options)?.0, &sizes)
+        }
+        made => made,
+    }?;
     if let Some(cache) = options.prompt_cache.as_ref().filter(|_| model.causal) {
         let disk = Disk::open(&cache.folder, &sizes.fingerprint, cache.most_bytes);
         engine.set_store(Box::new(disk.map_err(|e| Error::Option {
@@ -146,6 +165,36 @@ pub(crate) fn engine(
         })?));
     }
     Ok((engine, machine))
+}
+
+/// Positions that there are pages for: a context for each sequence, while that is a small part of what
+/// is free. Pages take no memory before they are used.
+fn positions(decoder: &Decoder, kv: KvTypes, context: u32, sequences: u32) -> u32 {
+    let bytes = |ty: KvType| match ty {
+        KvType::F32 => 4.0,
+        KvType::Q8_0 => 1.0625,
+        KvType::Q4_0 => 0.5625,
+        _ => 2.0,
+    };
+    let of_slot = |slot: &StateSpec| match *slot {
+        StateSpec::Kv { heads, k, v, .. } => {
+            let v = if let VDim::Own(v) = v { v } else { 0 };
+            f64::from(heads) * (f64::from(k) * bytes(kv.k) + f64::from(v) * bytes(kv.v))
+        }
+        _ => 0.0,
+    };
+    let one = decoder.slots.iter().map(of_slot).sum::<f64>().max(1.0);
+    let room = (free_memory() / PART) as f64 / one;
+    let wanted = u64::from(context) * u64::from(sequences);
+    (wanted as f64).min(room).min(f64::from(u32::MAX / 2)).max(f64::from(context)) as u32
+}
+
+/// Bytes that the system says are free, from Linux' memory information.
+fn free_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.map_or(USUAL_FREE, |kb| kb.saturating_mul(1024))
 }
 
 /// An executor, and what it runs with: instruction set and threads.

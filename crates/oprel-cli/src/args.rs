@@ -18,7 +18,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Answer a prompt, or chat.
-    Run(Run),
+    Run(Box<Run>),
     /// Print the token ids of a text.
     Tokenize(Tokenize),
     /// Print what a model is.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{PageKey, PageStore};
 use oprel_api::{Mirostat, Truncation};
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
 /// Pages that outlive an engine. Some are lost, and what is asked for comes later.
@@ -264,7 +265,7 @@ fn what_one_engine_left_serves_the_next() {
     let ask = Ask { ends: [].into(), ..job.ask() };
     let shelf = Shelf::default();
     let cached = |ask: &Ask, expected: u32| {
-        let (says, _) = together(&shape, &[job.clone()], &[ask.clone()], Some(&shelf));
+        let (says, _) = together(&shape, from_ref(&job), from_ref(ask), Some(&shelf));
         let Some(Says::End(_, usage)) = says[0].last() else { panic!("{says:?}") };
         assert_eq!(usage.cached_tokens, expected);
     };
