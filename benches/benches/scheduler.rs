@@ -93,7 +93,7 @@ fn decoder() -> Decoder {
 
 fn steps(c: &mut Criterion) {
     for sequences in [1, 16, 256] {
-        let options = Options { sequences, positions: 1 << 22, ..Options::new(1 << 20) };
+        let options = Options { sequences, positions: 1 << 24, ..Options::new(1 << 24) };
         let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
         let exec = Box::new(Nothing);
         let mut engine =
@@ -127,5 +127,11 @@ fn steps(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, steps);
+/// Short, for every iteration makes a token, and a context ends.
+fn short() -> Criterion {
+    let usual = Criterion::default().measurement_time(Duration::from_millis(800));
+    usual.warm_up_time(Duration::from_millis(200))
+}
+
+criterion_group! { name = benches; config = short(); targets = steps }
 criterion_main!(benches);

@@ -9,6 +9,8 @@
 //! a long prompt is read, and how long that prompt takes alone and beside them. `constrained`: time of a
 //! token of free text and of JSON that a schema prescribes, in turns, medians of five.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oprel::{Constraint, Event, Input, Model, ModelBuilder, Request, Sampling};
@@ -104,10 +106,13 @@ fn constrained(model: &str, n: u32) -> Result<()> {
     Ok(())
 }
 
-/// When the tokens of a stream came.
-fn ticks(stream: oprel::Stream) -> Vec<Instant> {
+/// When the tokens of a stream came, until nobody wants more.
+fn ticks(stream: oprel::Stream, enough: &AtomicBool) -> Vec<Instant> {
     let mut at = Vec::new();
     for event in stream {
+        if enough.load(Ordering::Relaxed) {
+            break;
+        }
         if let Event::Text(piece) | Event::Thinking(piece) = event {
             at.extend(piece.tokens.iter().map(|_| Instant::now()));
         }
@@ -119,17 +124,23 @@ fn beside(model: &str, n: u32, streams: u32) -> Result<()> {
     let loaded = load(model, n + 64).load()?;
     time_first(&loaded, &prompt(64, 9))?;
     let (alone, _) = time_first(&loaded, &prompt(n, 1))?;
+    let enough = Arc::new(AtomicBool::new(false));
     let start = |made: u32| -> Result<Vec<_>> {
         let begin = |i: u32| loaded.generate(request(prompt(32, 20 + i), made));
         let begun = (0..streams).map(begin).collect::<std::result::Result<Vec<_>, _>>()?;
-        Ok(begun.into_iter().map(|s| std::thread::spawn(move || ticks(s))).collect())
+        let listen = |stream| {
+            let enough = enough.clone();
+            std::thread::spawn(move || ticks(stream, &enough))
+        };
+        Ok(begun.into_iter().map(listen).collect())
     };
     let quiet = gaps(start(64)?, None)?;
-    let running = start(n.max(4000) / 2)?;
+    let running = start(n)?;
     std::thread::sleep(Duration::from_secs(2));
     let from = Instant::now();
     let (together, _) = time_first(&loaded, &prompt(n, 2))?;
     let until = Instant::now();
+    enough.store(true, Ordering::Relaxed);
     let disturbed = gaps(running, Some((from, until)))?;
     let at = |gaps: &[f64], share: f64| gaps[((gaps.len() - 1) as f64 * share) as usize];
     println!(

@@ -33,7 +33,7 @@ impl Pace {
     /// The usual bound on a step, over its time without prompts.
     pub(crate) const STRETCH: f64 = 2.0;
     /// Steps aim below the bound, for they vary.
-    const AIM: f64 = 0.8;
+    const AIM: f64 = 0.9;
 
     pub(crate) fn new(stretch: f64) -> Pace {
         Pace { alone: Vec::new(), added: None, apart: None, stretch: stretch.max(1.05) }
@@ -145,7 +145,7 @@ mod tests {
         pace.record(0, 512, Duration::from_secs(2));
         assert_eq!(pace.beside(3, 512), None);
         pace.record(3, 0, Duration::from_millis(40));
-        assert_eq!(pace.beside(3, 512), Some(8));
+        assert_eq!(pace.beside(3, 512), Some(9));
         assert_eq!(pace.beside(2, 512), None);
     }
 }
