@@ -166,7 +166,8 @@ impl Engine {
             scope,
             bounds: Bounds {
                 context: limits.context,
-                longest_embedded: limits.tokens,
+                // A step may hold more tokens than a text has positions.
+                longest_embedded: limits.tokens.min(limits.context),
                 n_vocab: decoder.n_vocab,
                 generates: scope == Scope::Causal && decoder.heads.iter().any(|h| h.out.is_some()),
             },

@@ -139,16 +139,22 @@ impl State {
             self.rows.touch(holding.names[whole], row);
             holding.row = Some(row);
         }
-        match found.partial {
-            Some(partial) if !self.copy(exec, partial, &mut holding)? => {
-                // No page to copy to. What is whole may do.
-                if self.recurrent {
-                    self.release(holding);
-                    return Ok((self.empty(root, publishes), 0));
-                }
-                Ok((holding, whole * PAGE_LEN))
+        let copied = match found.partial {
+            Some(partial) => self.copy(exec, partial, &mut holding),
+            None => Ok(true),
+        };
+        match copied {
+            Ok(true) => Ok((holding, position)),
+            // No page to copy to. What is whole may do.
+            Ok(false) if !self.recurrent => Ok((holding, whole * PAGE_LEN)),
+            Ok(false) => {
+                self.release(holding);
+                Ok((self.empty(root, publishes), 0))
             }
-            _ => Ok((holding, position)),
+            Err(error) => {
+                self.release(holding);
+                Err(error)
+            }
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) struct Fake {
     pub(super) spread: u32,
     /// Fails where this token stands first, at this position.
     pub(super) fails_at: Option<(u32, usize)>,
+    pub(super) fails_copies: bool,
     pub(super) cells: HashMap<(usize, PageId, usize), u32>,
     pub(super) rows: HashMap<RowId, u64>,
     pub(super) limits: Option<Limits>,
@@ -34,6 +35,7 @@ impl Default for Fake {
             recurrent: false,
             spread: VOCAB,
             fails_at: None,
+            fails_copies: false,
             cells: HashMap::new(),
             rows: HashMap::new(),
             limits: None,
@@ -149,6 +151,9 @@ impl Exec for Fake {
     }
 
     fn copy_pages(&mut self, group: usize, pages: &[(PageId, PageId)]) -> oprel_nn::Result<()> {
+        if self.fails_copies {
+            return Err(oprel_nn::Error::Batch("told to fail".into()));
+        }
         for &(from, to) in pages {
             for slot in 0..PAGE_LEN {
                 if let Some(&token) = self.cells.get(&(group, from, slot)) {

@@ -129,6 +129,10 @@ fn texts_become_vectors_beside_streams_and_alone() {
     assert_eq!(engine.state.n_held(), 0);
     let long = engine.submit_text(vec![1; 65], pooling, Duration::ZERO);
     assert!(matches!(long, Err(Error::TextTooLong { tokens: 65, most: 64 })));
+    // A context that is shorter than a step bounds it too.
+    let mut short = engine_with(Fake::default(), &Options { context: 8, ..options(64) });
+    let long = short.submit_text(vec![1; 9], pooling, Duration::ZERO);
+    assert!(matches!(long, Err(Error::TextTooLong { tokens: 9, most: 8 })));
 }
 
 #[test]
@@ -165,4 +169,14 @@ fn a_step_of_many_sequences_takes_the_scheduler_little_time() {
         step(&mut engine, &mut says);
     }
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_copy_that_fails_loses_no_page() {
+    let mut engine = engine_of(Fake { fails_copies: true, ..Fake::default() }, 64);
+    engine.submit(ask(&prompt(100, 1), 2), Duration::ZERO).unwrap();
+    run(&mut engine);
+    let id = engine.submit(ask(&prompt(100, 1), 2), Duration::ZERO).unwrap();
+    assert!(matches!(run(&mut engine)[&id][..], [Says::Failed(_)]));
+    assert_eq!(engine.state.n_held(), 0);
 }
