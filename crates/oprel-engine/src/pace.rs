@@ -54,7 +54,7 @@ impl Pace {
             if let Some(Some((_, age))) = self.alone.get_mut(decoded) {
                 *age += 1;
             }
-            if let Some(alone) = self.alone_of(decoded) {
+            if let Some(alone) = self.estimate(decoded) {
                 let added = (took - alone).max(0.0) / prompt as f64;
                 // One slow step tells little, and small pieces less than large ones.
                 let weight = if prompt >= TELLING { FOLLOW } else { FOLLOW / 4.0 };
@@ -94,13 +94,6 @@ impl Pace {
             }
             _ => seconds * (1.0 + GUESS * further),
         })
-    }
-
-    /// What a step of decoding alone takes for so many tokens: measured, or for the nearest number.
-    pub(crate) fn alone_of(&self, decoded: usize) -> Option<f64> {
-        let measured = |(n, known): (usize, &Option<(f64, u32)>)| known.map(|(s, _)| (n, s));
-        let nearest = self.alone.iter().enumerate().filter_map(measured);
-        nearest.min_by_key(|(n, _)| n.abs_diff(decoded)).map(|(_, seconds)| seconds)
     }
 }
 

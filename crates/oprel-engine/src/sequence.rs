@@ -176,15 +176,12 @@ impl Sequence {
 
     /// Tokens of its beginning whose logits nobody needs: what others computed may serve for these.
     pub(crate) fn reusable(&self) -> usize {
-        match self.unseen {
-            0 => self.tokens.len() - 1,
-            _ => self.ask.tokens.len() - 1,
-        }
+        self.tokens.len() - self.unseen - 1
     }
 
     /// Of how many of the next `n` tokens' rows the logits are needed.
     pub(crate) fn rows_of(&self, n: usize) -> usize {
-        if self.tells_prompt() || (self.unseen > 0 && self.fed + n >= self.ask.tokens.len()) {
+        if self.tells_prompt() || (self.unseen > 0 && self.fed + n > self.reusable()) {
             return n;
         }
         usize::from(n == self.pending())

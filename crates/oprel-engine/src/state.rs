@@ -309,21 +309,21 @@ impl State {
         whole * PAGE_LEN
     }
 
-    /// Adds the next whole page to what a sequence holds: by group what is in memory, and a page to
-    /// be filled where it is not. `None` if there is no page for it.
+    /// Adds the next whole page, of this name, to what a sequence holds that is to go on after `end` whole
+    /// pages: by group what is in memory, and a page to be filled where it is not. `None` if there is
+    /// no page for it.
     pub(crate) fn add_page(
         &mut self,
         holding: &mut Holding,
-        tokens: &[u32],
-        wanted: &[bool],
+        name: Name,
+        end: usize,
     ) -> Option<Vec<Option<PageId>>> {
-        let parent = *holding.names.last()?;
-        let name = parent.child(tokens);
+        let i = holding.names.len() - 1;
         let mut fill = vec![None; self.groups.len()];
         let mut added = Vec::new();
         for group in 0..self.groups.len() {
             let page = match self.index.page(name, group) {
-                _ if !wanted[group] => PageId::NONE,
+                _ if i < self.first_seen(group, end * PAGE_LEN) => PageId::NONE,
                 Some(page) => {
                     self.groups[group].hold(page);
                     page

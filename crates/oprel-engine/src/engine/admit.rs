@@ -91,14 +91,14 @@ impl Engine {
             return None;
         }
         let most = s.reusable();
-        let there = self.state.has(&s.tokens, most, s.root);
         let computes = |other: &&Sequence| {
             other.root == s.root && other.ask.leave && !other.decodes && !other.alone
         };
         let shared = |other: &Sequence| same(&other.tokens, &s.tokens).min(most);
         let others = self.running.iter().filter(computes).map(|o| (o.id, shared(o), o.fed));
-        let ahead = others.filter(|(_, n, fed)| *n > (*fed).max(there) + WORTH_WAITING);
-        ahead.max_by_key(|(_, n, _)| *n).map(|(id, n, _)| (id, n))
+        let ahead = others.filter(|(_, n, fed)| *n > fed + WORTH_WAITING);
+        let (id, n, _) = ahead.max_by_key(|(_, n, _)| *n)?;
+        (n > self.state.has(&s.tokens, most, s.root) + WORTH_WAITING).then_some((id, n))
     }
 
     /// Lets those go on whose wait is over.
@@ -110,13 +110,23 @@ impl Engine {
             if self.running.iter().any(goes_on) {
                 continue;
             }
-            let mut sequence = self.running.remove(i);
-            sequence.waits_for = None;
-            let began = self.begin(&mut sequence);
-            self.running.insert(i, sequence);
-            if let Err(error) = began {
-                self.fail(i, Failure::from(error), says);
-            }
+            self.running[i].waits_for = None;
+            self.begin_again(i, says);
+        }
+    }
+
+    /// A running sequence lets go of what it holds and takes over what is there of its tokens. What it
+    /// held is not what its tokens compute, or there is none yet.
+    pub(super) fn begin_again(&mut self, at: usize, says: &mut Vec<(SeqId, Says)>) {
+        let mut sequence = self.running.remove(at);
+        if let Some(holding) = sequence.holding.take() {
+            self.state.release(holding);
+        }
+        (sequence.fed, sequence.decodes) = (0, false);
+        let began = self.begin(&mut sequence);
+        self.running.insert(at, sequence);
+        if let Err(error) = began {
+            self.fail(at, Failure::from(error), says);
         }
     }
 

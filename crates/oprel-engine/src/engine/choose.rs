@@ -122,19 +122,10 @@ impl Engine {
     /// Forgets the older half of a text whose context is full, if it wants that.
     fn shift(&mut self, at: usize, says: &mut Vec<(SeqId, Says)>) {
         let Some(truncation) = self.running[at].shift() else { return };
-        let mut s = self.running.remove(at);
+        let s = &mut self.running[at];
         says.push((s.id, Says::Truncated(truncation)));
-        if let Some(holding) = s.holding.take() {
-            // What it held is the state of a text that is no more.
-            self.state.release(holding);
-        }
-        (s.fed, s.decodes) = (0, false);
         s.drafter.forget();
-        let began = self.begin(&mut s);
-        self.running.insert(at, s);
-        if let Err(error) = began {
-            self.fail(at, Failure::from(error), says);
-        }
+        self.begin_again(at, says);
     }
 
     /// A batch failed. Alone, a sequence fails with it; of several, each is run alone next, for one
@@ -155,16 +146,8 @@ impl Engine {
                 self.fail(at, failure(), says);
                 continue;
             }
-            let mut s = self.running.remove(at);
-            if let Some(holding) = s.holding.take() {
-                self.state.release(holding);
-            }
-            (s.fed, s.decodes, s.alone) = (0, false, true);
-            let began = self.begin(&mut s);
-            self.running.insert(at, s);
-            if let Err(error) = began {
-                self.fail(at, Failure::from(error), says);
-            }
+            self.running[at].alone = true;
+            self.begin_again(at, says);
         }
         self.fail_texts(plan.texts, lone, &failure(), says);
     }
@@ -204,7 +187,8 @@ fn learn_again(
     for row in 0..piece.rows {
         // The row of a position tells of the token after it.
         let next = first + row + 1;
-        if (s.ask.tokens.len()..s.tokens.len()).contains(&next) {
+        // One that was preempted is fed again what it has learned from.
+        if (s.tokens.len() - s.unseen..s.tokens.len()).contains(&next) {
             let given = Given::after(&s.tokens[..next]);
             s.sampler.observe(scratch, rows.row(row), given, s.tokens[next])?;
             s.unseen -= 1;

@@ -5,6 +5,7 @@
 //! state between them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use oprel_api::Failure;
 use oprel_nn::PAGE_LEN;
@@ -29,7 +30,7 @@ pub(crate) struct Loading {
     /// Parts that have not come yet.
     missing: usize,
     /// What came; `None` where there is nothing.
-    parts: HashMap<PageKey, Option<Vec<u8>>>,
+    parts: HashMap<PageKey, Option<Arc<[u8]>>>,
 }
 
 impl Engine {
@@ -141,6 +142,7 @@ impl Engine {
     pub(super) fn take_fetched(&mut self, says: &mut Vec<(SeqId, Says)>) {
         let Some(store) = &mut self.store else { return };
         for (key, bytes) in store.fetched() {
+            let bytes: Option<Arc<[u8]>> = bytes.map(Arc::from);
             for s in &mut self.running {
                 let Some(loading) = s.loading.as_mut() else { continue };
                 if loading.names.contains(&key.name) && !loading.parts.contains_key(&key) {
@@ -167,12 +169,9 @@ impl Engine {
         let text = self.running[at].tokens.clone();
         let begun = holding.names.len() - 1;
         let end = begun + loading.names.len();
-        let needed: Vec<(usize, usize)> = self.state.parts(end).collect();
         for (i, &name) in (begun..end).zip(&loading.names) {
             let tokens = &text[i * PAGE_LEN..(i + 1) * PAGE_LEN];
-            let wanted: Vec<bool> =
-                (0..self.state.n_groups()).map(|g| needed.contains(&(i, g))).collect();
-            let Some(fill) = self.state.add_page(&mut holding, tokens, &wanted) else { break };
+            let Some(fill) = self.state.add_page(&mut holding, name, end) else { break };
             self.save_evicted();
             let mut whole = true;
             for (group, page) in fill.into_iter().enumerate() {
@@ -193,7 +192,10 @@ impl Engine {
         let short = whole < end && self.state.has_windows() && whole > begun;
         if short {
             self.state.release(holding);
-            return self.begin_again(at);
+            let mut s = self.running.remove(at);
+            let began = self.begin_in_memory(&mut s);
+            self.running.insert(at, s);
+            return began;
         }
         let s = &mut self.running[at];
         s.fed = whole * PAGE_LEN;
@@ -203,14 +205,6 @@ impl Engine {
             s.cached = s.fed as u32;
         }
         Ok(())
-    }
-
-    /// A sequence takes over what is in memory, and no more.
-    fn begin_again(&mut self, at: usize) -> crate::Result<()> {
-        let mut s = self.running.remove(at);
-        let began = self.begin_in_memory(&mut s);
-        self.running.insert(at, s);
-        began
     }
 }
 

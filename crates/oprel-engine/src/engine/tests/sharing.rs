@@ -180,3 +180,23 @@ fn a_copy_that_fails_loses_no_page() {
     assert!(matches!(run(&mut engine)[&id][..], [Says::Failed(_)]));
     assert_eq!(engine.state.n_held(), 0);
 }
+
+#[test]
+fn a_mirostat_that_is_preempted_while_it_learns_again_learns_once() {
+    let mirostat = oprel_api::Mirostat { version: 2, ..Default::default() };
+    let sampling = Sampling { temperature: 1.0, seed: Some(5), mirostat, ..Sampling::default() };
+    let whole = Ask { sampling, max_tokens: Some(60), ..Ask::new(prompt(20, 1)) };
+    let (expected, _) = generate(&mut engine(64), whole.clone());
+    let mut engine = engine_with(Fake::default(), &Options { sequences: 1, ..options(7) });
+    let resumed = Ask { produced: expected[..40].to_vec(), ..whole };
+    let id = engine.submit(resumed, Duration::ZERO).unwrap();
+    let mut says = Vec::new();
+    (0..6).for_each(|_| step(&mut engine, &mut says));
+    engine.submit(Ask { priority: 1, ..ask(&[1, 2], 3) }, Duration::ZERO).unwrap();
+    while !engine.is_idle() {
+        step(&mut engine, &mut says);
+    }
+    let says: Vec<Says> = says.into_iter().filter(|(i, _)| *i == id).map(|(_, s)| s).collect();
+    assert_eq!(ids(&says), expected[40..]);
+    assert_eq!(engine.gauges().preemptions, 1);
+}
