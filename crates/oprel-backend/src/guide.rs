@@ -63,7 +63,6 @@ impl Guides {
         let place = Place::Here(Box::new(Gate::new(matcher, &options)));
         Ok(Some(Guide(Box::new(Gated {
             place: Mutex::new(place),
-            words: Vec::new(),
             vocabulary,
             ahead: self.ahead()?,
             ended: false,
@@ -109,8 +108,6 @@ enum Place {
 
 struct Gated {
     place: Mutex<Place>,
-    /// The tokens that may come next, as they were told last.
-    words: Vec<u32>,
     vocabulary: Arc<Vocabulary>,
     ahead: Arc<Ahead>,
     /// One of the model's ends was taken.
@@ -159,11 +156,8 @@ impl Constraint for Gated {
     }
 
     fn allowed(&mut self) -> Result<Option<&[u32]>, String> {
-        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mask = gate(place)?.allowed().map_err(|e| e.to_string())?;
-        self.words.clear();
-        self.words.extend_from_slice(mask.words());
-        Ok(Some(&self.words))
+        let mask = gate(self.place())?.allowed().map_err(|e| e.to_string())?;
+        Ok(Some(mask.words()))
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
@@ -191,7 +185,6 @@ impl Constraint for Gated {
         };
         Box::new(Gated {
             place: Mutex::new(copy),
-            words: Vec::new(),
             vocabulary: self.vocabulary.clone(),
             ahead: self.ahead.clone(),
             ended: self.ended,

@@ -10,7 +10,7 @@ use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::describe::{Decoder, StateSpec, VDim};
-use oprel_nn::{Dev, Exec, KvType, KvTypes, Placement};
+use oprel_nn::{Dev, Exec, KvTypes, Placement};
 
 use crate::disk::Disk;
 use crate::{Error, Facts, Result, fingerprint};
@@ -170,23 +170,17 @@ pub(crate) fn engine(
 /// Positions that there are pages for: a context for each sequence, while that is a small part of what
 /// is free. Pages take no memory before they are used.
 fn positions(decoder: &Decoder, kv: KvTypes, context: u32, sequences: u32) -> u32 {
-    let bytes = |ty: KvType| match ty {
-        KvType::F32 => 4.0,
-        KvType::Q8_0 => 1.0625,
-        KvType::Q4_0 => 0.5625,
-        _ => 2.0,
-    };
     let of_slot = |slot: &StateSpec| match *slot {
         StateSpec::Kv { heads, k, v, .. } => {
             let v = if let VDim::Own(v) = v { v } else { 0 };
-            f64::from(heads) * (f64::from(k) * bytes(kv.k) + f64::from(v) * bytes(kv.v))
+            heads as usize * (kv.k.bytes(k as usize) + kv.v.bytes(v as usize))
         }
-        _ => 0.0,
+        _ => 0,
     };
-    let one = decoder.slots.iter().map(of_slot).sum::<f64>().max(1.0);
-    let room = (free_memory() / PART) as f64 / one;
+    let one = decoder.slots.iter().map(of_slot).sum::<usize>().max(1) as u64;
+    let room = free_memory() / PART / one;
     let wanted = u64::from(context) * u64::from(sequences);
-    (wanted as f64).min(room).min(f64::from(u32::MAX / 2)).max(f64::from(context)) as u32
+    wanted.min(room).min(u64::from(u32::MAX / 2)).max(u64::from(context)) as u32
 }
 
 /// Bytes that the system says are free, from Linux' memory information.

@@ -47,7 +47,7 @@ impl KvType {
     }
 
     /// Bytes of `n` elements, whole units.
-    pub(super) fn bytes(self, n: usize) -> usize {
+    pub fn bytes(self, n: usize) -> usize {
         match self {
             KvType::F32 => n * 4,
             KvType::F16 | KvType::Bf16 => n * 2,
