@@ -134,11 +134,9 @@ impl Worker {
             }
         }
         if !ran && !self.engine.is_idle() {
-            // Pages are on their way from a disk.
-            match self.inbox.recv_timeout(PAGES_COME) {
-                Ok(command) => self.obey(command),
-                // That nobody commands any more is seen in the next turn.
-                Err(_) => {}
+            // Pages are on their way from a disk. That nobody commands any more is seen in the next turn.
+            if let Ok(command) = self.inbox.recv_timeout(PAGES_COME) {
+                self.obey(command);
             }
         }
         true
