@@ -6,11 +6,13 @@
 
 mod answer;
 mod constraint;
+pub mod dialect;
 mod embed;
 mod error;
 mod event;
 mod limits;
 mod message;
+mod patch;
 mod request;
 mod sampling;
 mod tool;
@@ -22,6 +24,7 @@ pub use error::{Error, ErrorKind, Failure, Result};
 pub use event::{EndReason, Event, Piece, Sampled, TopToken, Truncation, Usage};
 pub use limits::{CachePolicy, InputOverflow, Limits, OutputOverflow};
 pub use message::{Content, Media, MediaSource, Message, Part, Role};
+pub use patch::SamplingPatch;
 pub use request::{AdapterChoice, Chat, Input, Prompt, Request, Think};
 pub use sampling::{Dry, LogitBias, Mirostat, Sampling, Xtc};
 pub use tool::{Tool, ToolCall, ToolChoice};
