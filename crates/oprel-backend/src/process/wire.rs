@@ -105,6 +105,7 @@ pub(super) struct Load {
     /// `None` is the built-in model.
     file: Option<PathBuf>,
     context: Option<u32>,
+    longest: bool,
     threads: Option<usize>,
     parallel: Option<u32>,
     kv: String,
@@ -115,7 +116,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(source: &ModelSource, options: &LoadOptions) -> Load {
-        let LoadOptions { context, threads, parallel, kv, prompt_cache, executor, isa } =
+        let LoadOptions { context, longest, threads, parallel, kv, prompt_cache, executor, isa } =
             options.clone();
         Load {
             file: match source {
@@ -123,6 +124,7 @@ impl Load {
                 ModelSource::Demo => None,
             },
             context,
+            longest,
             threads,
             parallel,
             kv: kv.to_string(),
@@ -138,6 +140,7 @@ impl Load {
         let cache = |(folder, most_bytes)| PromptCache { folder, most_bytes };
         let options = LoadOptions {
             context: self.context,
+            longest: self.longest,
             threads: self.threads,
             parallel: self.parallel,
             kv: self.kv.parse().map_err(|e: oprel_cpu::Error| e.to_string())?,
@@ -280,6 +283,7 @@ mod tests {
     fn options_of_loading_arrive_as_they_are() {
         let options = LoadOptions {
             context: Some(9),
+            longest: true,
             parallel: Some(3),
             kv: "q8_0,f16".parse().unwrap(),
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
