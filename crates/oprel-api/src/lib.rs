@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod limits;
 mod message;
+pub mod ollama;
 mod patch;
 mod request;
 mod sampling;
