@@ -16,17 +16,20 @@ mod inventory;
 mod keep_alive;
 mod media;
 mod messages;
+mod named;
 mod options;
 mod reference;
 mod request;
 mod time;
 mod voice;
+mod wire;
 
 pub use embed::{embed, embeddings};
 pub use inventory::{
     Details, RUNNING, Running, Show, Tag, parameter_lines, ps, show, tags, version,
 };
 pub use keep_alive::env_keep_alive;
+pub use named::{Named, named};
 pub use reference::{ModelName, ModelRef, Place};
 pub use request::{Generate, Idle, bound, chat, generate};
 pub use time::Timestamp;

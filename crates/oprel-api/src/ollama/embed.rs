@@ -9,7 +9,7 @@ use crate::{EmbedRequest, Embeddings, Failure};
 use super::fields::{Fields, wrong};
 use super::keep_alive;
 use super::options::Options;
-use super::voice::Metrics;
+use super::wire::Metrics;
 
 /// Reads a body of `/api/embed`. Without input it loads the model.
 ///
@@ -103,7 +103,7 @@ fn embedded_one(_moment: &Moment, made: Embeddings) -> Value {
     serde_json::json!({ "embedding": vector.into_iter().map(short).collect::<Vec<f64>>() })
 }
 
-/// The number with the fewest digits that is this one in single precision: half the text on the wire.
+/// The number with the fewest digits that is this one in single precision: half the text.
 fn short(x: f32) -> f64 {
     x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }

@@ -106,8 +106,8 @@ pub struct Show {
 }
 
 impl Timestamp {
-    /// When a model goes that stays for ever, loaded at this moment: in 292 years, as far as clients
-    /// can count.
+    /// When a model goes that stays for ever, used last at this moment: in 292 years, as far as
+    /// clients can count.
     pub fn never(self) -> Timestamp {
         Timestamp { unix_ns: self.unix_ns.saturating_add(i64::MAX as u64), ..self }
     }

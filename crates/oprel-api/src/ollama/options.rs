@@ -88,7 +88,7 @@ impl Options {
                 self.ignored.push(name);
             }
             _ if self.set_generation(key, value)? => self.of_generation.push(name),
-            // Unknown here, or of former times: `penalize_newline`, `low_vram`, `numa`, `tfs_z`, ...
+            // Unknown, or of former times: `penalize_newline`, `low_vram`, `numa`, `tfs_z`, ...
             _ => self.ignored.push(name),
         }
         Ok(())

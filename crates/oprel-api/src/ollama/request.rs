@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::dialect::{Call, KeepAlive, Moment, Stay};
 use crate::{
-    Chat, Constraint, ErrorKind, Failure, Input, InputOverflow, Limits, OutputOverflow, Prompt,
-    Request, Sampling, Think,
+    Chat, Constraint, Content, ErrorKind, Failure, Input, InputOverflow, Limits, Message,
+    OutputOverflow, Prompt, Request, Role, Sampling, Think,
 };
 
 use super::fields::{Fields, wrong};
@@ -15,7 +15,7 @@ use super::options::Options;
 use super::voice::{self, NdJson, Route};
 use super::{keep_alive, media, messages};
 
-/// Context lengths that an answer without a limit may have: it forgets and goes on, but not for ever.
+/// Context lengths that an answer without a limit may have: it forgets and goes on, not for ever.
 const MOST_CONTEXTS: u32 = 10;
 
 /// What a body of `/api/generate` or `/api/chat` asks for.
@@ -84,11 +84,24 @@ pub fn chat(body: &[u8]) -> Result<Generate, Failure> {
     if messages.is_empty() {
         return Ok(common.idle("messages", voice::chat_loaded, voice::chat_unloaded));
     }
-    let think = common.think;
-    let chat = Chat { messages, tools, tool_choice, think, ..Chat::default() };
+    let chat = Chat {
+        continue_last: messages.last().is_some_and(is_begun),
+        messages,
+        tools,
+        tool_choice,
+        think: common.think,
+        ..Chat::default()
+    };
     let mut call = common.call(Route::Chat, Input::Messages(chat));
     call.ignored.extend(fields.ignored());
     Ok(Generate::Call(call))
+}
+
+/// Whether a message is the beginning of the answer, which goes on from there: templates of the
+/// dialect leave the assistant's last message open.
+fn is_begun(last: &Message) -> bool {
+    let Content::Text(text) = &last.content else { return false };
+    last.role == Role::Assistant && last.tool_calls.is_empty() && !text.trim().is_empty()
 }
 
 /// Bounds an answer that has no limit and goes on when the context is full. `context` is the length

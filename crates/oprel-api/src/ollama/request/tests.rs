@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Media, MediaSource, Role, SamplingPatch, ToolChoice};
+use crate::{Media, MediaSource, SamplingPatch, ToolChoice};
 use serde_json::json;
 use std::time::Duration;
 
@@ -371,4 +371,94 @@ fn what_is_unknown_is_named_and_what_cannot_be_done_is_refused() {
     let image = why(generate_with(json!({"images": ["%"]})));
     assert_eq!(image, "images[0] is not base64: illegal base64 data at input byte 0");
     assert_eq!(call(chat_with(json!({"_debug_render_only": false}))).ignored, [] as [&str; 0]);
+}
+
+#[test]
+fn an_answer_that_was_begun_goes_on() {
+    let call_of_f = json!([{"function": {"name": "f"}}]);
+    let table = [
+        (json!({"role": "assistant", "content": "It is"}), true),
+        (json!({"role": "assistant", "content": " "}), false),
+        (json!({"role": "assistant", "content": "It is", "tool_calls": call_of_f}), false),
+        (json!({"role": "assistant", "content": "It is", "images": [PNG]}), false),
+        (json!({"role": "user", "content": "It is"}), false),
+        (json!({"role": "tool", "content": "It is"}), false),
+    ];
+    for (last, begun) in table {
+        let messages = json!([{"role": "user", "content": "What?"}, last]);
+        let call = call(chat_with(json!({"messages": messages})));
+        assert_eq!(chat_of(&call).continue_last, begun, "{last}");
+    }
+}
+
+#[test]
+fn every_body_that_is_cut_is_refused() {
+    let message = json!({"role": "user", "content": "é [img] \u{1f600}", "images": [PNG],
+        "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}]});
+    let body = json!({"model": "m", "prompt": "hi", "messages": [message], "think": "low",
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "options": {"stop": ["a"], "num_ctx": 4.5, "logit_bias": {"1": 2}}, "keep_alive": "1h2.5m"});
+    let body = body.to_string();
+    for read in [generate, chat] {
+        assert!(read(body.as_bytes()).is_ok());
+        for end in 0..body.len() {
+            assert!(read(&body.as_bytes()[..end]).is_err(), "{}", &body[..end]);
+        }
+    }
+}
+
+#[test]
+fn a_field_of_any_kind_is_read_or_refused_by_its_name() {
+    let fields = [
+        "model",
+        "prompt",
+        "suffix",
+        "system",
+        "template",
+        "context",
+        "stream",
+        "raw",
+        "format",
+        "keep_alive",
+        "images",
+        "options",
+        "think",
+        "truncate",
+        "shift",
+        "logprobs",
+        "top_logprobs",
+        "messages",
+        "tools",
+        "tool_choice",
+        "max_thinking_tokens",
+        "priority",
+        "n",
+        "_debug_render_only",
+    ];
+    let values = [
+        json!(true),
+        json!(-7),
+        json!(1.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!("x"),
+        json!(["x"]),
+        json!([[1]]),
+        json!([{"x": 1}]),
+        json!({"x": [1]}),
+        json!([null]),
+    ];
+    let known = |why: &str, field: &str| {
+        let known = ["think value", "format: ", "time: ", "model '' not found"];
+        why.contains(field) || known.iter().any(|k| why.contains(k))
+    };
+    for field in fields {
+        for value in &values {
+            for read in both(json!({field: value})) {
+                if let Err(failure) = read {
+                    assert!(known(&failure.message, field), "{field} {value}: {failure}");
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
+use super::super::wire::call_id;
 use super::*;
-use crate::{ErrorKind, Failure};
+use crate::{ErrorKind, ToolCall, TopToken};
 use serde_json::json;
 
 const GENERATE: Route = Route::Generate { context: true };
