@@ -13,6 +13,7 @@ mod event;
 mod gauges;
 mod limits;
 mod message;
+pub mod ollama;
 mod patch;
 mod request;
 mod sampling;
