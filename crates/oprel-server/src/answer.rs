@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use oprel_api::dialect::{Call, Complaint, EmbedCall, Moment, Problem, Voice};
-use oprel_api::{Answer, Cause, EndReason, ErrorKind, Event, Failure, Input, Request, Think};
+use oprel_api::{Answer, Cause, EndReason, ErrorKind, Event, Failure, Input, Think};
 use oprel_backend::{Capability, Description, Events};
 use serde_json::Value;
 
@@ -41,7 +41,9 @@ impl Speech {
         let problem = Problem { status: status.as_u16(), failure, id: crate::id() };
         let mut response = json(status, &(self.complaint)(&problem));
         if busy {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
     }
@@ -86,6 +88,9 @@ async fn try_generate(app: &Arc<App>, peer: &Peer, mut call: Call) -> Result<Res
     fit(&mut call, &name, &description)?;
     let mut request = call.request;
     request.sampling = call.wish.over(description.suggested.over(call.base));
+    request.limits.context = request.limits.context.or(app.options.context);
+    let context = request.limits.context.unwrap_or(u32::MAX).min(description.context);
+    oprel_api::ollama::bound(&mut request.limits, context);
     if request.client.is_empty() {
         request.client.clone_from(&peer.client);
     }
@@ -305,7 +310,12 @@ impl Stream for Talk {
 }
 
 /// Answers a call for vectors.
-pub(crate) async fn embed(app: &Arc<App>, peer: &Peer, speech: Speech, call: EmbedCall) -> Response {
+pub(crate) async fn embed(
+    app: &Arc<App>,
+    peer: &Peer,
+    speech: Speech,
+    call: EmbedCall,
+) -> Response {
     match try_embed(app, peer, call).await {
         Ok(response) => response,
         Err(failure) => speech.fail(failure),
@@ -369,10 +379,4 @@ pub(crate) fn object(body: &[u8]) -> Result<serde_json::Map<String, Value>, Fail
         Ok(_) => Err(wrong("the body must be a JSON object".into())),
         Err(error) => Err(wrong(error.to_string())),
     }
-}
-
-/// Puts what is asked into a request where it has no place of its own.
-pub(crate) fn limited(mut request: Request, context: Option<u32>) -> Request {
-    request.limits.context = request.limits.context.or(context);
-    request
 }

@@ -16,7 +16,8 @@ use crate::name::Name;
 use crate::{memory, metrics::Metrics};
 
 /// Starts a backend for a model. It may take its time: it is called where waiting is allowed.
-pub type Start = Arc<dyn Fn(&ModelSource, &LoadOptions) -> Result<Arc<dyn Backend>, Failure> + Send + Sync>;
+pub type Start =
+    Arc<dyn Fn(&ModelSource, &LoadOptions) -> Result<Arc<dyn Backend>, Failure> + Send + Sync>;
 
 /// How models are loaded and kept.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ pub struct Policy {
 }
 
 /// The models of a server.
-pub struct Models {
+pub(crate) struct Models {
     policy: Policy,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// A model became idle, or went away.
@@ -123,7 +124,9 @@ impl Models {
         if let Some(slot) = slots.get(&name.key()) {
             let failed = match &*slot.state.borrow() {
                 State::Failed(_) => true,
-                State::Ready(backend) => matches!(backend.health(), Health::Failed(_) | Health::Stopped),
+                State::Ready(backend) => {
+                    matches!(backend.health(), Health::Failed(_) | Health::Stopped)
+                }
                 State::Loading => false,
             };
             if !failed {
@@ -184,8 +187,12 @@ impl Models {
         let until = Instant::now() + self.policy.patience;
         loop {
             let freed = self.freed.notified();
-            let others: Vec<_> =
-                self.lock().values().filter(|s| s.name.key() != coming.name.key()).cloned().collect();
+            let others: Vec<_> = self
+                .lock()
+                .values()
+                .filter(|s| s.name.key() != coming.name.key())
+                .cloned()
+                .collect();
             let fits = memory::fits(coming.file_bytes)
                 && self.policy.most.is_none_or(|most| others.len() < most.max(1));
             if fits || others.is_empty() {

@@ -1,12 +1,13 @@
-//! Names of models: the built-in one, or the path of a file.
+//! Which model a client means, and whether it may.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use oprel_api::{ErrorKind, Failure};
+use oprel_api::Failure;
+use oprel_api::ollama::{ModelRef, absent};
 use oprel_backend::ModelSource;
 
-/// A model that a client named.
+/// A model that can be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     /// The model that is built in.
@@ -16,25 +17,19 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// What a client means. `trusted` clients may name files.
+    /// What a client means. `trusted` clients may name files; to others there are none.
     pub(crate) fn parse(text: &str, trusted: bool) -> Result<Name, Failure> {
-        let text = text.trim();
-        let demo = ["demo", "demo:latest"];
-        if demo.iter().any(|d| d.eq_ignore_ascii_case(text)) {
-            return Ok(Name::Demo);
+        match ModelRef::parse(text)? {
+            ModelRef::Demo => Ok(Name::Demo),
+            ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
+            _ => Err(absent(text.trim())),
         }
-        let file = text.to_ascii_lowercase().ends_with(".gguf");
-        let path = ["/", "./", "../", "~/"].iter().any(|p| text.starts_with(p));
-        if (file || path) && trusted {
-            return Ok(Name::Path(expanded(text)));
-        }
-        Err(not_found(text))
     }
 
     /// Equal for names of one model.
     pub(crate) fn key(&self) -> String {
         match self {
-            Name::Demo => "demo:latest".into(),
+            Name::Demo => ModelRef::Demo.key(),
             Name::Path(path) => {
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
                 whole.to_string_lossy().into_owned()
@@ -59,15 +54,10 @@ fn expanded(text: &str) -> PathBuf {
     }
 }
 
-/// As the field's clients expect it: some fetch a model when they read this.
-pub(crate) fn not_found(text: &str) -> Failure {
-    Failure::new(ErrorKind::ModelNotFound, format!("model '{text}' not found"))
-}
-
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Name::Demo => f.write_str("demo:latest"),
+            Name::Demo => ModelRef::Demo.fmt(f),
             Name::Path(path) => write!(f, "{}", path.display()),
         }
     }

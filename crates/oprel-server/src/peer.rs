@@ -89,7 +89,9 @@ fn fits(pattern: &str, text: &str) -> bool {
 fn without_port(host: &str) -> &str {
     match host.rfind(':') {
         // The colons of an address in brackets are not a port's.
-        Some(at) if !host[at..].contains(']') && host[at + 1..].bytes().all(|b| b.is_ascii_digit()) => {
+        Some(at)
+            if !host[at..].contains(']') && host[at + 1..].bytes().all(|b| b.is_ascii_digit()) =>
+        {
             &host[..at]
         }
         _ => host,
@@ -97,7 +99,11 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Looks at where a request comes from before anything else.
-pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let from = request.extensions().get::<From>().copied();
     let gate = &app.options.gate;
     if matches!(from, Some(From::Tcp(_))) && !host_of(&request).is_some_and(|h| gate.knows(&h)) {
@@ -164,10 +170,19 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_known() {
         let mut gate = Gate::default();
-        for host in ["localhost", "localhost:11434", "127.0.0.1:1", "127.9.9.9", "[::1]:11434", "a.localhost"] {
+        for host in [
+            "localhost",
+            "localhost:11434",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:11434",
+            "a.localhost",
+        ] {
             assert!(gate.knows(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:11434", "192.168.0.2", "0.0.0.0", "", "localhost.evil"] {
+        for host in
+            ["evil.example", "evil.example:11434", "192.168.0.2", "0.0.0.0", "", "localhost.evil"]
+        {
             assert!(!gate.knows(host), "{host}");
         }
         gate.hosts.insert("box.lan".into());
