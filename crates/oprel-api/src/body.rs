@@ -98,7 +98,12 @@ impl Fields {
         }
     }
 
-    /// The names of fields that nobody took.
+    /// The fields that nobody took, by their own names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// The names of fields that nobody took, as a user finds them.
     pub(crate) fn left(self) -> Vec<String> {
         self.map.keys().map(|name| self.path(name)).collect()
     }

@@ -4,7 +4,7 @@
 mod constraint;
 mod keep_alive;
 
-pub(crate) use constraint::constraint;
+pub(crate) use constraint::{constraint, schema_in};
 
 use serde_json::{Map, Value};
 
@@ -125,7 +125,8 @@ fn sampling(fields: &mut Fields) -> Result<SamplingPatch, Failure> {
         temperature: fields.take("temperature")?,
         dynatemp_range: fields.take("dynatemp_range")?,
         dynatemp_exponent: fields.take("dynatemp_exponent")?,
-        top_k: most(fields, "top_k")?,
+        // -1 keeps all, as 0 does.
+        top_k: fields.take("top_k")?.map(|n: i64| u32::try_from(n).unwrap_or(0)),
         top_p: fields.take("top_p")?,
         min_p: fields.take("min_p")?,
         typical_p: fields.take("typical_p")?,

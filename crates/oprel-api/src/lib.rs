@@ -5,6 +5,7 @@
 //! request says and an engine cannot do, the engine refuses by the field's name; it ignores nothing.
 
 mod answer;
+pub mod anthropic;
 mod base64;
 mod body;
 mod constraint;

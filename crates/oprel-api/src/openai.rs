@@ -19,6 +19,9 @@ pub use completions::completions;
 pub use embeddings::embeddings;
 pub use models::{Listed, model, models};
 
+pub(crate) use messages::tool_of;
+pub(crate) use tools::known_choice;
+
 use serde_json::{Map, Value, json};
 
 use crate::body::{Fields, wrong};
@@ -160,7 +163,7 @@ fn finish_reason(end: Option<&EndReason>, called: bool) -> &'static str {
 
 /// What the dialect has no word for: what was left out, and an end that is no length. `None` where
 /// there is nothing to say.
-fn more(truncated: &[Truncation], end: Option<&EndReason>) -> Option<Value> {
+pub(crate) fn more(truncated: &[Truncation], end: Option<&EndReason>) -> Option<Value> {
     let mut more = Map::new();
     if !truncated.is_empty() {
         more.insert("truncated".into(), json!(truncated));

@@ -9,3 +9,9 @@ pub(crate) const TYPE: &str = "text/event-stream";
 pub(crate) fn data(value: &Value) -> Vec<u8> {
     format!("data: {value}\n\n").into_bytes()
 }
+
+/// An event whose name is its object's `type`.
+pub(crate) fn typed(value: &Value) -> Vec<u8> {
+    let name = value["type"].as_str().unwrap_or("message");
+    format!("event: {name}\ndata: {value}\n\n").into_bytes()
+}

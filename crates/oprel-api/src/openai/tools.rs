@@ -14,12 +14,12 @@ pub(super) fn tools(fields: &mut Fields) -> Result<(Vec<Tool>, ToolChoice), Fail
         None => ToolChoice::Auto,
         Some(value) => choice(value, &mut tools)?,
     };
-    known(&choice, &tools)?;
+    known_choice(&choice, &tools)?;
     Ok((tools, choice))
 }
 
 /// Refuses a choice that names what is not there.
-pub(crate) fn known(choice: &ToolChoice, tools: &[Tool]) -> Result<(), Failure> {
+pub(crate) fn known_choice(choice: &ToolChoice, tools: &[Tool]) -> Result<(), Failure> {
     match choice {
         ToolChoice::Required if tools.is_empty() => {
             Err(wrong("tool_choice wants a call, but there are no tools"))
