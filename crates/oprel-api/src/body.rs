@@ -22,6 +22,13 @@ pub(crate) fn unsupported(field: &str) -> Failure {
     wrong(format!("{field} is not supported"))
 }
 
+/// Names a field that stands in many places once.
+pub(crate) fn once(ignored: &mut Vec<String>, name: String) {
+    if !ignored.contains(&name) {
+        ignored.push(name);
+    }
+}
+
 impl Fields {
     /// Reads a body, whatever the type of its content was said to be.
     pub(crate) fn parse(body: &[u8]) -> Result<Fields, Failure> {

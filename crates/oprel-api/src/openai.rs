@@ -1,4 +1,4 @@
-//! OpenAI's dialect: chat completions, completions, embeddings, models.
+//! OpenAI's dialect: chat completions, completions, responses, embeddings, models.
 //!
 //! A field that OpenAI knows and that would change the answer is honoured or refused by its name; one
 //! that changes nothing here is named in [`Call::ignored`]. Beyond OpenAI's fields, those of
@@ -12,14 +12,18 @@ mod embeddings;
 mod logprobs;
 mod messages;
 mod models;
+mod responses;
 mod tools;
 
 pub use chat::chat;
 pub use completions::completions;
 pub use embeddings::embeddings;
 pub use models::{Listed, model, models};
+pub use responses::responses;
 
+use messages::message_in;
 pub(crate) use messages::tool_of;
+use tools::choice_of;
 pub(crate) use tools::known_choice;
 
 use serde_json::{Map, Value, json};
@@ -145,6 +149,16 @@ pub(crate) fn effort(word: &str) -> Result<Think, Failure> {
             return Err(wrong(format!("reasoning effort must be {known}, not {other:?}")));
         }
     })
+}
+
+/// The word for it.
+fn effort_word(think: Think) -> &'static str {
+    match think {
+        Think::Off => "none",
+        Think::On => "medium",
+        Think::Max => "xhigh",
+        other => other.effort().unwrap_or("medium"),
+    }
 }
 
 /// Seconds since 1970.

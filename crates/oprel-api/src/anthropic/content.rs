@@ -37,6 +37,7 @@ pub(super) fn conversation(
         };
         let content = turn.value("content");
         let content = content.ok_or_else(|| wrong(format!("{path}.content is required")))?;
+        turn.names().for_each(|name| once(ignored, name, "messages"));
         let mut turn = Turn { message: Message::new(role, ""), parts: Vec::new(), messages };
         turn.read(content, &path, ignored)?;
         messages = turn.finish();

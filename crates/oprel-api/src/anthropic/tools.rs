@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::body::{Fields, unsupported, wrong};
+use crate::body::{self, Fields, unsupported, wrong};
 use crate::openai::known_choice;
 use crate::{Failure, Tool, ToolChoice};
 
@@ -60,15 +60,15 @@ fn tool(mut fields: Fields, ignored: &mut Vec<String>) -> Result<Tool, Failure> 
     Ok(Tool { name, description, parameters, extra: Map::new() })
 }
 
-/// Names a field of many places once.
+/// Names a field of many places once, what is said about caching without its place.
 pub(super) fn once(ignored: &mut Vec<String>, name: &str, place: &str) {
-    let name = match name {
-        "cache_control" => name.to_string(),
-        other => format!("{place}.{other}"),
-    };
-    if !ignored.contains(&name) {
-        ignored.push(name);
-    }
+    body::once(
+        ignored,
+        match name {
+            "cache_control" => name.to_string(),
+            other => format!("{place}.{other}"),
+        },
+    );
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn conversation(
         return Err(wrong("continue_final_message and add_generation_prompt exclude each other"));
     }
     Ok(Chat {
-        messages: messages(listed)?,
+        messages: messages(listed, ignored)?,
         tools,
         tool_choice,
         think: think(fields, request, ignored)?,
@@ -90,7 +90,7 @@ fn conversation(
 }
 
 /// `reasoning_effort`, or `reasoning` with an effort, a switch or a most number of tokens.
-fn think(
+pub(super) fn think(
     fields: &mut Fields,
     request: &mut Request,
     ignored: &mut Vec<String>,

@@ -4,14 +4,17 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::body::{unsupported, wrong};
+use crate::body::{once, unsupported, wrong};
 use crate::{Content, Failure, MediaSource, Message, Part, Role};
 
 /// Reads them. Each stays one message, whatever parts it has.
-pub(super) fn messages(listed: Vec<Value>) -> Result<Vec<Message>, Failure> {
+pub(super) fn messages(
+    listed: Vec<Value>,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<Message>, Failure> {
     let mut read: Vec<Message> = Vec::with_capacity(listed.len());
     for (at, value) in listed.into_iter().enumerate() {
-        let mut message = message(value, &format!("messages[{at}]"))?;
+        let mut message = message_in(value, &format!("messages[{at}]"), ignored)?;
         if message.role == Role::Tool && message.name.is_none() {
             message.name = message.tool_call_id.as_deref().and_then(|id| tool_of(id, &read));
         }
@@ -26,7 +29,12 @@ pub(crate) fn tool_of(id: &str, messages: &[Message]) -> Option<String> {
     calls.find(|call| call.id.as_deref() == Some(id)).map(|call| call.name.clone())
 }
 
-fn message(value: Value, path: &str) -> Result<Message, Failure> {
+/// Reads one, which stands at `path`.
+pub(super) fn message_in(
+    value: Value,
+    path: &str,
+    ignored: &mut Vec<String>,
+) -> Result<Message, Failure> {
     let Value::Object(mut map) = value else {
         return Err(wrong(format!("{path} must be an object")));
     };
@@ -40,7 +48,7 @@ fn message(value: Value, path: &str) -> Result<Message, Failure> {
     settle(&mut map);
     if let Some(Value::Array(parts)) = map.get_mut("content") {
         for (at, part) in parts.iter_mut().enumerate() {
-            plain(part, &format!("{path}.content[{at}]"))?;
+            plain(part, &format!("{path}.content[{at}]"), ignored)?;
         }
     }
     let mut message = Message::deserialize(Value::Object(map))
@@ -79,7 +87,8 @@ fn settle(map: &mut Map<String, Value>) {
 }
 
 /// A part by a name that a message knows; others are refused.
-fn plain(part: &mut Value, path: &str) -> Result<(), Failure> {
+fn plain(part: &mut Value, path: &str, ignored: &mut Vec<String>) -> Result<(), Failure> {
+    name_ignored(part, path, ignored);
     let kind = part.get("type").and_then(Value::as_str).unwrap_or("");
     let text = match kind {
         "text" | "input_text" | "output_text" => part.get("text"),
@@ -92,6 +101,23 @@ fn plain(part: &mut Value, path: &str) -> Result<(), Failure> {
     let text = text.ok_or_else(|| wrong(format!("{path}.text is required")))?;
     *part = json!({"type": "text", "text": text});
     Ok(())
+}
+
+/// Names what changes nothing in a part: how closely to look at an image, what may be cached.
+fn name_ignored(part: &Value, path: &str, ignored: &mut Vec<String>) {
+    let place = path.split('[').next().unwrap_or_default();
+    let image = part.get("image_url").and_then(Value::as_object);
+    for key in image.into_iter().flat_map(Map::keys).filter(|&key| key != "url") {
+        once(ignored, format!("{place}.content.image_url.{key}"));
+    }
+    let known = |key: &str| {
+        // What an answer said of its text comes back with it.
+        matches!(key, "type" | "text" | "refusal" | "annotations" | "logprobs")
+            || ["image", "audio"].iter().any(|kind| key.contains(kind))
+    };
+    for (key, _) in part.as_object().into_iter().flatten().filter(|(key, _)| !known(key)) {
+        once(ignored, format!("{place}.content.{key}"));
+    }
 }
 
 /// What a message must have, and what no part may be.
@@ -126,7 +152,7 @@ mod tests {
     use crate::ToolCall;
 
     fn read(listed: Value) -> Result<Vec<Message>, Failure> {
-        messages(listed.as_array().unwrap().clone())
+        messages(listed.as_array().unwrap().clone(), &mut Vec::new())
     }
 
     #[test]
@@ -159,6 +185,20 @@ mod tests {
         assert_eq!(read[0].thinking.as_deref(), Some("hm"));
         assert!(read[0].extra.is_empty());
         assert_eq!(read[1].name.as_deref(), Some("f"));
+    }
+
+    #[test]
+    fn what_changes_nothing_in_a_part_is_named_once() {
+        let image =
+            json!({"type": "image_url", "image_url": {"url": "data:;base64,AA", "detail": "low"}});
+        let text = json!({"type": "text", "text": "a", "annotations": [], "cache_control": {}});
+        let listed = json!([{"role": "user", "content": [image, image, text, text]}]);
+        let mut ignored = Vec::new();
+        messages(listed.as_array().unwrap().clone(), &mut ignored).unwrap();
+        assert_eq!(
+            ignored,
+            ["messages.content.image_url.detail", "messages.content.cache_control"]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn tools(fields: &mut Fields) -> Result<(Vec<Tool>, ToolChoice), Fail
     let mut tools = listed.into_iter().enumerate().map(tool).collect::<Result<Vec<_>, _>>()?;
     let choice = match fields.value("tool_choice") {
         None => ToolChoice::Auto,
-        Some(value) => choice(value, &mut tools)?,
+        Some(value) => choice_of(value, &mut tools)?,
     };
     known_choice(&choice, &tools)?;
     Ok((tools, choice))
@@ -40,7 +40,7 @@ fn tool((at, value): (usize, Value)) -> Result<Tool, Failure> {
 }
 
 /// A word or an object; a list of allowed tools leaves only these.
-fn choice(value: Value, tools: &mut Vec<Tool>) -> Result<ToolChoice, Failure> {
+pub(super) fn choice_of(value: Value, tools: &mut Vec<Tool>) -> Result<ToolChoice, Failure> {
     if let Some(word) = value.as_str() {
         return word_for(word);
     }
