@@ -16,7 +16,7 @@ pub use messages::{count_tokens, messages};
 use serde_json::{Value, json};
 
 use crate::dialect::Problem;
-use crate::{EndReason, ErrorKind, Failure, Usage};
+use crate::{Cause, EndReason, ErrorKind, Failure, Usage};
 
 /// How a request that failed before it had an answer is told.
 pub fn complaint(problem: &Problem) -> Value {
@@ -50,7 +50,14 @@ fn late_error(failure: &Failure, id: &str) -> Value {
 }
 
 fn error_body(kind: &str, failure: &Failure, id: &str) -> Value {
-    let mut error = json!({"type": kind, "message": failure.message});
+    let message = match failure.cause {
+        // Clients know by these words that it is time to forget something.
+        Some(Cause::ContextLength { prompt, context }) => {
+            format!("prompt is too long: {prompt} tokens > {context} maximum")
+        }
+        _ => failure.message.clone(),
+    };
+    let mut error = json!({"type": kind, "message": message});
     if let Some(hint) = &failure.hint {
         error["hint"] = json!(hint);
     }
@@ -106,10 +113,15 @@ mod tests {
             assert_eq!(
                 body.to_string(),
                 format!(
-                    r#"{{"type":"error","error":{{"type":"{wanted}","message":"why"}},"request_id":"req_abc"}}"#
+                    "{{\"type\":\"error\",\"error\":{{\"type\":\"{wanted}\",\"message\":\"why\"}},\
+                     \"request_id\":\"req_abc\"}}"
                 )
             );
         }
+        let failure = Failure::new(ErrorKind::Validation, "why")
+            .because(Cause::ContextLength { prompt: 9, context: 8 });
+        let body = complaint(&Problem { status: 400, failure, id: "abc".into() });
+        assert_eq!(body["error"]["message"], "prompt is too long: 9 tokens > 8 maximum");
         assert_eq!(counted(7).to_string(), r#"{"input_tokens":7}"#);
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Number, Value};
 
-use crate::{ErrorKind, Failure};
+use crate::{Cause, ErrorKind, Failure};
 
 /// The fields of a JSON object that nobody took yet. A field that is `null` is not there.
 pub(crate) struct Fields {
@@ -19,7 +19,7 @@ pub(crate) fn wrong(message: impl Into<String>) -> Failure {
 
 /// A field asks for what is not done here.
 pub(crate) fn unsupported(field: &str) -> Failure {
-    wrong(format!("{field} is not supported"))
+    wrong(format!("{field} is not supported")).because(Cause::Unsupported(field.to_string()))
 }
 
 /// Names a field that stands in many places once.

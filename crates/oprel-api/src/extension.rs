@@ -2,7 +2,6 @@
 //! the model stays, constraints, and an `options` object with the same names.
 
 mod constraint;
-mod keep_alive;
 
 pub(crate) use constraint::{constraint, schema_in};
 
@@ -10,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::body::{Fields, Texts, wrong};
 use crate::dialect::Stay;
+use crate::ollama::keep_alive;
 use crate::{Failure, InputOverflow, LogitBias, OutputOverflow, Request, SamplingPatch};
 
 /// What may stand in `options` as well as beside it.

@@ -31,8 +31,8 @@ use serde_json::{Map, Value, json};
 use crate::body::{Fields, wrong};
 use crate::dialect::{Moment, Problem, Stay};
 use crate::{
-    EndReason, ErrorKind, Failure, Request, Sampling, SamplingPatch, Think, Truncation, Usage,
-    extension,
+    Cause, EndReason, ErrorKind, Failure, Request, Sampling, SamplingPatch, Think, Truncation,
+    Usage, extension,
 };
 
 /// Most answers to one request.
@@ -64,11 +64,15 @@ fn late_error(failure: &Failure) -> Value {
 }
 
 fn error_body(kind: &str, failure: &Failure) -> Value {
-    let code = match failure.kind {
-        ErrorKind::ModelNotFound => json!("model_not_found"),
-        _ => Value::Null,
+    let (param, code) = match (&failure.cause, failure.kind) {
+        (Some(Cause::ContextLength { .. }), _) => (None, Some("context_length_exceeded")),
+        (Some(Cause::Incapable(field) | Cause::Unsupported(field)), _) => {
+            (Some(field.as_str()), Some("unsupported_parameter"))
+        }
+        (_, ErrorKind::ModelNotFound) => (None, Some("model_not_found")),
+        _ => (None, None),
     };
-    let mut error = json!({"message": failure.message, "type": kind, "param": null, "code": code});
+    let mut error = json!({"message": failure.message, "type": kind, "param": param, "code": code});
     if let Some(hint) = &failure.hint {
         error["hint"] = json!(hint);
     }

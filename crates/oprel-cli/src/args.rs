@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Logits(Logits),
     /// Measure how fast a model runs here.
     Bench(Bench),
+    /// Run one model for the server that started this process.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -23,6 +23,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Render(args) => render(args),
         Command::Logits(args) => logits(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(unix)]
+        Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
     }
 }
 

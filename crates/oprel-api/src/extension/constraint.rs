@@ -70,9 +70,10 @@ fn response_format(mut format: Fields) -> Result<Option<Constraint>, Failure> {
                 holder.value("schema").ok_or_else(|| wrong(format!("{path} is required")))?;
             Ok(Some(Constraint::JsonSchema(schema_in(schema, &path)?)))
         }
-        other => Err(wrong(format!(
-            "response_format.type must be \"text\", \"json_object\" or \"json_schema\", not {other:?}"
-        ))),
+        other => {
+            let known = "response_format.type must be text, json_object or json_schema";
+            Err(wrong(format!("{known}, not {other:?}")))
+        }
     }
 }
 

@@ -40,7 +40,12 @@ pub(super) fn of_text(tokens: &[Sampled], offset: &mut usize) -> Value {
         tops.push(token.logprob.map(|_| top));
         texts.push(text);
     }
-    json!({"tokens": texts, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets})
+    json!({
+        "tokens": texts,
+        "token_logprobs": logprobs,
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    })
 }
 
 fn number(logprob: f32) -> f32 {

@@ -25,6 +25,17 @@ fn a_complaint_has_the_type_of_its_status() {
         complaint(&problem(404, ErrorKind::ModelNotFound)).to_string(),
         r#"{"error":{"message":"why","type":"not_found_error","param":null,"code":"model_not_found"}}"#
     );
+    let too_long = Cause::ContextLength { prompt: 9, context: 8 };
+    for (cause, param, code) in [
+        (too_long, Value::Null, "context_length_exceeded"),
+        (Cause::Incapable("tools".into()), json!("tools"), "unsupported_parameter"),
+        (Cause::Unsupported("audio".into()), json!("audio"), "unsupported_parameter"),
+    ] {
+        let mut caused = problem(400, ErrorKind::Validation);
+        caused.failure.cause = Some(cause);
+        let body = complaint(&caused);
+        assert_eq!((&body["error"]["param"], &body["error"]["code"]), (&param, &json!(code)));
+    }
     let mut hinted = problem(400, ErrorKind::Validation);
     hinted.failure.hint = Some("do this".into());
     assert_eq!(complaint(&hinted)["error"]["hint"], "do this");

@@ -7,8 +7,8 @@ use crate::body::{Fields, once, unsupported, wrong};
 use crate::openai::{message_in, tool_of};
 use crate::{Content, Failure, Message, Part, Role, ToolCall};
 
-/// Reads `input` behind the instructions. What an assistant thought, said and called in a row is one
-/// message; so are the texts of the system at the beginning.
+/// Reads `input` behind the instructions. What an assistant thought, said and called in a row is
+/// one message; so are the texts of the system at the beginning.
 pub(super) fn conversation(
     fields: &mut Fields,
     instructions: Option<&str>,

@@ -7,7 +7,8 @@ use super::tools::Space;
 use crate::dialect::{Moment, Voice, total};
 use crate::openai::{more, seconds};
 use crate::{
-    Answer, EndReason, ErrorKind, Event, Failure, Piece, Sampled, ToolCall, Truncation, Usage, sse,
+    Answer, Cause, EndReason, ErrorKind, Event, Failure, Piece, Sampled, ToolCall, Truncation,
+    Usage, sse,
 };
 
 /// The voice of `/v1/responses`.
@@ -197,8 +198,9 @@ impl ResponseVoice {
         self.over = true;
         let mut bytes = self.close("incomplete");
         let mut response = self.response(moment, "failed");
-        let code = match failure.kind {
-            ErrorKind::Validation => "invalid_prompt",
+        let code = match (&failure.cause, failure.kind) {
+            (Some(Cause::ContextLength { .. }), _) => "context_length_exceeded",
+            (_, ErrorKind::Validation) => "invalid_prompt",
             _ => "server_error",
         };
         response["error"] = json!({"code": code, "message": failure.message});
