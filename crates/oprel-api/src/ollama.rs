@@ -14,7 +14,7 @@ mod embed;
 mod fields;
 mod inventory;
 pub(crate) mod keep_alive;
-mod media;
+pub(crate) mod media;
 mod messages;
 mod named;
 mod options;

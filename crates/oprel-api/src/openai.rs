@@ -22,7 +22,7 @@ pub use models::{Listed, model, models};
 pub use responses::responses;
 
 use messages::message_in;
-pub(crate) use messages::tool_of;
+pub(crate) use messages::{decode, tool_of};
 use tools::choice_of;
 pub(crate) use tools::known_choice;
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::tools::once;
 use crate::body::{Fields, unsupported, wrong};
-use crate::openai::tool_of;
+use crate::openai::{decode, tool_of};
 use crate::{Content, Failure, Media, MediaSource, Message, Part, Role, ToolCall};
 
 /// Reads the system's text and the turns. Turns of one speaker in a row are one message; results of
@@ -214,7 +214,9 @@ fn part(kind: &str, block: &mut Fields) -> Result<Part, Failure> {
             match (kind, how.as_str()) {
                 ("image", "base64") => {
                     let data = MediaSource::Base64(from.need("data")?);
-                    Ok(Part::Image(Media { source: data, mime: from.take("media_type")? }))
+                    let mut media = Media { source: data, mime: from.take("media_type")? };
+                    decode(&mut media, "image", &from.path("data"))?;
+                    Ok(Part::Image(media))
                 }
                 ("document", "text") => Ok(Part::Text(from.need("data")?)),
                 _ => Err(unsupported(&format!("{source} of type {how:?} in a block {kind:?}"))),

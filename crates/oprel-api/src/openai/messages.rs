@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::body::{once, unsupported, wrong};
-use crate::{Content, Failure, MediaSource, Message, Part, Role};
+use crate::ollama::media;
+use crate::{Content, Failure, Media, MediaSource, Message, Part, Role};
 
 /// Reads them. Each stays one message, whatever parts it has.
 pub(super) fn messages(
@@ -58,7 +59,7 @@ pub(super) fn message_in(
         "function" => Role::Tool,
         _ => message.role,
     };
-    check(&message, path)?;
+    check(&mut message, path)?;
     Ok(message)
 }
 
@@ -120,29 +121,38 @@ fn name_ignored(part: &Value, path: &str, ignored: &mut Vec<String>) {
     }
 }
 
-/// What a message must have, and what no part may be.
-fn check(message: &Message, path: &str) -> Result<(), Failure> {
-    match &message.content {
+/// What a message must have, and what no part may be; images and sounds are decoded.
+fn check(message: &mut Message, path: &str) -> Result<(), Failure> {
+    match &mut message.content {
         Content::None if message.role != Role::Assistant => {
             Err(wrong(format!("{path}.content is required")))
         }
-        Content::Parts(parts) => parts.iter().enumerate().try_for_each(|(at, part)| match part {
-            Part::Image(media) => here(&media.source, "image"),
-            Part::Audio(media) => here(&media.source, "audio"),
-            Part::Other(_) => Err(wrong(format!("{path}.content[{at}] cannot be read"))),
-            Part::Text(_) => Ok(()),
+        Content::Parts(parts) => parts.iter_mut().enumerate().try_for_each(|(at, part)| {
+            let path = format!("{path}.content[{at}]");
+            match part {
+                Part::Image(media) => decode(media, "image", &path),
+                Part::Audio(media) => decode(media, "audio", &path),
+                Part::Other(_) => Err(wrong(format!("{path} cannot be read"))),
+                Part::Text(_) => Ok(()),
+            }
         }),
         _ => Ok(()),
     }
 }
 
-/// Nothing is fetched for a client.
-pub(crate) fn here(source: &MediaSource, what: &str) -> Result<(), Failure> {
-    match source {
+/// The bytes of an image or a sound. Nothing is fetched for a client.
+pub(crate) fn decode(media: &mut Media, what: &str, path: &str) -> Result<(), Failure> {
+    match &media.source {
         MediaSource::Url(_) => Err(wrong(format!(
             "{what} URLs are not currently supported, please use base64 encoded data instead"
         ))),
-        _ => Ok(()),
+        MediaSource::Base64(text) => {
+            let read = media::media(path, text)?;
+            let said = media.mime.take();
+            *media = Media { mime: said.or(read.mime), ..read };
+            Ok(())
+        }
+        MediaSource::Bytes(_) => Ok(()),
     }
 }
 
@@ -189,8 +199,7 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_in_a_part_is_named_once() {
-        let image =
-            json!({"type": "image_url", "image_url": {"url": "data:;base64,AA", "detail": "low"}});
+        let image = json!({"type": "image_url", "image_url": {"url": "data:;base64,AAEC", "detail": "low"}});
         let text = json!({"type": "text", "text": "a", "annotations": [], "cache_control": {}});
         let listed = json!([{"role": "user", "content": [image, image, text, text]}]);
         let mut ignored = Vec::new();

@@ -80,8 +80,8 @@ fn images_and_plain_documents_are_parts() {
     let messages = turns(json!([{"role": "user", "content": [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}},
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}}]}]));
-    let media =
-        Media { source: MediaSource::Base64("AA==".into()), mime: Some("image/png".into()) };
+    let source = MediaSource::Bytes(vec![0].into());
+    let media = Media { source, mime: Some("image/png".into()) };
     let parts = vec![Part::Image(media), Part::Text("d".into())];
     assert_eq!(messages[0].content, Content::Parts(parts));
 }
