@@ -1,8 +1,8 @@
 //! Anthropic's dialect: messages, and counting their tokens.
 //!
-//! A field that Anthropic knows and that would change the answer is honoured or refused by its name;
-//! one that changes nothing here is named in [`Call::ignored`]. Beyond Anthropic's fields, those of
-//! `extension` are read.
+//! A field that Anthropic knows and that would change the answer is honoured or refused by its
+//! name; one that changes nothing here is named in [`Call::ignored`]. Beyond Anthropic's fields,
+//! those of `extension` are read.
 //!
 //! [`Call::ignored`]: crate::dialect::Call::ignored
 

@@ -1,4 +1,5 @@
-//! A request's body while it is read: each field is taken by its name, and what nobody took is told.
+//! A request's body while it is read: each field is taken by its name, and what nobody took is
+//! told.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Number, Value};

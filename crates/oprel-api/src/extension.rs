@@ -1,5 +1,5 @@
-//! Fields that the dialects over `/v1` accept beyond their own: every sampler, the context, how long
-//! the model stays, constraints, and an `options` object with the same names.
+//! Fields that the dialects over `/v1` accept beyond their own: every sampler, the context, how
+//! long the model stays, constraints, and an `options` object with the same names.
 
 mod constraint;
 

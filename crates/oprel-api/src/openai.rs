@@ -1,7 +1,7 @@
 //! OpenAI's dialect: chat completions, completions, responses, embeddings, models.
 //!
-//! A field that OpenAI knows and that would change the answer is honoured or refused by its name; one
-//! that changes nothing here is named in [`Call::ignored`]. Beyond OpenAI's fields, those of
+//! A field that OpenAI knows and that would change the answer is honoured or refused by its name;
+//! one that changes nothing here is named in [`Call::ignored`]. Beyond OpenAI's fields, those of
 //! `extension` are read.
 //!
 //! [`Call::ignored`]: crate::dialect::Call::ignored
@@ -21,12 +21,13 @@ pub use embeddings::embeddings;
 pub use models::{Listed, model, models};
 pub use responses::responses;
 
-use messages::message_in;
 pub(crate) use messages::{decode, tool_of};
-use tools::choice_of;
 pub(crate) use tools::known_choice;
 
 use serde_json::{Map, Value, json};
+
+use messages::message_in;
+use tools::choice_of;
 
 use crate::body::{Fields, wrong};
 use crate::dialect::{Moment, Problem, Stay};

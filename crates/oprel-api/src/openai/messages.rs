@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_in_a_part_is_named_once() {
-        let image = json!({"type": "image_url", "image_url": {"url": "data:;base64,AAEC", "detail": "low"}});
+        let url = json!({"url": "data:;base64,AAEC", "detail": "low"});
+        let image = json!({"type": "image_url", "image_url": url});
         let text = json!({"type": "text", "text": "a", "annotations": [], "cache_control": {}});
         let listed = json!([{"role": "user", "content": [image, image, text, text]}]);
         let mut ignored = Vec::new();

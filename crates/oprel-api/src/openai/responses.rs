@@ -56,12 +56,12 @@ pub fn responses(body: &[u8]) -> Result<Call, Failure> {
         "reasoning": {"effort": think.map(effort_word), "summary": null},
         "service_tier": "default",
         "store": false,
-        "temperature": wish.temperature.unwrap_or(1.0),
+        "temperature": number(wish.temperature),
         "text": {"format": format},
         "tool_choice": as_sent.choice,
         "tools": as_sent.tools,
         "top_logprobs": request.logprobs.unwrap_or(0),
-        "top_p": wish.top_p.unwrap_or(1.0),
+        "top_p": number(wish.top_p),
         "truncation": truncation_word(&request),
     });
     request.input = Input::Messages(Chat {
@@ -90,6 +90,11 @@ pub fn responses(body: &[u8]) -> Result<Call, Failure> {
         lenient_thinking: false,
         voice: Box::new(voice),
     })
+}
+
+/// As it was written, not as it is stored; what was not said is the model's to say.
+fn number(said: Option<f32>) -> Value {
+    said.and_then(|number| serde_json::from_str(&number.to_string()).ok()).unwrap_or(Value::Null)
 }
 
 fn truncation(fields: &mut Fields, request: &mut Request) -> Result<(), Failure> {

@@ -94,3 +94,39 @@ fn what_needs_a_memory_is_refused_by_its_name() {
         assert_eq!(failure.kind, ErrorKind::Validation);
     }
 }
+
+#[test]
+fn the_answer_repeats_what_was_asked() {
+    let mut call = call(
+        r#", "temperature": 0.6, "max_output_tokens": 9, "metadata": {"a": "b"},
+        "reasoning": {"effort": "max"}, "tools": [{"type": "function", "name": "f"}],
+        "tool_choice": {"type": "function", "name": "f"}, "truncation": "auto""#,
+    );
+    let whole = call.voice.whole(&crate::dialect::Moment::default(), vec![]);
+    let repeated: Map<String, Value> = whole
+        .as_object()
+        .unwrap()
+        .iter()
+        .skip_while(|(key, _)| *key != "instructions")
+        .take_while(|(key, _)| *key != "usage")
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let wanted = json!({
+        "instructions": null,
+        "max_output_tokens": 9,
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": true,
+        "previous_response_id": null,
+        "reasoning": {"effort": "xhigh", "summary": null},
+        "service_tier": "default",
+        "store": false,
+        "temperature": 0.6,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": {"type": "function", "name": "f"},
+        "tools": [{"type": "function", "name": "f"}],
+        "top_logprobs": 0,
+        "top_p": null,
+        "truncation": "auto",
+    });
+    assert_eq!(Value::Object(repeated), wanted);
+}
