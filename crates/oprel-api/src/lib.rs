@@ -5,18 +5,24 @@
 //! request says and an engine cannot do, the engine refuses by the field's name; it ignores nothing.
 
 mod answer;
+pub mod anthropic;
+mod base64;
+mod body;
 mod constraint;
 pub mod dialect;
 mod embed;
 mod error;
 mod event;
+mod extension;
 mod gauges;
 mod limits;
 mod message;
 pub mod ollama;
+pub mod openai;
 mod patch;
 mod request;
 mod sampling;
+mod sse;
 mod tool;
 
 pub use answer::Answer;

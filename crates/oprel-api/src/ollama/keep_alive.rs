@@ -11,7 +11,7 @@ use super::fields::{kind, wrong};
 
 /// What the field `keep_alive` of a request says: seconds, or a duration in words; below zero is
 /// for ever.
-pub(super) fn read(value: &Value) -> Result<KeepAlive, Failure> {
+pub(crate) fn read(value: &Value) -> Result<KeepAlive, Failure> {
     match value {
         Value::Number(n) => Ok(of_seconds(n.as_f64().unwrap_or(f64::MAX))),
         Value::String(text) => duration(text).map(of_ns).map_err(|why| wrong(why.text(text))),

@@ -12,7 +12,7 @@ pub(super) fn part(field: &str, text: &str) -> Result<Part, Failure> {
 }
 
 /// The same, without saying which.
-pub(super) fn media(field: &str, text: &str) -> Result<Media, Failure> {
+pub(crate) fn media(field: &str, text: &str) -> Result<Media, Failure> {
     let bytes = decode(text).map_err(|at| {
         wrong(format!("{field} is not base64: illegal base64 data at input byte {at}"))
     })?;
