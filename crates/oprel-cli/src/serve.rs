@@ -1,6 +1,6 @@
 //! `oprel serve`: the daemon, from the command line and the environment.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +69,10 @@ async fn signals(asked: watch::Sender<u32>) {
 /// The log goes to standard error; `OPREL_LOG` says what of it, as in `debug` or `oprel_server=debug`.
 fn log(args: &Serve) {
     let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match args.log {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),

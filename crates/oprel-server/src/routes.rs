@@ -1,5 +1,6 @@
 //! All routes, by dialect.
 
+mod compat;
 mod ollama;
 mod own;
 
@@ -24,6 +25,7 @@ const MOST_UNPACKED: u64 = 64 << 20;
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(ollama::router())
+        .merge(compat::router())
         .merge(own::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
@@ -47,7 +49,7 @@ async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     }
     let code = response.status().as_u16();
     app.metrics.http(&path, &method, code);
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let ms = start.elapsed().as_micros() as f64 / 1e3;
     tracing::info!(%id, %method, %path, code, ms, "request");
     response
 }
