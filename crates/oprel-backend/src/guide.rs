@@ -43,7 +43,8 @@ impl Guides {
         let mut options = GateOptions::default();
         if let (Some(prompt), Some(tags)) = (rendered, &facts.can.think_tags) {
             options.inside = tags.left_open_by(prompt);
-            options.think_open = (!options.inside).then(|| tags.open.clone());
+            let may_open = !options.inside && !request.input.thinks_not();
+            options.think_open = may_open.then(|| tags.open.clone());
             options.think_close = Some(tags.close.clone());
         }
         let matcher = if let Some(chat) = chat.filter(|_| must_call) {

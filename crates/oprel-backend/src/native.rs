@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{
     Dry, EmbedInput, EmbedRequest, Embeddings, Event, Gauges, LogitBias, OutputOverflow, Request,
-    Usage,
+    Sampled, Usage,
 };
 use oprel_chat::LocalTime;
 use oprel_engine::{Ask, Bounds, Breakers};
@@ -149,6 +149,10 @@ impl Native {
             if let Some(truncated) = made.truncated {
                 listener.hear(vec![Event::Truncated(truncated)]);
             }
+            if request.tell_prompt {
+                let told = made.tokens.iter().map(|&id| Sampled { id, ..Sampled::default() });
+                listener.hear(vec![speaker.prompt(told.collect())]);
+            }
             self.start(Generate { ask, speaker, listener, submitted, ticks: None })?;
         }
         Ok(())
@@ -198,7 +202,8 @@ impl Native {
         sampling.seed.get_or_insert_with(fresh_seed);
         let never = self.facts.tokenizer.suppressed().iter().filter(|&&t| t < self.n_vocab());
         let forbid = |&token: &u32| LogitBias { token, bias: f32::NEG_INFINITY };
-        sampling.logit_bias.extend(never.map(forbid));
+        let quiet = self.quiet(request);
+        sampling.logit_bias.extend(never.chain(&quiet).map(forbid));
         Ask {
             breakers: self.breakers(&sampling.dry),
             sampling,
@@ -223,6 +228,12 @@ impl Native {
             },
             ..Ask::new(tokens)
         }
+    }
+
+    /// The token that would open a thought, where none is wanted.
+    fn quiet(&self, request: &Request) -> Option<u32> {
+        let tags = self.facts.can.think_tags.as_ref().filter(|_| request.input.thinks_not())?;
+        self.facts.tokenizer.id_of(&tags.open).filter(|&t| t < self.n_vocab())
     }
 
     /// The texts that break repetitions, in this vocabulary.

@@ -185,6 +185,7 @@ impl Common {
                 stop: options.stop,
                 limits,
                 logprobs: self.logprobs,
+                tell_prompt: route == Route::Generate { context: true },
                 priority: self.priority,
                 speculate: options.speculate.unwrap_or(true),
                 ..Request::new(input)

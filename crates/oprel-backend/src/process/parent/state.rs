@@ -46,7 +46,8 @@ struct Open {
     /// Events that come anew when it is begun again, and are not passed on twice.
     cuts: u32,
     repeated_cuts: u32,
-    prompt_told: bool,
+    prompt_told: usize,
+    repeated_prompt: usize,
     mouth: Mouth,
     taken: Option<Promise<Result<(), Failure>>>,
     trial: Trial,
@@ -179,7 +180,8 @@ impl Inner {
                 request,
                 cuts: 0,
                 repeated_cuts: 0,
-                prompt_told: false,
+                prompt_told: 0,
+                repeated_prompt: 0,
                 mouth,
                 taken: promise.take(),
                 trial: Trial::default(),
@@ -246,7 +248,7 @@ impl State {
     pub(super) fn begin_again(&mut self, out: Sender<ToWorker>) {
         self.useful = false;
         for (&id, open) in &mut self.answers {
-            open.repeated_cuts = 0;
+            (open.repeated_cuts, open.repeated_prompt) = (0, 0);
             let mut request = open.request.clone();
             request.resume.clone_from(&open.said);
             let _ = out.send(ToWorker::Generate { ids: vec![id], request: Box::new(request) });
@@ -326,14 +328,24 @@ impl Open {
     /// Passes events on, but those that were passed on before; whether the last is among them.
     fn hear(&mut self, events: Vec<Event>) -> bool {
         self.trial.deaths = 0;
+        // A short answer may be over before the worker's other thread says that it was taken.
+        if let Some(promise) = self.taken.take() {
+            promise.keep(Ok(()));
+        }
         let mut fresh = Vec::with_capacity(events.len());
-        for event in events {
-            let is_new = match &event {
+        for mut event in events {
+            let is_new = match &mut event {
                 Event::Text(piece) | Event::Thinking(piece) => {
                     self.said.extend(piece.tokens.iter().map(|t| t.id));
                     true
                 }
-                Event::Prompt(_) => !std::mem::replace(&mut self.prompt_told, true),
+                Event::Prompt(tokens) => {
+                    let known = self.prompt_told.saturating_sub(self.repeated_prompt);
+                    self.repeated_prompt += tokens.len();
+                    self.prompt_told = self.prompt_told.max(self.repeated_prompt);
+                    tokens.drain(..known.min(tokens.len()));
+                    !tokens.is_empty()
+                }
                 Event::Truncated(_) if self.repeated_cuts < self.cuts => {
                     self.repeated_cuts += 1;
                     false
