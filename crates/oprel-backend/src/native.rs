@@ -15,6 +15,7 @@ use oprel_engine::{Ask, Bounds, Breakers};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
+use crate::budget;
 use crate::events::way;
 use crate::guide::Guides;
 use crate::load::{describe, engine};
@@ -137,12 +138,15 @@ impl Native {
     ) -> Result<()> {
         let submitted = Instant::now();
         let (mut ask, made) = self.asked(request)?;
-        ask.guide = self.guides.of(&self.facts, request, made.rendered.as_deref())?;
+        let rendered = made.rendered.as_deref();
+        ask.guide = self.guides.of(&self.facts, request, rendered)?;
+        let most = request.limits.max_thinking_tokens;
+        ask.guide = budget::within(ask.guide, &self.facts, rendered, most);
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
         for i in 0..request.n {
             let Some(mut listener) = listener(i) else { continue };
-            let mut speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+            let mut speaker = Speaker::new(&self.facts, request, rendered);
             speaker.resume(&request.resume);
             let mut ask = ask.clone();
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));

@@ -21,6 +21,8 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
+/// Of a model that is not there, requests for vectors are told in other words.
+const EMBEDS: Speech = Speech { complaint: ollama::complaint_of_embed };
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -151,7 +153,7 @@ async fn embedded(
         Err(response) => return response,
     };
     match read(&bytes) {
-        Ok(call) => answer::embed(app, peer, SPEECH, call).await,
+        Ok(call) => answer::embed(app, peer, EMBEDS, call).await,
         Err(failure) => SPEECH.fail(failure),
     }
 }
