@@ -26,6 +26,11 @@ def say(temperature=0, body=None, **more):
     return {"model": DEMO, "max_tokens": 120, "messages": ASK, "extra_body": extra, **more}
 
 
+def prompt_tokens(usage):
+    """What was read, be it anew or from the cache."""
+    return usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
 @check("52", "a message, whole and as a stream, is the same")
 def talks():
     whole = client.messages.create(**say())
@@ -37,7 +42,7 @@ def talks():
         final = stream.get_final_message()
     assert text == final.content[0].text == whole.content[0].text
     assert final.usage.output_tokens == whole.usage.output_tokens
-    assert final.usage.input_tokens == whole.usage.input_tokens
+    assert prompt_tokens(final.usage) == prompt_tokens(whole.usage)
     events = [event.type for event in client.messages.create(**say(), stream=True)]
     assert events[0] == "message_start" and events[-2:] == ["message_delta", "message_stop"]
     assert events.count("content_block_start") == events.count("content_block_stop") == 1
@@ -85,8 +90,7 @@ def counts():
             **{name: ask[name] for name in ("model", "messages", "system", "tools") if name in ask}
         )
         usage = client.messages.create(**ask).usage
-        known = usage.input_tokens + (usage.cache_read_input_tokens or 0)
-        assert counted.input_tokens == known > 0, (counted, usage)
+        assert counted.input_tokens == prompt_tokens(usage) > 0, (counted, usage)
 
 
 @check("52", "thoughts are blocks of their own, before the text, and go back")

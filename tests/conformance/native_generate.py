@@ -224,6 +224,15 @@ def thinks():
     error("/api/chat", chat("Hi", think="much"), 400, says)
 
 
+@check("19", "no more is thought than max_thinking_tokens, and then comes the answer")
+def thinks_little():
+    body = {**chat(QUESTION, think=True, stream=False, options=GREEDY), "max_thinking_tokens": 4}
+    message = asked("/api/chat", body)["message"]
+    whole = asked("/api/chat", chat(QUESTION, think=True, stream=False, options=GREEDY))["message"]
+    assert 0 < len(message["thinking"]) < len(whole["thinking"]), message
+    assert message["content"].strip() and "think>" not in message["content"], message
+
+
 CLOCK = {
     "type": "function",
     "function": {

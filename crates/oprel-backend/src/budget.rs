@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use oprel_engine::{Constraint, Guide};
+use oprel_tokenizer::TokenizeOptions;
 
 use crate::Facts;
 
@@ -16,29 +17,35 @@ pub(crate) fn within(
     let (Some(most), Some(tags), Some(prompt)) = (most, &facts.can.think_tags, rendered) else {
         return guide;
     };
-    let tokens = |tag: &str| {
-        facts.tokenizer.tokenize(
-            tag,
-            oprel_tokenizer::TokenizeOptions { add_special: false, parse_special: true },
-        )
-    };
+    let options = TokenizeOptions { add_special: false, parse_special: true };
+    let tokens = |tag: &str| facts.tokenizer.tokenize(tag, options);
     let (open, close) = (tokens(&tags.open), tokens(&tags.close));
     if open.is_empty() || close.is_empty() {
         return guide;
     }
-    Some(Guide(Box::new(Budget {
+    // Models that write such tags write them on lines of their own.
+    let ending = match tags.close.starts_with("</") {
+        true => tokens(&format!("\n{}\n\n", tags.close)),
+        false => close.clone(),
+    };
+    let mut budget = Budget {
         inner: guide.map(|guide| guide.0),
-        tags: Arc::new(Tags { open, close }),
+        tags: Arc::new(Tags { open, close, ending }),
         left: most,
-        place: if tags.left_open_by(prompt) { Place::Inside(0) } else { Place::Outside(0) },
+        place: Place::Outside(0),
         mask: vec![0; (facts.n_vocab as usize).div_ceil(32)],
-    })))
+    };
+    if tags.left_open_by(prompt) {
+        budget.place = budget.inside(0);
+    }
+    Some(Guide(Box::new(budget)))
 }
 
-/// The tags of thinking, as tokens.
+/// The tags of thinking, as tokens, and what is said where thinking is closed.
 struct Tags {
     open: Vec<u32>,
     close: Vec<u32>,
+    ending: Vec<u32>,
 }
 
 /// Where it is, with how many tokens of the tag that would lead out of there.
@@ -46,6 +53,10 @@ struct Tags {
 enum Place {
     Outside(usize),
     Inside(usize),
+    /// So much was said of the ending.
+    Closing(usize),
+    /// Thinking was closed for the model, which must not do so again.
+    Closed,
 }
 
 struct Budget {
@@ -58,10 +69,15 @@ struct Budget {
 }
 
 impl Budget {
-    /// What of the closing tag must come now.
+    /// Thinking goes on, unless its tokens are used up.
+    fn inside(&self, at: usize) -> Place {
+        if self.left == 0 && at == 0 { Place::Closing(0) } else { Place::Inside(at) }
+    }
+
+    /// What of the ending must come now.
     fn due(&self) -> &[u32] {
         match self.place {
-            Place::Inside(at) if self.left == 0 => &self.tags.close[at..],
+            Place::Closing(at) => &self.tags.ending[at..],
             _ => &[],
         }
     }
@@ -89,7 +105,15 @@ impl Constraint for Budget {
             self.mask[next as usize / 32] = 1 << (next % 32);
             return Ok(Some(&self.mask));
         }
-        self.inner.as_mut().map_or(Ok(None), |inner| inner.allowed())
+        match (&mut self.inner, self.place, &self.tags.close[..]) {
+            (Some(inner), ..) => inner.allowed(),
+            (None, Place::Closed, &[close]) => {
+                self.mask.fill(u32::MAX);
+                self.mask[close as usize / 32] &= !(1 << (close % 32));
+                Ok(Some(&self.mask))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
@@ -98,16 +122,18 @@ impl Constraint for Budget {
         }
         self.place = match self.place {
             Place::Outside(at) => match follow(&self.tags.open, at, token) {
-                n if n == self.tags.open.len() => Place::Inside(0),
+                n if n == self.tags.open.len() => self.inside(0),
                 n => Place::Outside(n),
             },
             Place::Inside(at) => {
                 self.left = self.left.saturating_sub(1);
                 match follow(&self.tags.close, at, token) {
                     n if n == self.tags.close.len() => Place::Outside(0),
-                    n => Place::Inside(n),
+                    n => self.inside(n),
                 }
             }
+            Place::Closing(at) if at + 1 < self.tags.ending.len() => Place::Closing(at + 1),
+            Place::Closing(_) | Place::Closed => Place::Closed,
         };
         Ok(())
     }
@@ -139,34 +165,46 @@ mod tests {
     use super::*;
 
     fn budget(place: Place, left: u32) -> Budget {
-        let tags = Arc::new(Tags { open: vec![5], close: vec![40, 7] });
-        Budget { inner: None, tags, left, place, mask: vec![0; 2] }
+        let tags = Tags { open: vec![5], close: vec![40], ending: vec![1, 40] };
+        Budget { inner: None, tags: Arc::new(tags), left, place, mask: vec![0; 2] }
     }
 
     #[test]
     fn thinking_is_closed_when_its_tokens_are_used_up() {
         let mut budget = budget(Place::Outside(0), 2);
-        for token in [1, 5, 1] {
-            assert_eq!(budget.allowed(), Ok(None));
+        for token in [9, 5, 9] {
+            assert_eq!((budget.allowed(), budget.forced()), (Ok(None), vec![]));
             budget.accept(token).unwrap();
         }
-        assert_eq!(budget.forced(), []);
-        budget.accept(2).unwrap();
-        assert_eq!(budget.forced(), [40, 7]);
+        budget.accept(9).unwrap();
+        assert_eq!(budget.forced(), [1, 40]);
+        assert_eq!(budget.allowed(), Ok(Some(&[1 << 1, 0][..])));
+        budget.accept(1).unwrap();
+        assert_eq!(budget.fork().forced(), [40]);
         assert_eq!(budget.allowed(), Ok(Some(&[0, 1 << 8][..])));
         budget.accept(40).unwrap();
-        assert_eq!(budget.fork().forced(), [7]);
-        assert_eq!(budget.allowed(), Ok(Some(&[1 << 7, 0][..])));
-        budget.accept(7).unwrap();
-        assert_eq!((budget.allowed(), budget.place), (Ok(None), Place::Outside(0)));
+        // Closed for the model, thinking is not closed again.
+        assert_eq!(budget.allowed(), Ok(Some(&[u32::MAX, !(1 << 8)][..])));
+        assert_eq!(budget.forced(), []);
     }
 
     #[test]
     fn thinking_that_ends_in_time_is_left_alone() {
-        let mut budget = budget(Place::Inside(0), 9);
-        for token in [40, 40, 7, 1, 1, 1, 1, 1, 1, 1] {
+        let mut budget = budget(Place::Inside(0), 4);
+        for token in [9, 40, 9, 9, 9, 9] {
             budget.accept(token).unwrap();
         }
-        assert_eq!((budget.forced(), budget.left), (vec![], 6));
+        assert_eq!((budget.forced(), budget.left), (vec![], 2));
+        assert_eq!(budget.allowed(), Ok(None));
+    }
+
+    #[test]
+    fn a_tag_of_several_tokens_that_was_begun_is_waited_for() {
+        let mut budget = budget(Place::Inside(0), 1);
+        budget.tags = Arc::new(Tags { open: vec![5], close: vec![6, 7], ending: vec![6, 7] });
+        budget.accept(6).unwrap();
+        assert_eq!((budget.forced(), budget.place), (vec![], Place::Inside(1)));
+        budget.accept(7).unwrap();
+        assert_eq!(budget.place, Place::Outside(0));
     }
 }
