@@ -2,6 +2,7 @@
 //! keeps models loaded. It generates nothing itself.
 
 mod answer;
+mod keys;
 mod listen;
 mod memory;
 mod metrics;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use keys::{Fresh, Key, Keys, Scope};
 pub use listen::Limits;
 pub use models::{Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
@@ -42,6 +44,10 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Who may call.
     pub gate: Gate,
+    /// Keys of clients.
+    pub keys: Keys,
+    /// Whether clients of this machine need a key, too.
+    pub keys_for_all: bool,
     /// How models are kept.
     pub models: Policy,
     /// Limits on connections.
