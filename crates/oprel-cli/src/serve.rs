@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
+use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -122,6 +123,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         socket: socket(args),
         keys: Keys::at(keys_file().unwrap_or_default()),
         keys_for_all: args.require_key,
+        conversations: conversations(),
         models,
         limits: Limits::default(),
         most_body: MOST_BODY,
@@ -229,6 +231,18 @@ fn socket(args: &Serve) -> Option<PathBuf> {
         return None;
     }
     args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
+}
+
+/// Conversations are kept in `OPREL_HOME`; a server without them still serves all else.
+fn conversations() -> Option<Arc<dyn Store>> {
+    let path = home()?.join("conversations.redb");
+    match Embedded::open(&path, Bounds::default()) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            tell(&format!("conversations are not remembered: {error}"));
+            None
+        }
+    }
 }
 
 /// Where keys are kept.

@@ -29,6 +29,8 @@ pub(crate) enum From {
 pub(crate) struct Peer {
     /// Clients share an engine fairly.
     pub(crate) client: String,
+    /// Whose conversations it sees: those of its key, or of all who need none.
+    pub(crate) owner: String,
     /// Whether it may name files of this machine.
     pub(crate) trusted: bool,
 }
@@ -156,10 +158,16 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
     let over_socket = from == Some(From::Socket);
     let free = over_socket || (near && !app.options.keys_for_all) || app.options.keys.is_empty();
     let path = request.uri().path();
-    let Some(needed) = scope_of(path) else { return Ok(Peer { client, trusted: false }) };
+    let Some(needed) = scope_of(path) else {
+        return Ok(Peer { client, owner: String::new(), trusted: false });
+    };
     if let Some(key) = sent_key(headers).and_then(|text| app.options.keys.find(text)) {
         return match key.allows(needed) {
-            true => Ok(Peer { client: key.id.clone(), trusted: key.allows(Scope::Admin) }),
+            true => Ok(Peer {
+                client: key.id.clone(),
+                trusted: key.allows(Scope::Admin),
+                owner: key.id,
+            }),
             false => {
                 let message = format!("this key has no scope '{}'", needed.as_str());
                 Err(Box::new(refuse(path, StatusCode::FORBIDDEN, message)))
@@ -168,7 +176,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
     }
     match free {
         // Clients of the field send words as keys where none is asked for.
-        true => Ok(Peer { client, trusted: here }),
+        true => Ok(Peer { client, owner: String::new(), trusted: here }),
         false => {
             let message = "a key is needed: `Authorization: Bearer opk_...`".to_string();
             Err(Box::new(refuse(path, StatusCode::UNAUTHORIZED, message)))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::Failure;
 use oprel_backend::{Backend, LoadOptions, ModelSource, Native};
+use oprel_server::conversations::{Bounds, Embedded};
 use oprel_server::{Gate, KeepAlive, Keys, Limits, Options, Policy, Scope, Server};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -44,6 +45,9 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
         gate: Gate::default(),
         keys: Keys::at(folder.path().join("keys")),
         keys_for_all: false,
+        conversations: Some(Arc::new(
+            Embedded::open(&folder.path().join("c.redb"), Bounds::default()).unwrap(),
+        )),
         models: Policy {
             start: Arc::new(start_native),
             load,
@@ -417,6 +421,36 @@ fn a_stopping_server_lets_answers_finish() {
     // It was answered whole, or told that the server stops.
     assert!(reply.status == 503 || reply.lines().last().unwrap()["done"] == true, "{reply:?}");
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_conversation_is_remembered_turn_by_turn() {
+    let server = running();
+    let turn = |text: &str| {
+        let body = json!({"model": "demo", "prompt": text, "conversation_id": "c1",
+            "stream": false, "options": {"num_predict": 5, "temperature": 0}});
+        server.post("/generate", &body)
+    };
+    let first = turn("What is oprel?");
+    assert_eq!(first.header("x-oprel-conversation"), Some("c1"));
+    let said = first.json()["message"]["content"].clone();
+    let items = || server.get("/conversations/c1").json()["items"].as_array().unwrap().clone();
+    let start = Instant::now();
+    while items().len() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+    assert_eq!(items()[1]["message"]["content"], said);
+    assert_eq!(items()[1]["incomplete"], true, "five tokens are not the whole");
+    let second = turn("And how fast is it?");
+    assert!(
+        second.json()["prompt_eval_count"].as_u64() > first.json()["prompt_eval_count"].as_u64()
+    );
+    let all = server.get("/conversations").json();
+    assert_eq!(all["conversations"][0]["id"], "c1");
+    assert_eq!(server.send("DELETE", "/conversations/c1", "", "").status, 200);
+    assert_eq!(server.get("/conversations/c1").status, 404);
+    let bad = json!({"model": "demo", "prompt": "x", "conversation_id": "../x"});
+    assert_eq!(server.post("/generate", &bad).status, 400);
 }
 
 #[test]
