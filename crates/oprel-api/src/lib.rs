@@ -17,6 +17,7 @@ mod extension;
 mod gauges;
 mod limits;
 mod message;
+pub mod native;
 pub mod ollama;
 pub mod openai;
 mod patch;

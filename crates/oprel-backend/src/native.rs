@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{
     Dry, EmbedInput, EmbedRequest, Embeddings, Event, Gauges, LogitBias, OutputOverflow, Request,
-    Usage,
+    Sampled, Usage,
 };
 use oprel_chat::LocalTime;
 use oprel_engine::{Ask, Bounds, Breakers};
@@ -148,6 +148,10 @@ impl Native {
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));
             if let Some(truncated) = made.truncated {
                 listener.hear(vec![Event::Truncated(truncated)]);
+            }
+            if request.prompt_ids && request.prompt_logprobs.is_none() {
+                let token = |&id: &u32| Sampled { id, ..Sampled::default() };
+                listener.hear(vec![Event::Prompt(made.tokens.iter().map(token).collect())]);
             }
             self.start(Generate { ask, speaker, listener, submitted, ticks: None })?;
         }

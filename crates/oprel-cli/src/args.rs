@@ -34,6 +34,11 @@ pub(crate) enum Command {
     /// Serve models to other programs.
     #[cfg(unix)]
     Serve(Serve),
+    /// List the models that a server has loaded.
+    #[command(visible_alias = "models")]
+    Ps(Ps),
+    /// Unload a model of a server.
+    Stop(Stop),
     /// Make, list and remove the keys of clients of a server.
     #[cfg(unix)]
     #[command(subcommand)]
@@ -124,6 +129,19 @@ pub(crate) struct Serve {
     pub(crate) log: LogFormat,
     #[command(flatten)]
     pub(crate) load: Load,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ps {
+    /// Print JSON, as /api/ps.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Stop {
+    /// The model, as `oprel ps` names it.
+    pub(crate) model: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, generate};
+use crate::{bench, daemon, generate};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
@@ -25,6 +25,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         #[cfg(unix)]
         Command::Serve(args) => crate::serve::run(&args),
+        Command::Ps(args) => daemon::ps(&args),
+        Command::Stop(args) => daemon::stop(&args),
         #[cfg(unix)]
         Command::Key(command) => crate::key::run(&command),
         #[cfg(unix)]

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod commands;
+mod daemon;
 mod generate;
 mod interactive;
 #[cfg(unix)]

@@ -188,6 +188,21 @@ fn an_answer_streams_and_is_the_same_at_once() {
     assert_eq!(openai["choices"][0]["message"]["content"], text);
     let anthropic = server.post("/v1/messages", &body).json();
     assert_eq!(anthropic["content"][0]["text"], text);
+    let own = json!({"model": "demo", "sampling": {"temperature": 0, "seed": 1}, "request": {
+        "input": {"messages": {"messages": [{"role": "user", "content": "Tell me a story."}]}},
+        "limits": {"max_tokens": 6}}});
+    let own: String = server
+        .post("/oprel/generate", &own)
+        .lines()
+        .iter()
+        .filter_map(|l| Some(l["event"]["text"]["text"].as_str()?.to_string()))
+        .collect();
+    assert_eq!(own, text);
+    let prompt =
+        json!({"model": "demo", "prompt": "hi", "stream": false, "options": {"num_predict": 3}});
+    let prompt = server.post("/api/generate", &prompt).json();
+    let tokens = prompt["prompt_eval_count"].as_u64().unwrap() + 3;
+    assert_eq!(prompt["context"].as_array().unwrap().len() as u64, tokens);
     let count = server.post("/v1/messages/count_tokens", &body).json();
     assert_eq!(count["input_tokens"], whole["prompt_eval_count"]);
 }
