@@ -80,6 +80,17 @@ impl Pace {
         Some(((room / added) as usize).clamp(1, most))
     }
 
+    /// What so many more tokens take in a step that decodes `decoded`; nothing until that was measured.
+    pub(crate) fn checking(&self, decoded: usize) -> impl Fn(usize) -> f64 {
+        let added = move |n: usize| Some(self.estimate(decoded + n)? - self.estimate(decoded)?);
+        move |n| added(n).unwrap_or(0.0).max(0.0)
+    }
+
+    /// What reading so many tokens in a step of their own takes, if that was measured.
+    pub(crate) fn reading(&self, tokens: usize) -> Option<f64> {
+        Some(self.apart? * tokens as f64)
+    }
+
     /// What a step of decoding alone takes for so many tokens: measured, or between what was measured
     /// for fewer and for more; beyond the most measured, a guess that will be measured.
     pub(crate) fn estimate(&self, decoded: usize) -> Option<f64> {

@@ -152,6 +152,9 @@ impl Engine {
         if let Some(holding) = sequence.holding.take() {
             self.state.release(holding);
         }
+        if let Some(draft) = &mut self.draft {
+            draft.forget(&mut sequence);
+        }
         self.queue.close(&sequence.ask.client);
         says.push((sequence.id, Says::Failed(failure)));
     }

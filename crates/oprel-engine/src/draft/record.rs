@@ -1,0 +1,160 @@
+//! What proposals of one source brought, and whether the next one is worth its place in a step.
+
+/// How likely a proposed token is taken to be right before anything is known.
+pub(crate) const HOPE: f64 = 0.7;
+/// How much of that comes back in a step in which nothing was worth proposing.
+const REGAIN: f64 = 0.002;
+/// Steps without a proposal after those that were not worth their place, at first and at most.
+const REST: (u32, u32) = (4, 256);
+/// How many times as fast as the rest of a step its proposals must be expected to make tokens.
+const MARGIN: f64 = 1.1;
+
+/// A step as it is planned: tokens that it is expected to make, and seconds that it is to take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Deal {
+    pub(crate) tokens: f64,
+    pub(crate) seconds: f64,
+}
+
+impl Deal {
+    /// Tokens a second.
+    pub(crate) fn rate(self) -> f64 {
+        self.tokens / self.seconds
+    }
+}
+
+/// How fast one is believed and given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// How fast the rate of accepted tokens follows what happened.
+    pub(crate) follow: f64,
+    /// Proposals in a row of which nothing was taken before there is a rest.
+    pub(crate) patience: u32,
+}
+
+/// What proposals brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    manner: Manner,
+    /// How likely a proposed token is right if those before it are.
+    rate: f64,
+    /// Steps until the next proposal, and how many there were after the last bad one.
+    rests: u32,
+    rest: u32,
+    /// Proposals in a row of which nothing was taken.
+    wrong: u32,
+}
+
+impl Record {
+    pub(crate) fn new(manner: Manner, rate: f64) -> Record {
+        Record { manner, rate, rests: 0, rest: REST.0, wrong: 0 }
+    }
+
+    /// Whether it rests in the next step.
+    pub(crate) fn rests(&self) -> bool {
+        self.rests > 0
+    }
+
+    /// Whether it may propose in this step; counts the steps in which it rests.
+    pub(crate) fn is_up(&mut self) -> bool {
+        let up = self.rests == 0;
+        self.rests = self.rests.saturating_sub(1);
+        up
+    }
+
+    /// How many of `most` proposed tokens let the step make most tokens a second, and the step with
+    /// them; `None` if it is faster without. `cost` tells how many seconds so many take.
+    pub(crate) fn worth(
+        &mut self,
+        most: usize,
+        step: Deal,
+        cost: impl Fn(usize) -> f64,
+    ) -> Option<(usize, Deal)> {
+        let (mut right, mut gained) = (1.0, 0.0);
+        let mut best = None;
+        for n in 1..=most {
+            right *= self.rate;
+            gained += right;
+            let cost = cost(n);
+            let with = Deal { tokens: step.tokens + gained, seconds: step.seconds + cost };
+            let rate = best.map_or(step.rate(), |(_, best): (usize, Deal)| best.rate());
+            // What they cost others too: their own tokens must come faster than all the others.
+            if gained * step.seconds > MARGIN * cost * step.tokens && with.rate() > rate {
+                best = Some((n, with));
+            }
+        }
+        if best.is_none() {
+            // Texts change: what did not pay is tried again some day.
+            self.rate = (self.rate + REGAIN).min(HOPE.max(self.rate));
+        }
+        best
+    }
+
+    /// What became of a proposal: so many of its tokens were taken.
+    pub(crate) fn learn(&mut self, proposed: usize, taken: usize) {
+        if proposed == 0 {
+            return;
+        }
+        // Tokens after the first wrong one tell nothing.
+        let tried = (taken + 1).min(proposed) as f64;
+        let weight = 1.0 - (1.0 - self.manner.follow).powf(tried);
+        self.rate += weight * (taken as f64 / tried - self.rate);
+        if taken > 0 {
+            (self.wrong, self.rest) = (0, REST.0);
+            self.rate = self.rate.max(0.3);
+            return;
+        }
+        self.wrong += 1;
+        if self.wrong >= self.manner.patience {
+            self.rests = self.rest;
+            self.rest = (self.rest * 2).min(REST.1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Deal = Deal { tokens: 1.0, seconds: 1.0 };
+
+    fn record(patience: u32) -> Record {
+        Record::new(Manner { follow: 0.25, patience }, HOPE)
+    }
+
+    #[test]
+    fn what_costs_nothing_is_proposed_whole() {
+        assert_eq!(record(1).worth(8, STEP, |_| 0.0).map(|(n, _)| n), Some(8));
+    }
+
+    #[test]
+    fn a_proposal_that_costs_more_than_it_brings_is_not_made() {
+        assert_eq!(record(1).worth(4, STEP, |n| n as f64), None);
+    }
+
+    #[test]
+    fn what_pays_for_one_stream_need_not_pay_for_many() {
+        let cost = |n: usize| 0.2 * n as f64;
+        assert!(record(1).worth(4, STEP, cost).is_some());
+        // Eight tokens in twice the time: a token more takes as much of it as another stream.
+        let eight = Deal { tokens: 8.0, seconds: 2.0 };
+        assert_eq!(record(1).worth(4, eight, cost), None);
+    }
+
+    #[test]
+    fn one_who_is_wrong_is_asked_less_and_less() {
+        for patience in [1, 3] {
+            let mut record = record(patience);
+            let mut proposals = 0;
+            for _ in 0..1000 {
+                let n = match record.is_up() {
+                    true => record.worth(4, STEP, |_| 0.0).map_or(0, |(n, _)| n),
+                    false => 0,
+                };
+                proposals += usize::from(n > 0);
+                record.learn(n, 0);
+            }
+            assert!((3..16).contains(&proposals), "{proposals}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which proposals a step checks, for whom and from whom.
+//!
+//! For each stream the source that promises most tokens a second proposes as many as pay. The smaller
+//! model is asked for all of them at once, after it is known how many it is to propose for each; it reads
+//! one text at a time.
+
+use std::time::Duration;
+
+use oprel_nn::state::RowId;
+
+use super::Engine;
+use super::plan::{Piece, Plan};
+use crate::draft::{Deal, MOST, Model, Source};
+
+/// What a step is to be with its proposals, as they are added.
+#[derive(Debug)]
+struct Bids {
+    /// The step with all proposals so far.
+    step: Deal,
+    /// The step with those only that cost nothing but their place.
+    plain: Deal,
+    /// Tokens that the step checks.
+    checked: usize,
+    /// Streams for which the model goes on together.
+    friends: usize,
+    /// What it is asked for.
+    asked: Vec<Asked>,
+    /// A text that it reads: whose, and how many tokens.
+    reads: Option<(usize, usize)>,
+}
+
+/// Tokens that the model is asked for.
+#[derive(Debug)]
+struct Asked {
+    /// The piece of the plan, and the place of its sequence.
+    piece: usize,
+    at: usize,
+    n: usize,
+    /// Tokens that the model must read before.
+    lacks: usize,
+    keep: Vec<RowId>,
+}
+
+/// What one source would propose.
+struct Offer {
+    source: Source,
+    n: usize,
+    with: Deal,
+}
+
+impl Engine {
+    /// Proposals for streams that may have some, while they are worth it.
+    pub(super) fn add_drafts(
+        &mut self,
+        plan: &mut Plan,
+        rows: &mut usize,
+        clock: &dyn Fn() -> Duration,
+    ) {
+        let used: usize = plan.pieces.iter().map(|p| p.n).sum();
+        let mut room = (self.limits.tokens as usize).saturating_sub(used).min(*rows);
+        let mut bids = self.open_bids(plan);
+        let now = clock();
+        for piece in 0..plan.pieces.len() {
+            let Some(at) = self.place_of(&plan.pieces[piece]) else { continue };
+            let most = self.most_proposed(at).min(room);
+            let Some(offer) = self.best_offer(at, most, &mut bids, now) else { continue };
+            let Some(keep) = self.room_for(at, offer.n) else { continue };
+            room -= offer.n;
+            bids.take(&offer);
+            match offer.source {
+                Source::Text => {
+                    let s = &mut self.running[at];
+                    let drafts = s.drafter.repeated(&s.tokens, offer.n).to_vec();
+                    plan.pieces[piece].propose(Source::Text, drafts, keep);
+                }
+                Source::Model => {
+                    let lacks = self.lacks(at);
+                    bids.asked.push(Asked { piece, at, n: offer.n, lacks, keep });
+                }
+            }
+        }
+        self.ask_model(plan, bids, clock);
+        *rows -= plan.pieces.iter().map(|p| p.drafts.len()).sum::<usize>();
+    }
+
+    fn open_bids(&self, plan: &Plan) -> Bids {
+        let checked = plan.n_decoded();
+        // Before anything was measured, as if proposals cost nothing.
+        let seconds = self.pace.estimate(checked).unwrap_or(1.0);
+        let step = Deal { tokens: plan.pieces.len() as f64, seconds };
+        let follows = |p: &&Piece| {
+            let at = self.place_of(p);
+            let s = at.map(|at| &self.running[at]).filter(|s| s.drafter.asks_model());
+            s.zip(self.draft.as_ref()).is_some_and(|(s, draft)| draft.is_ready(s))
+        };
+        Bids {
+            step,
+            plain: step,
+            checked,
+            friends: plan.pieces.iter().filter(follows).count().max(1),
+            asked: Vec::new(),
+            reads: None,
+        }
+    }
+
+    /// The place of a piece's sequence, if tokens may be proposed for it.
+    fn place_of(&self, piece: &Piece) -> Option<usize> {
+        let at = self.running.iter().position(|s| s.id == piece.id)?;
+        (self.running[at].ask.speculate && piece.n == 1).then_some(at)
+    }
+
+    fn most_proposed(&self, at: usize) -> usize {
+        let s = &self.running[at];
+        // The last token of an answer needs no proposal after it.
+        let left = s.ask.max_tokens.map_or(usize::MAX, |most| (most - s.made) as usize - 1);
+        let in_context = (s.context as usize).saturating_sub(s.tokens.len() + 1);
+        MOST.min(left).min(in_context)
+    }
+
+    /// Pages for so many proposed tokens, and rows for the states between; `None` if there are not so many.
+    fn room_for(&mut self, at: usize, n: usize) -> Option<Vec<RowId>> {
+        let end = self.running[at].tokens.len() + n;
+        if !self.reserve_spare(at, end) {
+            return None;
+        }
+        let wanted = if self.state.is_recurrent() { n } else { 0 };
+        let keep = self.state.take_rows(wanted);
+        if keep.len() < wanted {
+            self.state.release_rows(&keep);
+            return None;
+        }
+        Some(keep)
+    }
+
+    /// What is to be proposed for a stream: by whom, and how many tokens.
+    fn best_offer(
+        &mut self,
+        at: usize,
+        most: usize,
+        bids: &mut Bids,
+        now: Duration,
+    ) -> Option<Offer> {
+        let text = self.offer_of_text(at, most, bids);
+        let model = self.offer_of_model(at, most, bids);
+        let model = model.filter(|model| {
+            let rate = text.as_ref().map_or(bids.step.rate(), |text| text.with.rate());
+            model.with.rate() > rate
+        });
+        match model {
+            Some(offer) if self.is_read(at, &offer, bids, now) => Some(offer),
+            _ => text,
+        }
+    }
+
+    /// What the text itself proposes.
+    fn offer_of_text(&mut self, at: usize, most: usize, bids: &Bids) -> Option<Offer> {
+        let s = &mut self.running[at];
+        let repeated = s.drafter.repeated(&s.tokens, most).len();
+        let record = s.drafter.record(Source::Text);
+        if !record.is_up() || repeated == 0 {
+            return None;
+        }
+        let worth = record.worth(repeated, bids.step, self.pace.checking(bids.checked));
+        worth.map(|(n, with)| Offer { source: Source::Text, n, with })
+    }
+
+    /// What the model would propose for a stream that it has read.
+    fn offer_of_model(&mut self, at: usize, most: usize, bids: &Bids) -> Option<Offer> {
+        let draft = self.draft.as_ref().filter(|draft| !draft.is_broken())?;
+        if !self.running[at].drafter.record(Source::Model).is_up() {
+            return None;
+        }
+        self.pace.estimate(1)?;
+        let lacks = draft.lacks(&self.running[at]);
+        // A text that is to be read first is judged as if it were.
+        let lacks = if Model::is_near(lacks) { lacks } else { 1 };
+        let friends = bids.friends;
+        let first = draft.seconds(friends + lacks - 1, &self.pace)?;
+        let next = draft.seconds(friends, &self.pace)?;
+        let checks = self.pace.checking(bids.checked);
+        let cost = |n: usize| (first + next * (n - 1) as f64) / friends as f64 + checks(n);
+        let record = self.running[at].drafter.record(Source::Model);
+        let worth = record.worth(most, bids.step, cost);
+        worth.map(|(n, with)| Offer { source: Source::Model, n, with })
+    }
+
+    /// Whether the model knows the text that it is to go on with. If not, and if reading it pays, it reads.
+    fn is_read(&self, at: usize, offer: &Offer, bids: &mut Bids, now: Duration) -> bool {
+        let (Some(draft), s) = (&self.draft, &self.running[at]) else { return false };
+        let lacks = draft.lacks(s);
+        if Model::is_near(lacks) {
+            return true;
+        }
+        let Some(seconds) = draft.seconds(lacks, &self.pace).filter(|_| bids.reads.is_none())
+        else {
+            return false;
+        };
+        // A text is expected to go on for as long as it has been going on.
+        let since = now.saturating_sub(s.times.started.unwrap_or(now)).as_secs_f64();
+        let left = s.ask.max_tokens.map_or(f64::MAX, |most| f64::from(most - s.made));
+        let spell = since.min(left * bids.step.seconds);
+        let saved = 1.0 - bids.step.rate() / offer.with.rate();
+        if draft.may_read(seconds, saved, spell) {
+            bids.reads = Some((at, draft.piece(lacks, bids.step.seconds, &self.pace)));
+        }
+        false
+    }
+
+    fn lacks(&self, at: usize) -> usize {
+        self.draft.as_ref().map_or(0, |draft| draft.lacks(&self.running[at]))
+    }
+
+    /// Lets the model say what it was asked for, if that pays for all together.
+    fn ask_model(&mut self, plan: &mut Plan, mut bids: Bids, clock: &dyn Fn() -> Duration) {
+        if !self.pays(&bids) {
+            for asked in std::mem::take(&mut bids.asked) {
+                self.state.release_rows(&asked.keep);
+            }
+        }
+        let Some(draft) = &mut self.draft else { return };
+        if bids.asked.is_empty() && bids.reads.is_none() {
+            return;
+        }
+        let wanted: Vec<(usize, usize)> = bids.asked.iter().map(|a| (a.at, a.n)).collect();
+        let said = draft.propose(&mut self.running, &wanted, bids.reads, clock);
+        for (mut asked, drafts) in bids.asked.into_iter().zip(said) {
+            let unused = asked.keep.split_off(drafts.len().min(asked.keep.len()));
+            self.state.release_rows(&unused);
+            plan.pieces[asked.piece].propose(Source::Model, drafts, asked.keep);
+        }
+    }
+
+    /// Whether the step makes more tokens a second with what the model is asked for: its steps are of
+    /// fewer and fewer streams, which the bids of each did not know.
+    fn pays(&self, bids: &Bids) -> bool {
+        let Some(draft) = &self.draft else { return false };
+        let seconds = |tokens: usize| draft.seconds(tokens, &self.pace).unwrap_or(f64::MAX);
+        let rounds = (1..=MOST).map(|round| {
+            let going = bids.asked.iter().filter(|asked| asked.n >= round);
+            let first = |asked: &Asked| if round == 1 { asked.lacks } else { 1 };
+            going.map(first).sum::<usize>()
+        });
+        let asking: f64 = rounds.take_while(|&tokens| tokens > 0).map(seconds).sum();
+        let checking = self.pace.estimate(bids.checked).unwrap_or(f64::MAX);
+        let with = Deal { tokens: bids.step.tokens, seconds: asking + checking };
+        with.rate() > bids.plain.rate()
+    }
+}
+
+impl Bids {
+    fn take(&mut self, offer: &Offer) {
+        let gained = offer.with.tokens - self.step.tokens;
+        if offer.source == Source::Text {
+            self.plain.tokens += gained;
+            self.plain.seconds += offer.with.seconds - self.step.seconds;
+        }
+        self.step = offer.with;
+        self.checked += offer.n;
+    }
+}
+
+impl Piece {
+    fn propose(&mut self, source: Source, drafts: Vec<u32>, keep: Vec<RowId>) {
+        self.rows = 1 + drafts.len();
+        (self.source, self.drafts, self.keep) = (source, drafts, keep);
+    }
+}
