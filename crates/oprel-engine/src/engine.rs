@@ -114,6 +114,8 @@ pub struct Gauges {
     pub drafted_tokens: u64,
     /// Of these, taken.
     pub accepted_tokens: u64,
+    /// Tokens of texts that a smaller model read before it could propose any.
+    pub draft_read_tokens: u64,
     /// Sequences that had to give up their pages.
     pub preemptions: u64,
 }
@@ -233,6 +235,7 @@ impl Engine {
             pages_cached,
             pages,
             names: self.state.n_names(),
+            draft_read_tokens: self.draft.as_ref().map_or(0, draft::Model::n_read),
             ..self.gauges
         }
     }

@@ -99,7 +99,9 @@ impl Error {
             | Error::Sampling(_) => (ErrorKind::Validation, None),
             Error::Draft { .. } => (
                 ErrorKind::Validation,
-                Some("a draft model is a smaller model of the same family, with the same vocabulary"),
+                Some(
+                    "a draft model is a smaller model of the same family, with the same vocabulary",
+                ),
             ),
             Error::OnlyEmbeds => (ErrorKind::Validation, Some("use `oprel embed` with it")),
             Error::Nn(oprel_nn::Error::Memory { .. }) => (

@@ -15,6 +15,8 @@ const REMEASURE: u32 = 512;
 
 /// How much longer a step is taken to be for one more token, until that was measured.
 const GUESS: f64 = 0.12;
+/// The least of it that is believed.
+const LEAST: f64 = 0.01;
 
 /// Measured times of steps, in seconds.
 #[derive(Debug)]
@@ -103,7 +105,15 @@ impl Pace {
             Some((to, end)) if to > from => {
                 seconds + (end - seconds) * further / (to - from) as f64
             }
-            _ => seconds * (1.0 + GUESS * further),
+            // As much for a token as those cost beyond the first measured, where there are several.
+            _ => {
+                let first = (1..from).find_map(|n| Some((n, at(n)?)));
+                let one = match first {
+                    Some((n, least)) => ((seconds - least) / (from - n) as f64).max(LEAST * least),
+                    None => GUESS * seconds,
+                };
+                seconds + one * further
+            }
         })
     }
 }

@@ -80,8 +80,7 @@ impl<'a> Spans<'a> {
     pub(crate) fn run(self, exec: &mut dyn Exec, out: &mut StepOut) -> oprel_nn::Result<()> {
         let logits = Want { of: RowSet::Rows(self.rows), what: What::Logits };
         let has_rows = matches!(&logits.of, RowSet::Rows(rows) if !rows.is_empty());
-        let wants: Vec<Want> =
-            has_rows.then_some(logits).into_iter().chain(self.vectors).collect();
+        let wants: Vec<Want> = has_rows.then_some(logits).into_iter().chain(self.vectors).collect();
         let batch = Batch {
             spans: &self.spans,
             tokens: &self.tokens,

@@ -220,18 +220,18 @@ impl Model {
         clock: &dyn Fn() -> Duration,
     ) -> Vec<Vec<u32>> {
         let mut room = self.limits.tokens as usize;
-        let mut fits = |model: &mut Model, s: &mut Sequence, most: usize| {
-            let (n, lacks) = model.follow(s, most)?;
-            room = room.checked_sub(n)?;
-            Some((n, lacks))
-        };
         let mut going: Vec<(usize, usize)> = Vec::new();
         for &(at, n) in asked {
-            let fitting = fits(self, &mut running[at], FEW).filter(|(n, lacks)| n == lacks);
-            going.extend(fitting.map(|_| (at, n)));
+            let near = self.follow(&mut running[at], FEW.min(room)).filter(|(n, lacks)| n == lacks);
+            if let Some((fed, _)) = near {
+                room -= fed;
+                going.push((at, n));
+            }
         }
-        let reads = reads.and_then(|(at, n)| Some((at, fits(self, &mut running[at], n)?.0)));
-        let mut reads = reads;
+        let mut reads = reads.and_then(|(at, n)| {
+            let (n, _) = self.follow(&mut running[at], n.min(room))?;
+            (n > 0).then_some((at, n))
+        });
         for _ in 0..MOST {
             going.retain(|&(at, n)| self.has_room(&mut running[at], n));
             if going.is_empty() && reads.is_none() {
@@ -354,8 +354,7 @@ impl Model {
         }
     }
 
-    /// Tokens of texts that it read before it could go on, for tests.
-    #[cfg(test)]
+    /// Tokens of texts that it read before it could go on.
     pub(crate) fn n_read(&self) -> u64 {
         self.n_read
     }

@@ -11,6 +11,7 @@ use oprel_nn::state::RowId;
 use super::Engine;
 use super::plan::{Piece, Plan};
 use crate::draft::{Deal, MOST, Model, Source};
+use crate::sequence::Sequence;
 
 /// What a step is to be with its proposals, as they are added.
 #[derive(Debug)]
@@ -21,8 +22,9 @@ struct Bids {
     plain: Deal,
     /// Tokens that the step checks.
     checked: usize,
-    /// Streams for which the model goes on together.
-    friends: usize,
+    /// Streams that the model may go on with: those whose texts it knows, and all.
+    ready: usize,
+    followed: usize,
     /// What it is asked for.
     asked: Vec<Asked>,
     /// A text that it reads: whose, and how many tokens.
@@ -88,16 +90,16 @@ impl Engine {
         // Before anything was measured, as if proposals cost nothing.
         let seconds = self.pace.estimate(checked).unwrap_or(1.0);
         let step = Deal { tokens: plan.pieces.len() as f64, seconds };
-        let follows = |p: &&Piece| {
-            let at = self.place_of(p);
-            let s = at.map(|at| &self.running[at]).filter(|s| s.drafter.asks_model());
-            s.zip(self.draft.as_ref()).is_some_and(|(s, draft)| draft.is_ready(s))
-        };
+        let places = plan.pieces.iter().filter_map(|p| self.place_of(p));
+        let streams = places.map(|at| &self.running[at]).filter(|s| s.drafter.asks_model());
+        let streams: Vec<&Sequence> = streams.collect();
+        let is_ready = |s: &&&Sequence| self.draft.as_ref().is_some_and(|d| d.is_ready(s));
         Bids {
             step,
             plain: step,
             checked,
-            friends: plan.pieces.iter().filter(follows).count().max(1),
+            ready: streams.iter().filter(is_ready).count(),
+            followed: streams.len(),
             asked: Vec::new(),
             reads: None,
         }
@@ -172,9 +174,11 @@ impl Engine {
         }
         self.pace.estimate(1)?;
         let lacks = draft.lacks(&self.running[at]);
-        // A text that is to be read first is judged as if it were.
-        let lacks = if Model::is_near(lacks) { lacks } else { 1 };
-        let friends = bids.friends;
+        // A text that is to be read first is judged as if it were, and all others with it.
+        let (lacks, friends) = match Model::is_near(lacks) {
+            true => (lacks, bids.ready.max(1)),
+            false => (1, bids.followed),
+        };
         let first = draft.seconds(friends + lacks - 1, &self.pace)?;
         let next = draft.seconds(friends, &self.pace)?;
         let checks = self.pace.checking(bids.checked);

@@ -142,7 +142,7 @@ fn never_wrong(options: &Options, asks: &[Ask]) -> Engine {
         assert!(now >= rate, "a token was wrong in step {step}");
         rate = now;
     }
-    assert!(rate > 0.99, "{rate}");
+    assert!(rate > 0.9, "{rate}");
     assert_eq!(n_held(&timed.engine), 0);
     timed.engine
 }
@@ -159,7 +159,7 @@ fn what_it_holds_of_a_text_is_right_in_company_and_from_the_cache() {
 #[test]
 fn what_it_holds_of_a_text_is_right_after_preemption() {
     let options = Options { sequences: 4, positions: 512, context: 512, ..options(64) };
-    let mut all = asks(6, 60, 150);
+    let mut all = asks(6, 60, 300);
     all[4].priority = 1;
     let engine = never_wrong(&options, &all);
     assert!(engine.gauges().preemptions > 0);
@@ -179,9 +179,9 @@ fn what_is_answered_at_once_is_read_once() {
     timed.run(&asks(1, 20, 200));
     let one = asks(1, 320, 100).remove(0);
     let many = vec![Ask { speculate: true, ..one }; 4];
-    let before = timed.engine.draft.as_ref().unwrap().n_read();
+    let before = timed.engine.gauges().draft_read_tokens;
     timed.run(&many);
-    let read = timed.engine.draft.as_ref().unwrap().n_read() - before;
+    let read = timed.engine.gauges().draft_read_tokens - before;
     assert!((256..2 * 320).contains(&read), "{read}");
 }
 
@@ -191,8 +191,10 @@ fn a_model_that_fails_is_not_asked_again_and_nothing_fails_with_it() {
     for lasts in [0, 1, 5, 20] {
         let small = Fake { lasts, ..Fake::default() };
         let mut engine = with_draft(engine_with(Fake::default(), &options(64)), small);
-        let ids_of: Vec<SeqId> =
-            asks(3, 50, 60).into_iter().map(|a| engine.submit(a, Duration::ZERO).unwrap()).collect();
+        let ids_of: Vec<SeqId> = asks(3, 50, 60)
+            .into_iter()
+            .map(|a| engine.submit(a, Duration::ZERO).unwrap())
+            .collect();
         let says = run(&mut engine);
         for (id, expected) in ids_of.iter().zip(&expected) {
             assert_eq!(ids(&says[id]), *expected);
@@ -207,7 +209,7 @@ fn who_wants_no_proposals_gets_none() {
     let plain = |ask: Ask| Ask { speculate: false, ..ask };
     timed.run(&asks(2, 20, 100).into_iter().map(plain).collect::<Vec<_>>());
     assert_eq!(timed.proposed(), (0, 0));
-    assert_eq!(timed.engine.draft.as_ref().unwrap().n_read(), 0);
+    assert_eq!(timed.engine.gauges().draft_read_tokens, 0);
 }
 
 #[test]
