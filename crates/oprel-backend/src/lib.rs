@@ -5,6 +5,7 @@
 
 mod bench;
 mod disk;
+mod draft;
 mod error;
 mod facts;
 mod fingerprint;

@@ -17,7 +17,7 @@ use oprel_tokenizer::TokenizeOptions;
 
 use crate::guide::Guides;
 use crate::load::{describe, engine};
-use crate::prompt;
+use crate::{draft, prompt};
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Worker};
 use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result};
@@ -51,7 +51,9 @@ impl Native {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
         let (facts, model) = describe(source)?;
-        let (engine, machine) = engine(&facts.file, &model, options)?;
+        let draft = options.draft.as_ref().map(|draft| draft::describe(draft, &facts));
+        let draft = draft.transpose()?;
+        let (engine, machine) = engine(&facts.file, &model, draft.as_ref(), options)?;
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let thread = std::thread::Builder::new()
