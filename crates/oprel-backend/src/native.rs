@@ -17,10 +17,10 @@ use oprel_tokenizer::TokenizeOptions;
 
 use crate::guide::Guides;
 use crate::load::{describe, engine};
-use crate::{draft, prompt};
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Worker};
 use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result};
+use crate::{draft, prompt};
 
 /// A loaded model. Dropping it unloads it.
 #[derive(Debug)]

@@ -16,14 +16,15 @@ use crate::spans::Spans;
 use crate::state::{Holding, State};
 use crate::{Error, Result};
 
-/// Most tokens that a sequence may lack and still go on in the same step.
-const FEW: usize = 16;
-/// Tokens of a step up to which its time is measured for each number on its own.
-const SMALL: usize = 32;
+/// Most tokens that a sequence may lack and still go on in the same step; up to so many tokens the time of
+/// a step is measured for each number on its own.
+const FEW: usize = 32;
 /// Fewest tokens of a piece of a text that is read.
 const PIECE: usize = 32;
 /// The part of all time that may be spent on reading texts for a model that has not proved right.
-const ALLOWANCE: f64 = 1.0 / 64.0;
+const ALLOWANCE: f64 = 0.01;
+/// What may be spent on it in advance, in steps of the large model.
+const STAKE: f64 = 4.0;
 /// Checked tokens after which its rate is believed.
 const PROVEN: u32 = 64;
 /// How fast the rate over all texts follows what happened.
@@ -184,23 +185,33 @@ impl Model {
         s.follow.is_some() && Model::is_near(self.lacks(s))
     }
 
+    /// Whether enough was checked of what it said to know how often it is right.
+    pub(crate) fn is_known(&self) -> bool {
+        self.checked >= PROVEN
+    }
+
     pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }
 
     /// Seconds that a step of so many tokens takes, as measured or as those of the large model tell.
     pub(crate) fn seconds(&self, tokens: usize, large: &Pace) -> Option<f64> {
-        let of = |pace: &Pace| match tokens > SMALL {
-            true => pace.reading(tokens).or_else(|| pace.estimate(tokens)),
+        let of = |pace: &Pace| match tokens > FEW {
+            // A step of few takes what one of one does.
+            true => match (pace.reading(tokens), pace.estimate(1)) {
+                (Some(read), Some(least)) => Some(read.max(least)),
+                _ => pace.estimate(tokens),
+            },
             false => pace.estimate(tokens),
         };
         of(&self.pace).or_else(|| Some(self.share * of(large)?))
     }
 
     /// Whether a text may be read that takes so many seconds: where what is saved of `spell` seconds pays
-    /// for it, if that is known; or as a trial.
-    pub(crate) fn may_read(&self, seconds: f64, saved: f64, spell: f64) -> bool {
-        seconds <= self.purse || (self.checked >= PROVEN && seconds <= saved * spell / 2.0)
+    /// for it, if that is known; or as a trial. `step` is what a step of the large model takes.
+    pub(crate) fn may_read(&self, seconds: f64, saved: f64, spell: f64, step: f64) -> bool {
+        let pays = self.is_known() && seconds <= saved * spell / 2.0;
+        pays || seconds <= self.purse + STAKE * step
     }
 
     /// Tokens of a text to read beside others, so that it takes about so long.
@@ -328,7 +339,7 @@ impl Model {
         if !std::mem::replace(&mut self.is_warm, true) {
             return;
         }
-        match n > SMALL {
+        match n > FEW {
             true => self.pace.record(0, n, took),
             false => self.pace.record(n, 0, took),
         }

@@ -174,11 +174,10 @@ impl Engine {
         }
         self.pace.estimate(1)?;
         let lacks = draft.lacks(&self.running[at]);
-        // A text that is to be read first is judged as if it were, and all others with it.
-        let (lacks, friends) = match Model::is_near(lacks) {
-            true => (lacks, bids.ready.max(1)),
-            false => (1, bids.followed),
-        };
+        // A text that is to be read first is judged as if it were, and all others with it; so is a trial.
+        let is_near = Model::is_near(lacks);
+        let friends = if is_near && draft.is_known() { bids.ready.max(1) } else { bids.followed };
+        let lacks = if is_near { lacks } else { 1 };
         let first = draft.seconds(friends + lacks - 1, &self.pace)?;
         let next = draft.seconds(friends, &self.pace)?;
         let checks = self.pace.checking(bids.checked);
@@ -191,6 +190,11 @@ impl Engine {
     /// Whether the model knows the text that it is to go on with. If not, and if reading it pays, it reads.
     fn is_read(&self, at: usize, offer: &Offer, bids: &mut Bids, now: Duration) -> bool {
         let (Some(draft), s) = (&self.draft, &self.running[at]) else { return false };
+        // It is tried on one text.
+        let is_tried = || self.running.iter().any(|other| other.follow.is_some());
+        if s.follow.is_none() && !draft.is_known() && (is_tried() || !bids.asked.is_empty()) {
+            return false;
+        }
         let lacks = draft.lacks(s);
         if Model::is_near(lacks) {
             return true;
@@ -204,7 +208,7 @@ impl Engine {
         let left = s.ask.max_tokens.map_or(f64::MAX, |most| f64::from(most - s.made));
         let spell = since.min(left * bids.step.seconds);
         let saved = 1.0 - bids.step.rate() / offer.with.rate();
-        if draft.may_read(seconds, saved, spell) {
+        if draft.may_read(seconds, saved, spell, bids.step.seconds) {
             bids.reads = Some((at, draft.piece(lacks, bids.step.seconds, &self.pace)));
         }
         false
@@ -235,9 +239,9 @@ impl Engine {
     }
 
     /// Whether the step makes more tokens a second with what the model is asked for: its steps are of
-    /// fewer and fewer streams, which the bids of each did not know.
+    /// fewer and fewer streams, which the bids of each did not know. A trial need not pay.
     fn pays(&self, bids: &Bids) -> bool {
-        let Some(draft) = &self.draft else { return false };
+        let Some(draft) = self.draft.as_ref().filter(|draft| draft.is_known()) else { return true };
         let seconds = |tokens: usize| draft.seconds(tokens, &self.pace).unwrap_or(f64::MAX);
         let rounds = (1..=MOST).map(|round| {
             let going = bids.asked.iter().filter(|asked| asked.n >= round);

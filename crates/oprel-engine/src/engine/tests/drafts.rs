@@ -98,6 +98,13 @@ fn a_model_that_is_right_now_and_then_pays_too() {
 }
 
 #[test]
+fn several_streams_are_helped_together() {
+    for sequences in [4, 8] {
+        assert!(gain(0, SMALL, LARGE, &asks(sequences, 20, 300)) > 1.2);
+    }
+}
+
+#[test]
 fn a_model_that_is_never_right_costs_next_to_nothing() {
     for (sequences, prompt) in [(1, 4), (1, 200), (4, 100), (16, 20)] {
         let gain = gain(1, SMALL, LARGE, &asks(sequences, prompt, 200));
