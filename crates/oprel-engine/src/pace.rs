@@ -105,16 +105,21 @@ impl Pace {
             Some((to, end)) if to > from => {
                 seconds + (end - seconds) * further / (to - from) as f64
             }
-            // As much for a token as those cost beyond the first measured, where there are several.
             _ => {
                 let first = (1..from).find_map(|n| Some((n, at(n)?)));
-                let one = match first {
-                    Some((n, least)) => ((seconds - least) / (from - n) as f64).max(LEAST * least),
-                    None => GUESS * seconds,
-                };
-                seconds + one * further
+                seconds + self.one_more((from, seconds), first) * further
             }
         })
+    }
+
+    /// What a token takes beyond the most that were measured: as much as those beyond the first measured,
+    /// where there are several; else a guess, and not more than one of a prompt.
+    fn one_more(&self, (n, seconds): (usize, f64), first: Option<(usize, f64)>) -> f64 {
+        let Some((fewer, least)) = first else {
+            let guess = GUESS * seconds / (1.0 + GUESS * (n - 1) as f64);
+            return self.apart.map_or(guess, |apart| apart.min(guess));
+        };
+        ((seconds - least) / (n - fewer) as f64).max(LEAST * least)
     }
 }
 
