@@ -21,9 +21,9 @@ use record::{Manner, Record};
 pub(crate) const MOST: usize = 15;
 
 /// A text that repeated itself once goes on or does not.
-const OF_TEXT: Manner = Manner { follow: 0.25, patience: 1 };
-/// A model is right again and again, or seldom.
-const OF_MODEL: Manner = Manner { follow: 0.1, patience: 3 };
+const OF_TEXT: Manner = Manner { follow: 0.25, patience: 1, rehearsals: 0 };
+/// A model is right again and again, or seldom; a token of it costs less than to check it.
+const OF_MODEL: Manner = Manner { follow: 0.1, patience: 3, rehearsals: 6 };
 
 /// Where proposals come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +48,12 @@ pub(crate) struct Drafter {
 }
 
 impl Drafter {
-    /// For a new text; how likely a token of the smaller model was right in others.
-    pub(crate) fn new(rate: f64) -> Drafter {
+    /// For a new text; how likely a token of the smaller model was right in others, and how many tell.
+    pub(crate) fn new((rate, checked): (f64, u32)) -> Drafter {
         Drafter {
             lookup: Lookup::default(),
-            of_text: Record::new(OF_TEXT, HOPE),
-            of_model: Record::new(OF_MODEL, rate),
+            of_text: Record::new(OF_TEXT, HOPE, 0),
+            of_model: Record::new(OF_MODEL, rate, checked),
             drafted: 0,
             accepted: 0,
         }
@@ -79,6 +79,11 @@ impl Drafter {
     /// Up to `most` tokens that followed the latest ones before.
     pub(crate) fn repeated<'a>(&mut self, tokens: &'a [u32], most: usize) -> &'a [u32] {
         self.lookup.find(tokens, most.min(MOST))
+    }
+
+    /// What the smaller model would have proposed was right or not.
+    pub(crate) fn learn_rehearsal(&mut self, right: bool) {
+        self.of_model.learn(1, usize::from(right));
     }
 
     /// What became of a proposal: so many of its tokens were taken.

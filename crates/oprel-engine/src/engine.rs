@@ -268,7 +268,7 @@ impl Engine {
             told: 0,
             context,
             sampler,
-            drafter: Drafter::new(self.draft.as_ref().map_or(draft::HOPE, draft::Model::rate)),
+            drafter: Drafter::new(self.draft.as_ref().map_or((draft::HOPE, 0), draft::Model::rate)),
             follow: None,
             times: Times { submitted: now, last: now, ..Times::default() },
             cached: 0,

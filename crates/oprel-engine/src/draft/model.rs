@@ -26,7 +26,7 @@ const ALLOWANCE: f64 = 0.01;
 /// What may be spent on it in advance, in steps of the large model.
 const STAKE: f64 = 4.0;
 /// Checked tokens after which its rate is believed.
-const PROVEN: u32 = 64;
+const PROVEN: u32 = 32;
 /// How fast the rate over all texts follows what happened.
 const FOLLOW: f64 = 0.05;
 /// What a step takes of the time of one of the large model, if nothing tells.
@@ -146,9 +146,9 @@ impl Model {
         self.memory
     }
 
-    /// How likely its next token is right, over all texts.
-    pub(crate) fn rate(&self) -> f64 {
-        self.rate
+    /// How likely its next token is right, over all texts, and how many tokens tell if they are enough.
+    pub(crate) fn rate(&self) -> (f64, u32) {
+        (self.rate, if self.is_known() { self.checked } else { 0 })
     }
 
     /// It was asked, and so many tokens were taken.

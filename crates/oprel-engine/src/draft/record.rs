@@ -30,6 +30,9 @@ pub(crate) struct Manner {
     pub(crate) follow: f64,
     /// Proposals in a row of which nothing was taken before there is a rest.
     pub(crate) patience: u32,
+    /// Tokens that are compared with what is chosen, and not checked in a step, before any are proposed and
+    /// after a rest until one was right; 0 if that saves nothing.
+    pub(crate) rehearsals: u32,
 }
 
 /// What proposals brought.
@@ -43,11 +46,20 @@ pub(crate) struct Record {
     rest: u32,
     /// Proposals in a row of which nothing was taken.
     wrong: u32,
+    /// Tokens that were right or wrong.
+    checked: u32,
 }
 
 impl Record {
-    pub(crate) fn new(manner: Manner, rate: f64) -> Record {
-        Record { manner, rate, rests: 0, rest: REST.0, wrong: 0 }
+    /// `rate` is how likely a token is right, as `checked` others of the source tell.
+    pub(crate) fn new(manner: Manner, rate: f64, checked: u32) -> Record {
+        Record { manner, rate, rests: 0, rest: REST.0, wrong: 0, checked }
+    }
+
+    /// Whether what it says is only compared for now.
+    pub(crate) fn rehearses(&self) -> bool {
+        let Manner { patience, rehearsals, .. } = self.manner;
+        rehearsals > 0 && (self.checked < rehearsals || self.wrong >= patience)
     }
 
     /// Whether it rests in the next step.
@@ -96,7 +108,9 @@ impl Record {
             return;
         }
         // Tokens after the first wrong one tell nothing.
-        let tried = (taken + 1).min(proposed) as f64;
+        let tried = (taken + 1).min(proposed);
+        self.checked = self.checked.saturating_add(tried as u32);
+        let tried = tried as f64;
         let weight = 1.0 - (1.0 - self.manner.follow).powf(tried);
         self.rate += weight * (taken as f64 / tried - self.rate);
         if taken > 0 {
@@ -119,7 +133,7 @@ mod tests {
     const STEP: Deal = Deal { tokens: 1.0, seconds: 1.0 };
 
     fn record(patience: u32) -> Record {
-        Record::new(Manner { follow: 0.25, patience }, HOPE)
+        Record::new(Manner { follow: 0.25, patience, rehearsals: 2 }, HOPE, 0)
     }
 
     #[test]
@@ -139,6 +153,15 @@ mod tests {
         // Eight tokens in twice the time: a token more takes as much of it as another stream.
         let eight = Deal { tokens: 8.0, seconds: 2.0 };
         assert_eq!(record(1).worth(4, eight, cost), None);
+    }
+
+    #[test]
+    fn who_is_not_known_rehearses_and_who_failed_does_again() {
+        let mut record = record(2);
+        for (taken, rehearses) in [(1, true), (1, false), (0, false), (0, true), (1, false)] {
+            record.learn(1, taken);
+            assert_eq!(record.rehearses(), rehearses);
+        }
     }
 
     #[test]

@@ -82,8 +82,14 @@ impl Engine {
             });
         let taken = s.fed - start - piece.n;
         s.drafter.learn_outcome(piece.source, piece.drafts.len(), taken);
-        if let Some(model) = self.draft.as_mut().filter(|_| piece.source == Source::Model) {
-            model.learn(piece.drafts.len(), taken);
+        if let Some(model) = &mut self.draft {
+            if piece.source == Source::Model {
+                model.learn(piece.drafts.len(), taken);
+            }
+            if let Some((said, is)) = piece.rehearsed.zip(s.tokens.get(before)) {
+                s.drafter.learn_rehearsal(said == *is);
+                model.learn(1, usize::from(said == *is));
+            }
         }
         self.gauges.generated_tokens += u64::from(s.made - made);
         let (client, computed) = (s.ask.client.clone(), piece.n + piece.drafts.len());

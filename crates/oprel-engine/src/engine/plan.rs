@@ -31,6 +31,8 @@ pub(super) struct Piece {
     /// Proposed tokens after them, and who proposed them.
     pub(super) drafts: Vec<u32>,
     pub(super) source: Source,
+    /// What the smaller model says comes next, where that is not checked but compared.
+    pub(super) rehearsed: Option<u32>,
     /// Of how many of its last rows logits are wanted.
     pub(super) rows: usize,
     /// Where its recurrent state goes.
@@ -182,6 +184,7 @@ impl Engine {
             n,
             drafts: Vec::new(),
             source: Source::default(),
+            rehearsed: None,
             rows,
             to,
             keep: Vec::new(),

@@ -40,7 +40,8 @@ struct Asked {
     n: usize,
     /// Tokens that the model must read before.
     lacks: usize,
-    keep: Vec<RowId>,
+    /// Where the states between them go; `None` if what it says is only to be compared.
+    keep: Option<Vec<RowId>>,
 }
 
 /// What one source would propose.
@@ -66,6 +67,11 @@ impl Engine {
             let Some(at) = self.place_of(&plan.pieces[piece]) else { continue };
             let most = self.most_proposed(at).min(room);
             let Some(offer) = self.best_offer(at, most, &mut bids, now) else { continue };
+            if offer.source == Source::Model && self.rehearses(at) {
+                let (n, lacks, keep) = (1, self.lacks(at), None);
+                bids.asked.push(Asked { piece, at, n, lacks, keep });
+                continue;
+            }
             let Some(keep) = self.room_for(at, offer.n) else { continue };
             room -= offer.n;
             bids.take(&offer);
@@ -77,7 +83,7 @@ impl Engine {
                 }
                 Source::Model => {
                     let lacks = self.lacks(at);
-                    bids.asked.push(Asked { piece, at, n: offer.n, lacks, keep });
+                    bids.asked.push(Asked { piece, at, n: offer.n, lacks, keep: Some(keep) });
                 }
             }
         }
@@ -214,6 +220,10 @@ impl Engine {
         false
     }
 
+    fn rehearses(&mut self, at: usize) -> bool {
+        self.running[at].drafter.record(Source::Model).rehearses()
+    }
+
     fn lacks(&self, at: usize) -> usize {
         self.draft.as_ref().map_or(0, |draft| draft.lacks(&self.running[at]))
     }
@@ -221,8 +231,8 @@ impl Engine {
     /// Lets the model say what it was asked for, if that pays for all together.
     fn ask_model(&mut self, plan: &mut Plan, mut bids: Bids, clock: &dyn Fn() -> Duration) {
         if !self.pays(&bids) {
-            for asked in std::mem::take(&mut bids.asked) {
-                self.state.release_rows(&asked.keep);
+            for dropped in bids.asked.extract_if(.., |asked| asked.keep.is_some()) {
+                self.state.release_rows(&dropped.keep.unwrap_or_default());
             }
         }
         let Some(draft) = &mut self.draft else { return };
@@ -231,10 +241,15 @@ impl Engine {
         }
         let wanted: Vec<(usize, usize)> = bids.asked.iter().map(|a| (a.at, a.n)).collect();
         let said = draft.propose(&mut self.running, &wanted, bids.reads, clock);
-        for (mut asked, drafts) in bids.asked.into_iter().zip(said) {
-            let unused = asked.keep.split_off(drafts.len().min(asked.keep.len()));
+        for (asked, drafts) in bids.asked.into_iter().zip(said) {
+            let piece = &mut plan.pieces[asked.piece];
+            let Some(mut keep) = asked.keep else {
+                piece.rehearsed = drafts.first().copied();
+                continue;
+            };
+            let unused = keep.split_off(drafts.len().min(keep.len()));
             self.state.release_rows(&unused);
-            plan.pieces[asked.piece].propose(Source::Model, drafts, asked.keep);
+            piece.propose(Source::Model, drafts, keep);
         }
     }
 
@@ -244,7 +259,8 @@ impl Engine {
         let Some(draft) = self.draft.as_ref().filter(|draft| draft.is_known()) else { return true };
         let seconds = |tokens: usize| draft.seconds(tokens, &self.pace).unwrap_or(f64::MAX);
         let rounds = (1..=MOST).map(|round| {
-            let going = bids.asked.iter().filter(|asked| asked.n >= round);
+            let proposes = |asked: &&Asked| asked.n >= round && asked.keep.is_some();
+            let going = bids.asked.iter().filter(proposes);
             let first = |asked: &Asked| if round == 1 { asked.lacks } else { 1 };
             going.map(first).sum::<usize>()
         });

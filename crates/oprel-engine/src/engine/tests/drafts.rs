@@ -145,7 +145,7 @@ fn never_wrong(options: &Options, asks: &[Ask]) -> Engine {
             break;
         }
         timed.step(&mut says);
-        let now = timed.engine.draft.as_ref().unwrap().rate();
+        let now = timed.engine.draft.as_ref().unwrap().rate().0;
         assert!(now >= rate, "a token was wrong in step {step}");
         rate = now;
     }
