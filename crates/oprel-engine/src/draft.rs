@@ -11,7 +11,7 @@ mod model;
 mod record;
 
 pub use model::DraftModel;
-pub(crate) use model::{Follow, Model};
+pub(crate) use model::{Follow, Model, Wish};
 pub(crate) use record::{Deal, HOPE};
 
 use lookup::Lookup;

@@ -21,10 +21,10 @@ use crate::{Error, Result};
 const FEW: usize = 32;
 /// Fewest tokens of a piece of a text that is read.
 const PIECE: usize = 32;
-/// The part of all time that may be spent on reading texts for a model that has not proved right.
+/// The part of all time that may be spent on trials: texts read and tokens said that prove nothing yet.
 const ALLOWANCE: f64 = 0.01;
-/// What may be spent on it in advance, in steps of the large model.
-const STAKE: f64 = 4.0;
+/// What may be spent on them in advance, in steps of the large model.
+const STAKE: f64 = 3.0;
 /// Checked tokens after which its rate is believed.
 const PROVEN: u32 = 32;
 /// How fast the rate over all texts follows what happened.
@@ -56,6 +56,17 @@ pub(crate) struct Follow {
     fed: usize,
 }
 
+/// What the smaller model is to do for a sequence in a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    /// The place of the sequence among those that run.
+    pub(crate) at: usize,
+    /// How many tokens it is to say, or to read.
+    pub(crate) n: usize,
+    /// Whether that is to be paid from what may be spent on trials.
+    pub(crate) on_trial: bool,
+}
+
 /// The smaller model at work.
 pub(crate) struct Model {
     exec: Box<dyn Exec>,
@@ -71,7 +82,7 @@ pub(crate) struct Model {
     rate: f64,
     /// Tokens from which that is known.
     checked: u32,
-    /// Seconds that may be spent on reading texts, whatever that brings.
+    /// Seconds that may be spent on trials, whatever they bring.
     purse: f64,
     /// The first step touches memory that no later one has to.
     is_warm: bool,
@@ -175,14 +186,9 @@ impl Model {
         s.tokens.len() - known
     }
 
-    /// Whether it can go on with a sequence that lacks so many tokens at once.
-    pub(crate) fn is_near(lacks: usize) -> bool {
-        lacks <= FEW
-    }
-
     /// Whether it goes on with this sequence if it is asked.
     pub(crate) fn is_ready(&self, s: &Sequence) -> bool {
-        s.follow.is_some() && Model::is_near(self.lacks(s))
+        s.follow.is_some() && self.lacks(s) <= FEW
     }
 
     /// Whether enough was checked of what it said to know how often it is right.
@@ -207,11 +213,14 @@ impl Model {
         of(&self.pace).or_else(|| Some(self.share * of(large)?))
     }
 
-    /// Whether a text may be read that takes so many seconds: where what is saved of `spell` seconds pays
-    /// for it, if that is known; or as a trial. `step` is what a step of the large model takes.
-    pub(crate) fn may_read(&self, seconds: f64, saved: f64, spell: f64, step: f64) -> bool {
-        let pays = self.is_known() && seconds <= saved * spell / 2.0;
-        pays || seconds <= self.purse + STAKE * step
+    /// Whether reading a text pays that takes so many seconds, of what is saved of `spell` seconds.
+    pub(crate) fn pays_to_read(&self, seconds: f64, saved: f64, spell: f64) -> bool {
+        self.is_known() && seconds <= saved * spell / 2.0
+    }
+
+    /// Whether so many seconds may be spent on a trial; `step` is what one of the large model takes.
+    pub(crate) fn may_try(&self, seconds: f64, step: f64) -> bool {
+        seconds <= self.purse + STAKE * step
     }
 
     /// Tokens of a text to read beside others, so that it takes about so long.
@@ -221,30 +230,30 @@ impl Model {
         n.max(PIECE).min(lacks)
     }
 
-    /// Goes on with some sequences by their place, each by so many tokens, and reads on in another; what it
-    /// says, which may be less.
+    /// Goes on with some sequences and reads on in another; what it says, which may be less.
     pub(crate) fn propose(
         &mut self,
         running: &mut [Sequence],
-        asked: &[(usize, usize)],
-        reads: Option<(usize, usize)>,
+        asked: &[Wish],
+        reads: Option<Wish>,
         clock: &dyn Fn() -> Duration,
     ) -> Vec<Vec<u32>> {
         let mut room = self.limits.tokens as usize;
-        let mut going: Vec<(usize, usize)> = Vec::new();
-        for &(at, n) in asked {
-            let near = self.follow(&mut running[at], FEW.min(room)).filter(|(n, lacks)| n == lacks);
+        let mut going: Vec<Wish> = Vec::new();
+        for &wish in asked {
+            let s = &mut running[wish.at];
+            let near = self.follow(s, FEW.min(room)).filter(|(n, lacks)| n == lacks);
             if let Some((fed, _)) = near {
                 room -= fed;
-                going.push((at, n));
+                going.push(wish);
             }
         }
-        let mut reads = reads.and_then(|(at, n)| {
-            let (n, _) = self.follow(&mut running[at], n.min(room))?;
-            (n > 0).then_some((at, n))
+        let mut reads = reads.and_then(|wish| {
+            let (n, _) = self.follow(&mut running[wish.at], wish.n.min(room))?;
+            (n > 0).then_some(Wish { n, ..wish })
         });
         for _ in 0..MOST {
-            going.retain(|&(at, n)| self.has_room(&mut running[at], n));
+            going.retain(|wish| self.has_room(&mut running[wish.at], wish.n));
             if going.is_empty() && reads.is_none() {
                 break;
             }
@@ -253,7 +262,7 @@ impl Model {
                 break;
             }
         }
-        let said = |&(at, _): &(usize, usize)| match &running[at].follow {
+        let said = |wish: &Wish| match &running[wish.at].follow {
             Some(follow) if !self.is_broken => follow.said.clone(),
             _ => Vec::new(),
         };
@@ -296,46 +305,48 @@ impl Model {
     fn step(
         &mut self,
         running: &mut [Sequence],
-        going: &[(usize, usize)],
-        reads: Option<(usize, usize)>,
+        going: &[Wish],
+        reads: Option<Wish>,
         clock: &dyn Fn() -> Duration,
     ) -> oprel_nn::Result<()> {
         let mut spans = Spans::default();
-        for &(at, _) in going {
-            add(&mut spans, &running[at], usize::MAX, 1);
+        let mut on_trial = 0;
+        for (wish, most, rows) in going
+            .iter()
+            .map(|wish| (wish, usize::MAX, 1))
+            .chain(reads.iter().map(|wish| (wish, wish.n, 0)))
+        {
+            let before = spans.n_tokens();
+            add(&mut spans, &running[wish.at], most, rows);
+            on_trial += if wish.on_trial { spans.n_tokens() - before } else { 0 };
         }
-        let n_going = spans.n_tokens();
-        if let Some((at, n)) = reads {
-            add(&mut spans, &running[at], n, 0);
-        }
-        let n_tokens = spans.n_tokens();
+        let n = spans.n_tokens();
         let before = clock();
         spans.run(&mut *self.exec, &mut self.out)?;
-        self.record(n_going, n_tokens - n_going, clock().saturating_sub(before));
+        self.record(n, on_trial, clock().saturating_sub(before));
         let n_vocab = self.out.got.first().map_or(0, |got| got.values.len() / going.len().max(1));
-        for (i, &(at, _)) in going.iter().enumerate() {
+        for (i, wish) in going.iter().enumerate() {
             let row = &self.out.got[0].values[i * n_vocab..(i + 1) * n_vocab];
-            let s = &mut running[at];
+            let s = &mut running[wish.at];
             let Some(follow) = s.follow.as_mut() else { continue };
             follow.fed = follow.text + follow.said.len();
             follow.said.push(likeliest(row));
             self.state.advance(&mut follow.holding, &s.tokens, follow.text);
         }
-        if let Some((at, n)) = reads
-            && let Some(follow) = running[at].follow.as_mut()
+        if let Some(wish) = reads
+            && let Some(follow) = running[wish.at].follow.as_mut()
         {
-            follow.fed += n;
-            self.state.advance(&mut follow.holding, &running[at].tokens, follow.fed);
+            follow.fed += wish.n;
+            self.n_read += wish.n as u64;
+            self.state.advance(&mut follow.holding, &running[wish.at].tokens, follow.fed);
         }
         // Nobody keeps these pages elsewhere.
         self.state.take_evicted();
         Ok(())
     }
 
-    fn record(&mut self, n_going: usize, n_read: usize, took: Duration) {
-        self.n_read += n_read as u64;
-        let n = n_going + n_read;
-        self.purse -= took.as_secs_f64() * n_read as f64 / n as f64;
+    fn record(&mut self, n: usize, on_trial: usize, took: Duration) {
+        self.purse -= took.as_secs_f64() * on_trial as f64 / n as f64;
         if !std::mem::replace(&mut self.is_warm, true) {
             return;
         }

@@ -6,20 +6,24 @@ pub(crate) const HOPE: f64 = 0.7;
 const REGAIN: f64 = 0.002;
 /// Steps without a proposal after those that were not worth their place, at first and at most.
 const REST: (u32, u32) = (4, 256);
-/// How many times as fast as the rest of a step its proposals must be expected to make tokens.
-const MARGIN: f64 = 1.1;
+/// What must be promised: that much more speed for one stream, and none lost by the others.
+const MARGIN: f64 = 0.05;
 
-/// A step as it is planned: tokens that it is expected to make, and seconds that it is to take.
+/// A step as it is planned: what it promises to its streams, and how long it is to take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Deal {
-    pub(crate) tokens: f64,
+    /// How many streams there are.
+    pub(crate) streams: usize,
+    /// Logarithms of the tokens that each is expected to get, added up.
+    pub(crate) gain: f64,
     pub(crate) seconds: f64,
 }
 
 impl Deal {
-    /// Tokens a second.
-    pub(crate) fn rate(self) -> f64 {
-        self.tokens / self.seconds
+    /// Adds up the logarithms of all streams' tokens a second: one that gains does not outweigh others that
+    /// wait for it, as it would in a sum of the rates.
+    pub(crate) fn score(self) -> f64 {
+        self.gain - self.streams as f64 * self.seconds.ln()
     }
 }
 
@@ -74,24 +78,23 @@ impl Record {
         up
     }
 
-    /// How many of `most` proposed tokens let the step make most tokens a second, and the step with
-    /// them; `None` if it is faster without. `cost` tells how many seconds so many take.
+    /// How many of `most` proposed tokens bring most to the step, and the step with them; `None` if it is
+    /// better without. `cost` tells how many seconds so many take.
     pub(crate) fn worth(
         &mut self,
         most: usize,
         step: Deal,
         cost: impl Fn(usize) -> f64,
     ) -> Option<(usize, Deal)> {
-        let (mut right, mut gained) = (1.0, 0.0);
-        let mut best = None;
+        let (mut right, mut tokens) = (1.0, 1.0_f64);
+        let mut best: Option<(usize, Deal)> = None;
         for n in 1..=most {
             right *= self.rate;
-            gained += right;
-            let cost = cost(n);
-            let with = Deal { tokens: step.tokens + gained, seconds: step.seconds + cost };
-            let rate = best.map_or(step.rate(), |(_, best): (usize, Deal)| best.rate());
-            // What they cost others too: their own tokens must come faster than all the others.
-            if gained * step.seconds > MARGIN * cost * step.tokens && with.rate() > rate {
+            tokens += right;
+            let (gain, seconds) = (step.gain + tokens.ln(), step.seconds + cost(n));
+            let with = Deal { gain, seconds, ..step };
+            let least = best.map_or(step.score() + MARGIN, |(_, best)| best.score());
+            if with.score() > least {
                 best = Some((n, with));
             }
         }
@@ -130,7 +133,7 @@ impl Record {
 mod tests {
     use super::*;
 
-    const STEP: Deal = Deal { tokens: 1.0, seconds: 1.0 };
+    const STEP: Deal = Deal { streams: 1, gain: 0.0, seconds: 1.0 };
 
     fn record(patience: u32) -> Record {
         Record::new(Manner { follow: 0.25, patience, rehearsals: 2 }, HOPE, 0)
@@ -150,8 +153,8 @@ mod tests {
     fn what_pays_for_one_stream_need_not_pay_for_many() {
         let cost = |n: usize| 0.2 * n as f64;
         assert!(record(1).worth(4, STEP, cost).is_some());
-        // Eight tokens in twice the time: a token more takes as much of it as another stream.
-        let eight = Deal { tokens: 8.0, seconds: 2.0 };
+        // The other seven wait for it.
+        let eight = Deal { streams: 8, ..STEP };
         assert_eq!(record(1).worth(4, eight, cost), None);
     }
 

@@ -10,7 +10,7 @@ use oprel_nn::state::RowId;
 
 use super::Engine;
 use super::plan::{Piece, Plan};
-use crate::draft::{Deal, MOST, Model, Source};
+use crate::draft::{Deal, MOST, Model, Source, Wish};
 use crate::sequence::Sequence;
 
 /// What a step is to be with its proposals, as they are added.
@@ -27,8 +27,8 @@ struct Bids {
     followed: usize,
     /// What it is asked for.
     asked: Vec<Asked>,
-    /// A text that it reads: whose, and how many tokens.
-    reads: Option<(usize, usize)>,
+    /// A text that it reads.
+    reads: Option<Wish>,
 }
 
 /// Tokens that the model is asked for.
@@ -67,9 +67,8 @@ impl Engine {
             let Some(at) = self.place_of(&plan.pieces[piece]) else { continue };
             let most = self.most_proposed(at).min(room);
             let Some(offer) = self.best_offer(at, most, &mut bids, now) else { continue };
-            if offer.source == Source::Model && self.rehearses(at) {
-                let (n, lacks, keep) = (1, self.lacks(at), None);
-                bids.asked.push(Asked { piece, at, n, lacks, keep });
+            if offer.source == Source::Model && self.rehearses(at, &bids) {
+                bids.asked.extend(self.rehearsal(piece, at, bids.step));
                 continue;
             }
             let Some(keep) = self.room_for(at, offer.n) else { continue };
@@ -95,7 +94,7 @@ impl Engine {
         let checked = plan.n_decoded();
         // Before anything was measured, as if proposals cost nothing.
         let seconds = self.pace.estimate(checked).unwrap_or(1.0);
-        let step = Deal { tokens: plan.pieces.len() as f64, seconds };
+        let step = Deal { streams: plan.pieces.len(), gain: 0.0, seconds };
         let places = plan.pieces.iter().filter_map(|p| self.place_of(p));
         let streams = places.map(|at| &self.running[at]).filter(|s| s.drafter.asks_model());
         let streams: Vec<&Sequence> = streams.collect();
@@ -151,8 +150,7 @@ impl Engine {
         let text = self.offer_of_text(at, most, bids);
         let model = self.offer_of_model(at, most, bids);
         let model = model.filter(|model| {
-            let rate = text.as_ref().map_or(bids.step.rate(), |text| text.with.rate());
-            model.with.rate() > rate
+            text.as_ref().is_none_or(|text| model.with.score() > text.with.score())
         });
         match model {
             Some(offer) if self.is_read(at, &offer, bids, now) => Some(offer),
@@ -181,9 +179,9 @@ impl Engine {
         self.pace.estimate(1)?;
         let lacks = draft.lacks(&self.running[at]);
         // A text that is to be read first is judged as if it were, and all others with it; so is a trial.
-        let is_near = Model::is_near(lacks);
-        let friends = if is_near && draft.is_known() { bids.ready.max(1) } else { bids.followed };
-        let lacks = if is_near { lacks } else { 1 };
+        let is_ready = draft.is_ready(&self.running[at]);
+        let friends = if is_ready && draft.is_known() { bids.ready } else { bids.followed };
+        let lacks = if is_ready { lacks } else { 1 };
         let first = draft.seconds(friends + lacks - 1, &self.pace)?;
         let next = draft.seconds(friends, &self.pace)?;
         let checks = self.pace.checking(bids.checked);
@@ -196,32 +194,41 @@ impl Engine {
     /// Whether the model knows the text that it is to go on with. If not, and if reading it pays, it reads.
     fn is_read(&self, at: usize, offer: &Offer, bids: &mut Bids, now: Duration) -> bool {
         let (Some(draft), s) = (&self.draft, &self.running[at]) else { return false };
-        // It is tried on one text.
-        let is_tried = || self.running.iter().any(|other| other.follow.is_some());
-        if s.follow.is_none() && !draft.is_known() && (is_tried() || !bids.asked.is_empty()) {
-            return false;
-        }
-        let lacks = draft.lacks(s);
-        if Model::is_near(lacks) {
+        if draft.is_ready(s) {
             return true;
         }
-        let Some(seconds) = draft.seconds(lacks, &self.pace).filter(|_| bids.reads.is_none())
-        else {
-            return false;
-        };
+        // It is tried on one text, and reads one at a time.
+        let is_tried = || self.running.iter().any(|other| other.follow.is_some());
+        let tries = s.follow.is_none() && !draft.is_known() && is_tried();
+        let lacks = draft.lacks(s);
+        let seconds = draft.seconds(lacks, &self.pace).filter(|_| !tries && bids.reads.is_none());
+        let Some(seconds) = seconds else { return false };
         // A text is expected to go on for as long as it has been going on.
         let since = now.saturating_sub(s.times.started.unwrap_or(now)).as_secs_f64();
         let left = s.ask.max_tokens.map_or(f64::MAX, |most| f64::from(most - s.made));
         let spell = since.min(left * bids.step.seconds);
-        let saved = 1.0 - bids.step.rate() / offer.with.rate();
-        if draft.may_read(seconds, saved, spell, bids.step.seconds) {
-            bids.reads = Some((at, draft.piece(lacks, bids.step.seconds, &self.pace)));
+        let saved = 1.0 - (bids.step.score() - offer.with.score()).exp();
+        let on_trial = !draft.pays_to_read(seconds, saved, spell);
+        if !on_trial || draft.may_try(seconds, bids.step.seconds) {
+            let n = draft.piece(lacks, bids.step.seconds, &self.pace);
+            bids.reads = Some(Wish { at, n, on_trial });
         }
         false
     }
 
-    fn rehearses(&mut self, at: usize) -> bool {
-        self.running[at].drafter.record(Source::Model).rehearses()
+    /// Whether what the model says is only compared: as long as it is not known, among others at any rate.
+    fn rehearses(&mut self, at: usize, bids: &Bids) -> bool {
+        let is_known = self.draft.as_ref().is_some_and(Model::is_known);
+        let record = self.running[at].drafter.record(Source::Model);
+        record.rehearses() || (!is_known && bids.step.streams > 1)
+    }
+
+    /// The model says a token that is only compared, if that may be spent.
+    fn rehearsal(&self, piece: usize, at: usize, step: Deal) -> Option<Asked> {
+        let (draft, lacks) = (self.draft.as_ref()?, self.lacks(at));
+        let seconds = draft.seconds(lacks, &self.pace)?;
+        let asked = Asked { piece, at, n: 1, lacks, keep: None };
+        draft.may_try(seconds, step.seconds).then_some(asked)
     }
 
     fn lacks(&self, at: usize) -> usize {
@@ -239,7 +246,8 @@ impl Engine {
         if bids.asked.is_empty() && bids.reads.is_none() {
             return;
         }
-        let wanted: Vec<(usize, usize)> = bids.asked.iter().map(|a| (a.at, a.n)).collect();
+        let wish = |a: &Asked| Wish { at: a.at, n: a.n, on_trial: a.keep.is_none() };
+        let wanted: Vec<Wish> = bids.asked.iter().map(wish).collect();
         let said = draft.propose(&mut self.running, &wanted, bids.reads, clock);
         for (asked, drafts) in bids.asked.into_iter().zip(said) {
             let piece = &mut plan.pieces[asked.piece];
@@ -254,9 +262,9 @@ impl Engine {
     }
 
     /// Whether the step makes more tokens a second with what the model is asked for: its steps are of
-    /// fewer and fewer streams, which the bids of each did not know. A trial need not pay.
+    /// fewer and fewer streams, which the bids of each did not know.
     fn pays(&self, bids: &Bids) -> bool {
-        let Some(draft) = self.draft.as_ref().filter(|draft| draft.is_known()) else { return true };
+        let Some(draft) = &self.draft else { return false };
         let seconds = |tokens: usize| draft.seconds(tokens, &self.pace).unwrap_or(f64::MAX);
         let rounds = (1..=MOST).map(|round| {
             let proposes = |asked: &&Asked| asked.n >= round && asked.keep.is_some();
@@ -266,16 +274,15 @@ impl Engine {
         });
         let asking: f64 = rounds.take_while(|&tokens| tokens > 0).map(seconds).sum();
         let checking = self.pace.estimate(bids.checked).unwrap_or(f64::MAX);
-        let with = Deal { tokens: bids.step.tokens, seconds: asking + checking };
-        with.rate() > bids.plain.rate()
+        let with = Deal { seconds: asking + checking, ..bids.step };
+        with.score() > bids.plain.score()
     }
 }
 
 impl Bids {
     fn take(&mut self, offer: &Offer) {
-        let gained = offer.with.tokens - self.step.tokens;
         if offer.source == Source::Text {
-            self.plain.tokens += gained;
+            self.plain.gain += offer.with.gain - self.step.gain;
             self.plain.seconds += offer.with.seconds - self.step.seconds;
         }
         self.step = offer.with;
