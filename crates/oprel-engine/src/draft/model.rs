@@ -84,7 +84,7 @@ pub(crate) struct Model {
     checked: u32,
     /// Seconds that may be spent on trials, whatever they bring.
     purse: f64,
-    /// The first step touches memory that no later one has to.
+    /// The first step reads weights from the file, as no later one has to.
     is_warm: bool,
     /// It failed once and is not asked again.
     is_broken: bool,
@@ -346,10 +346,10 @@ impl Model {
     }
 
     fn record(&mut self, n: usize, on_trial: usize, took: Duration) {
-        self.purse -= took.as_secs_f64() * on_trial as f64 / n as f64;
         if !std::mem::replace(&mut self.is_warm, true) {
             return;
         }
+        self.purse -= took.as_secs_f64() * on_trial as f64 / n as f64;
         match n > FEW {
             true => self.pace.record(0, n, took),
             false => self.pace.record(n, 0, took),
