@@ -200,3 +200,22 @@ fn a_mirostat_that_is_preempted_while_it_learns_again_learns_once() {
     assert_eq!(ids(&says), expected[40..]);
     assert_eq!(engine.gauges().preemptions, 1);
 }
+
+#[test]
+fn two_never_wait_for_each_other() {
+    let mut engine = engine_with(Fake::default(), &Options { sequences: 2, ..options(7) });
+    let mut says = Vec::new();
+    let mut submit = |engine: &mut Engine, tokens: &[u32], n, priority| {
+        engine.submit(Ask { priority, ..ask(tokens, n) }, Duration::ZERO).unwrap();
+        step(engine, &mut says);
+    };
+    submit(&mut engine, &prompt(100, 1), 2, -1);
+    // Waits for the first, which makes room for one that ends at once, and comes back.
+    submit(&mut engine, &prompt(100, 1), 2, 0);
+    submit(&mut engine, &[1], 0, 1);
+    assert_eq!(engine.gauges().preemptions, 1);
+    for _ in 0..100 {
+        step(&mut engine, &mut says);
+    }
+    assert!(engine.is_idle());
+}
