@@ -29,6 +29,10 @@ const STAKE: f64 = 3.0;
 const PROVEN: u32 = 32;
 /// How fast the rate over all texts follows what happened.
 const FOLLOW: f64 = 0.05;
+/// Its first steps, whose times tell nothing.
+const COLD: u32 = 3;
+/// Steps of the large model without one of it after which its times are measured again.
+const REMEASURE: u32 = 512;
 /// What a step takes of the time of one of the large model, if nothing tells.
 const USUAL_SHARE: f64 = 0.1;
 
@@ -84,8 +88,10 @@ pub(crate) struct Model {
     checked: u32,
     /// Seconds that may be spent on trials, whatever they bring.
     purse: f64,
-    /// The first step reads weights from the file, as no later one has to.
-    is_warm: bool,
+    /// Steps until their times tell: the first ones read weights from the file.
+    cold: u32,
+    /// Steps of the large model since its last one.
+    idle: u32,
     /// It failed once and is not asked again.
     is_broken: bool,
     /// Tokens of texts that it read apart from going on.
@@ -147,7 +153,8 @@ impl Model {
             rate: HOPE,
             checked: 0,
             purse: 0.0,
-            is_warm: false,
+            cold: COLD,
+            idle: 0,
             is_broken: false,
             n_read: 0,
         })
@@ -171,9 +178,14 @@ impl Model {
         self.checked = self.checked.saturating_add(tried as u32);
     }
 
-    /// Time went by in which the engine worked.
+    /// The large model made a step.
     pub(crate) fn earn(&mut self, took: Duration) {
         self.purse += ALLOWANCE * took.as_secs_f64();
+        self.idle += 1;
+        if self.idle >= REMEASURE {
+            // It may have been measured at a bad moment.
+            (self.pace, self.idle) = (Pace::new(Pace::STRETCH), 0);
+        }
     }
 
     /// Tokens of a sequence that it has not read; at least one.
@@ -186,9 +198,10 @@ impl Model {
         s.tokens.len() - known
     }
 
-    /// Whether it goes on with this sequence if it is asked.
-    pub(crate) fn is_ready(&self, s: &Sequence) -> bool {
-        s.follow.is_some() && self.lacks(s) <= FEW
+    /// Tokens of a sequence that it has not read, if it can go on with it at once.
+    pub(crate) fn ready(s: &Sequence) -> Option<usize> {
+        let follow = s.follow.as_ref()?;
+        Some(s.tokens.len() - follow.known(&s.tokens)).filter(|&lacks| lacks <= FEW)
     }
 
     /// Whether enough was checked of what it said to know how often it is right.
@@ -346,7 +359,9 @@ impl Model {
     }
 
     fn record(&mut self, n: usize, on_trial: usize, took: Duration) {
-        if !std::mem::replace(&mut self.is_warm, true) {
+        self.idle = 0;
+        if self.cold > 0 {
+            self.cold -= 1;
             return;
         }
         self.purse -= took.as_secs_f64() * on_trial as f64 / n as f64;

@@ -13,6 +13,9 @@ use super::plan::{Piece, Plan};
 use crate::draft::{Deal, MOST, Model, Source, Wish};
 use crate::sequence::Sequence;
 
+/// Tokens of an answer between two looks whether its text is to be read.
+const LOOK: u32 = 4;
+
 /// What a step is to be with its proposals, as they are added.
 #[derive(Debug)]
 struct Bids {
@@ -81,7 +84,7 @@ impl Engine {
                     plan.pieces[piece].propose(Source::Text, drafts, keep);
                 }
                 Source::Model => {
-                    let lacks = self.lacks(at);
+                    let lacks = Model::ready(&self.running[at]).unwrap_or(1);
                     bids.asked.push(Asked { piece, at, n: offer.n, lacks, keep: Some(keep) });
                 }
             }
@@ -98,12 +101,11 @@ impl Engine {
         let places = plan.pieces.iter().filter_map(|p| self.place_of(p));
         let streams = places.map(|at| &self.running[at]).filter(|s| s.drafter.asks_model());
         let streams: Vec<&Sequence> = streams.collect();
-        let is_ready = |s: &&&Sequence| self.draft.as_ref().is_some_and(|d| d.is_ready(s));
         Bids {
             step,
             plain: step,
             checked,
-            ready: streams.iter().filter(is_ready).count(),
+            ready: streams.iter().filter(|s| Model::ready(s).is_some()).count(),
             followed: streams.len(),
             asked: Vec::new(),
             reads: None,
@@ -177,11 +179,11 @@ impl Engine {
             return None;
         }
         self.pace.estimate(1)?;
-        let lacks = draft.lacks(&self.running[at]);
         // A text that is to be read first is judged as if it were, and all others with it; so is a trial.
-        let is_ready = draft.is_ready(&self.running[at]);
-        let friends = if is_ready && draft.is_known() { bids.ready } else { bids.followed };
-        let lacks = if is_ready { lacks } else { 1 };
+        let ready = Model::ready(&self.running[at]);
+        let is_joint = ready.is_none() || !draft.is_known();
+        let friends = if is_joint { bids.followed } else { bids.ready };
+        let lacks = ready.unwrap_or(1);
         let first = draft.seconds(friends + lacks - 1, &self.pace)?;
         let next = draft.seconds(friends, &self.pace)?;
         let checks = self.pace.checking(bids.checked);
@@ -194,15 +196,19 @@ impl Engine {
     /// Whether the model knows the text that it is to go on with. If not, and if reading it pays, it reads.
     fn is_read(&self, at: usize, offer: &Offer, bids: &mut Bids, now: Duration) -> bool {
         let (Some(draft), s) = (&self.draft, &self.running[at]) else { return false };
-        if draft.is_ready(s) {
+        if Model::ready(s).is_some() {
             return true;
         }
-        // It is tried on one text, and reads one at a time.
+        // It is tried on one text, and reads one at a time. To know what it has of a new one takes a walk
+        // through all of it.
+        let is_new = s.follow.is_none();
         let is_tried = || self.running.iter().any(|other| other.follow.is_some());
-        let tries = s.follow.is_none() && !draft.is_known() && is_tried();
+        let waits = is_new && (!s.made.is_multiple_of(LOOK) || (!draft.is_known() && is_tried()));
+        if waits || bids.reads.is_some() {
+            return false;
+        }
         let lacks = draft.lacks(s);
-        let seconds = draft.seconds(lacks, &self.pace).filter(|_| !tries && bids.reads.is_none());
-        let Some(seconds) = seconds else { return false };
+        let Some(seconds) = draft.seconds(lacks, &self.pace) else { return false };
         // A text is expected to go on for as long as it has been going on.
         let since = now.saturating_sub(s.times.started.unwrap_or(now)).as_secs_f64();
         let left = s.ask.max_tokens.map_or(f64::MAX, |most| f64::from(most - s.made));
@@ -225,14 +231,10 @@ impl Engine {
 
     /// The model says a token that is only compared, if that may be spent.
     fn rehearsal(&self, piece: usize, at: usize, step: Deal) -> Option<Asked> {
-        let (draft, lacks) = (self.draft.as_ref()?, self.lacks(at));
+        let (draft, lacks) = (self.draft.as_ref()?, Model::ready(&self.running[at])?);
         let seconds = draft.seconds(lacks, &self.pace)?;
         let asked = Asked { piece, at, n: 1, lacks, keep: None };
         draft.may_try(seconds, step.seconds).then_some(asked)
-    }
-
-    fn lacks(&self, at: usize) -> usize {
-        self.draft.as_ref().map_or(0, |draft| draft.lacks(&self.running[at]))
     }
 
     /// Lets the model say what it was asked for, if that pays for all together.
