@@ -32,6 +32,8 @@ struct Bids {
     asked: Vec<Asked>,
     /// A text that it reads.
     reads: Option<Wish>,
+    /// Rows that are there for states between proposed tokens: others are for sequences.
+    rows: usize,
 }
 
 /// Tokens that the model is asked for.
@@ -74,7 +76,7 @@ impl Engine {
                 bids.asked.extend(self.rehearsal(piece, at, bids.step));
                 continue;
             }
-            let Some(keep) = self.room_for(at, offer.n) else { continue };
+            let Some(keep) = self.room_for(at, offer.n, &mut bids.rows) else { continue };
             room -= offer.n;
             bids.take(&offer);
             match offer.source {
@@ -109,6 +111,7 @@ impl Engine {
             followed: streams.len(),
             asked: Vec::new(),
             reads: None,
+            rows: if self.state.is_recurrent() { MOST } else { 0 },
         }
     }
 
@@ -126,18 +129,20 @@ impl Engine {
         MOST.min(left).min(in_context)
     }
 
-    /// Pages for so many proposed tokens, and rows for the states between; `None` if there are not so many.
-    fn room_for(&mut self, at: usize, n: usize) -> Option<Vec<RowId>> {
+    /// Pages for so many proposed tokens, and rows for the states between, of those that are left; `None` if
+    /// there are not so many.
+    fn room_for(&mut self, at: usize, n: usize, rows: &mut usize) -> Option<Vec<RowId>> {
         let end = self.running[at].tokens.len() + n;
-        if !self.reserve_spare(at, end) {
+        let wanted = if self.state.is_recurrent() { n } else { 0 };
+        if wanted > *rows || !self.reserve_spare(at, end) {
             return None;
         }
-        let wanted = if self.state.is_recurrent() { n } else { 0 };
         let keep = self.state.take_rows(wanted);
         if keep.len() < wanted {
             self.state.release_rows(&keep);
             return None;
         }
+        *rows -= wanted;
         Some(keep)
     }
 
