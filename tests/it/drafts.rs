@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oprel::{ModelSource, OprelError, Request, Sampling};
-use oprel_engine::{Ask, DraftModel, Engine, Gauges, Options, Says, Scope, SeqId};
+use oprel_engine::{Ask, DraftModel, Engine, Options, Says, Scope, SeqId};
 use oprel_models::Model;
 use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::state::{PageId, RowId};
@@ -82,8 +82,8 @@ impl Exec for Timed {
     }
 }
 
-/// What was said, in the order of the asks, and what the engine did for it.
-fn answers(model: &Model, draft: Option<&Model>, asks: &[Ask]) -> (Vec<Vec<u32>>, Gauges) {
+/// What was said, in the order of the asks, and the engine after it.
+fn answers(model: &Model, draft: Option<&Model>, asks: &[Ask]) -> (Vec<Vec<u32>>, Engine) {
     let clock = Arc::new(AtomicU64::new(0));
     let exec = |step, token| {
         let options = CpuOptions { threads: Some(2), isa: None };
@@ -124,7 +124,7 @@ fn answers(model: &Model, draft: Option<&Model>, asks: &[Ask]) -> (Vec<Vec<u32>>
         };
         own.filter_map(token).collect()
     };
-    (ids.iter().map(tokens).collect(), engine.gauges())
+    (ids.iter().map(tokens).collect(), engine)
 }
 
 fn asks(sampling: &Sampling) -> Vec<Ask> {
@@ -146,10 +146,12 @@ fn a_draft_changes_no_text_and_saves_steps() {
     for sampling in [Sampling::greedy(), drawn] {
         let asks = asks(&sampling);
         let (expected, plain) = answers(&model, None, &asks);
+        let plain = plain.gauges();
         for (name, draft) in
             [("itself", &model), ("itself in Q4_0", &written(&model, QuantType::Q4_0))]
         {
-            let (made, gauges) = answers(&model, Some(draft), &asks);
+            let (made, engine) = answers(&model, Some(draft), &asks);
+            let gauges = engine.gauges();
             assert_eq!(made, expected, "{name}");
             assert_eq!(gauges.pages_held, 0);
             let (drafted, accepted) = (gauges.drafted_tokens, gauges.accepted_tokens);

@@ -53,6 +53,9 @@ pub enum Executor {
 pub struct LoadOptions {
     /// Context length; unset, the model's own up to 4096.
     pub context: Option<u32>,
+    /// Unset, let the context be as long as the model was trained for and memory allows: pages are
+    /// taken as sequences grow.
+    pub longest: bool,
     /// Threads of the engine; unset, one for each physical core.
     pub threads: Option<usize>,
     /// Sequences that run at a time; unset, 16.
@@ -131,6 +134,26 @@ impl Parts<'_> {
         })?)
     }
 
+    /// Most tokens of a sequence.
+    fn context(&self) -> Result<u32> {
+        let trained = self.model.decoder.context_length;
+        match self.options.context {
+            Some(0) => Err(Error::Option {
+                option: "ctx-size",
+                value: "0".into(),
+                why: "must be 1 or more".into(),
+            }),
+            // An encoder reads a text whole: beyond what it was trained on it has no positions.
+            Some(n) if !self.model.causal => Ok(n.min(trained)),
+            Some(n) => Ok(n),
+            None if self.options.longest => {
+                let usual = trained.min(USUAL_CONTEXT);
+                Ok(positions(self.bytes_of_token(), usual, trained).min(trained))
+            }
+            None => Ok(trained.min(USUAL_CONTEXT)),
+        }
+    }
+
     /// Bytes of keys and values of one token, of all models.
     fn bytes_of_token(&self) -> u64 {
         let models = [Some(self.model), self.draft];
@@ -147,7 +170,7 @@ pub(crate) fn engine(
     options: &LoadOptions,
 ) -> Result<(Engine, Machine)> {
     let parts = Parts { model, draft, options };
-    let context = context(model, options)?;
+    let context = parts.context()?;
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
     let (exec, machine) = executor(options)?;
     let mut sizes = Options {
@@ -181,22 +204,6 @@ pub(crate) fn engine(
         })?));
     }
     Ok((engine, machine))
-}
-
-/// Most tokens of a sequence.
-fn context(model: &Model, options: &LoadOptions) -> Result<u32> {
-    let trained = model.decoder.context_length;
-    match options.context {
-        Some(0) => Err(Error::Option {
-            option: "ctx-size",
-            value: "0".into(),
-            why: "must be 1 or more".into(),
-        }),
-        // An encoder reads a text whole: beyond what it was trained on it has no positions.
-        Some(n) if !model.causal => Ok(n.min(trained)),
-        Some(n) => Ok(n),
-        None => Ok(trained.min(USUAL_CONTEXT)),
-    }
 }
 
 /// Positions that there are pages for: a context for each sequence, while that is a small part of what

@@ -5,8 +5,12 @@ mod bench;
 mod commands;
 mod generate;
 mod interactive;
+#[cfg(unix)]
+mod key;
 mod outcome;
 mod sampling;
+#[cfg(unix)]
+mod serve;
 
 use clap::Parser;
 

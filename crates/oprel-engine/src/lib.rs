@@ -24,7 +24,7 @@ mod store;
 
 pub use bounds::Bounds;
 pub use draft::DraftModel;
-pub use engine::{Engine, Gauges, Options, Scope};
+pub use engine::{Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use guide::{Constraint, Guide};
 pub use logprob::sampled;
