@@ -5,6 +5,7 @@ mod company;
 mod demo;
 mod descriptions;
 mod divergence;
+mod drafts;
 mod fixtures;
 mod hostile;
 mod kv;

@@ -6,6 +6,7 @@
 mod backend;
 mod bench;
 mod disk;
+mod draft;
 mod error;
 mod events;
 mod facts;

@@ -18,10 +18,10 @@ use oprel_tokenizer::TokenizeOptions;
 use crate::events::way;
 use crate::guide::Guides;
 use crate::load::{describe, engine};
-use crate::prompt;
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Pulse, Worker};
 use crate::{Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result};
+use crate::{draft, prompt};
 
 /// Most answers to one request.
 pub(crate) const MOST_ANSWERS: u32 = 64;
@@ -48,7 +48,9 @@ impl Native {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
         let (facts, model) = describe(source)?;
-        let (engine, machine) = engine(&facts.file, &model, options)?;
+        let draft = options.draft.as_ref().map(|draft| draft::describe(draft, &facts));
+        let draft = draft.transpose()?;
+        let (engine, machine) = engine(&facts.file, &model, draft.as_ref(), options)?;
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let pulse = Arc::<Pulse>::default();

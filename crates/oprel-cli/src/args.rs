@@ -91,6 +91,9 @@ pub(crate) struct Run {
     /// When the context is full, forget the older half of the text after the first N tokens, and go on.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub(crate) shift: Option<u32>,
+    /// A smaller model of the same vocabulary, which proposes tokens where that makes the answer faster.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) draft: Option<String>,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Print timing to standard error.
@@ -358,7 +361,10 @@ pub(crate) struct Bench {
     /// Take prompt and answer from a text, or from a JSON list of token ids, whatever the model says.
     #[arg(long, value_name = "FILE", requires = "parallel")]
     pub(crate) replay: Option<PathBuf>,
-    /// Propose no tokens from what the text repeats.
+    /// Let a smaller model of the same vocabulary propose tokens (one sequence without --parallel).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["depth", "repeat"])]
+    pub(crate) draft: Option<String>,
+    /// Propose no tokens, neither from what the text repeats nor from another model.
     #[arg(long, requires = "parallel")]
     pub(crate) no_speculation: bool,
     #[command(flatten)]

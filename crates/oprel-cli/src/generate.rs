@@ -10,7 +10,7 @@ use oprel::{
 };
 
 use crate::args::{Run, ThinkArg};
-use crate::commands::{builder, is_interactive, stdin_text};
+use crate::commands::{builder, is_interactive, source, stdin_text};
 use crate::interactive;
 use crate::outcome::tell;
 
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
             OprelError::validation("--raw needs a prompt: a chat goes by a template").into()
         );
     }
-    let model = builder(&args.model, &args.load).load()?;
+    let mut builder = builder(&args.model, &args.load);
+    if let Some(draft) = &args.draft {
+        builder = builder.draft(source(draft));
+    }
+    let model = builder.load()?;
     if model.only_embeds() {
         return Err(OprelError::Validation {
             message: "this model makes embeddings, not text".into(),

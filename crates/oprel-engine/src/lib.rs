@@ -18,10 +18,12 @@ mod queue;
 mod rows;
 mod sampler;
 mod sequence;
+mod spans;
 mod state;
 mod store;
 
 pub use bounds::Bounds;
+pub use draft::DraftModel;
 pub use engine::{Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use guide::{Constraint, Guide};

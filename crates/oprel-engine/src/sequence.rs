@@ -6,7 +6,7 @@ use std::time::Duration;
 use oprel_api::{EndReason, Failure, Sampled, Sampling, Truncation, Usage};
 use oprel_nn::batch::SeqId;
 
-use crate::draft::Drafter;
+use crate::draft::{Drafter, Follow};
 use crate::engine::Loading;
 use crate::guide::Guide;
 use crate::name::Name;
@@ -55,7 +55,8 @@ pub struct Ask {
     pub client: Arc<str>,
     /// Higher goes first.
     pub priority: i32,
-    /// Tokens may be proposed from what the text repeats, and checked several at a time.
+    /// Tokens may be proposed, from what the text repeats or by a smaller model, and checked several at
+    /// a time.
     pub speculate: bool,
     /// Tokens to make instead of those that were chosen: measurements of a given text.
     pub replay: Option<Arc<[u32]>>,
@@ -125,6 +126,8 @@ pub(crate) struct Sequence {
     pub(crate) context: u32,
     pub(crate) sampler: Sampler,
     pub(crate) drafter: Drafter,
+    /// What a smaller model holds of the text.
+    pub(crate) follow: Option<Follow>,
     pub(crate) times: Times,
     pub(crate) cached: u32,
     pub(crate) root: Name,

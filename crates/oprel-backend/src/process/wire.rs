@@ -99,11 +99,35 @@ pub(super) enum Reply {
     Gauges(Gauges),
 }
 
+/// Where a model comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Source {
+    File(PathBuf),
+    Demo,
+}
+
+impl From<&ModelSource> for Source {
+    fn from(source: &ModelSource) -> Source {
+        match source {
+            ModelSource::File(path) => Source::File(path.clone()),
+            ModelSource::Demo => Source::Demo,
+        }
+    }
+}
+
+impl From<Source> for ModelSource {
+    fn from(source: Source) -> ModelSource {
+        match source {
+            Source::File(path) => ModelSource::File(path),
+            Source::Demo => ModelSource::Demo,
+        }
+    }
+}
+
 /// What to load, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Load {
-    /// `None` is the built-in model.
-    file: Option<PathBuf>,
+    source: Source,
     context: Option<u32>,
     longest: bool,
     threads: Option<usize>,
@@ -112,17 +136,24 @@ pub(super) struct Load {
     prompt_cache: Option<(PathBuf, u64)>,
     candle: bool,
     isa: Option<String>,
+    draft: Option<Source>,
 }
 
 impl Load {
     pub(super) fn new(source: &ModelSource, options: &LoadOptions) -> Load {
-        let LoadOptions { context, longest, threads, parallel, kv, prompt_cache, executor, isa } =
-            options.clone();
+        let LoadOptions {
+            context,
+            longest,
+            threads,
+            parallel,
+            kv,
+            prompt_cache,
+            executor,
+            isa,
+            draft,
+        } = options.clone();
         Load {
-            file: match source {
-                ModelSource::File(path) => Some(path.clone()),
-                ModelSource::Demo => None,
-            },
+            source: source.into(),
             context,
             longest,
             threads,
@@ -131,6 +162,7 @@ impl Load {
             prompt_cache: prompt_cache.map(|p| (p.folder, p.most_bytes)),
             candle: executor == Executor::Candle,
             isa,
+            draft: draft.as_ref().map(Source::from),
         }
     }
 
@@ -147,8 +179,9 @@ impl Load {
             prompt_cache: self.prompt_cache.map(cache),
             executor,
             isa: self.isa,
+            draft: self.draft.map(ModelSource::from),
         };
-        Ok((self.file.map_or(ModelSource::Demo, ModelSource::File), options))
+        Ok((self.source.into(), options))
     }
 }
 
@@ -287,6 +320,7 @@ mod tests {
             parallel: Some(3),
             kv: "q8_0,f16".parse().unwrap(),
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
+            draft: Some(ModelSource::Demo),
             ..LoadOptions::default()
         };
         let source = ModelSource::File("a.gguf".into());

@@ -92,13 +92,24 @@ impl Engine {
         }
         let most = s.reusable();
         let computes = |other: &&Sequence| {
-            other.root == s.root && other.ask.leave && !other.decodes && !other.alone
+            let is_open = other.ask.leave && !other.decodes && !other.alone;
+            is_open && other.root == s.root && !self.waits_for(other, s.id)
         };
         let shared = |other: &Sequence| same(&other.tokens, &s.tokens).min(most);
         let others = self.running.iter().filter(computes).map(|o| (o.id, shared(o), o.fed));
         let ahead = others.filter(|(_, n, fed)| *n > fed + WORTH_WAITING);
         let (id, n, _) = ahead.max_by_key(|(_, n, _)| *n)?;
         (n > self.state.has(&s.tokens, most, s.root) + WORTH_WAITING).then_some((id, n))
+    }
+
+    /// Whether a running sequence waits for this one, or for another that does: it came back before the
+    /// wait for it was over.
+    fn waits_for(&self, s: &Sequence, id: SeqId) -> bool {
+        let mut awaited = s.waits_for;
+        while let Some((next, _)) = awaited.filter(|(next, _)| *next != id) {
+            awaited = self.running.iter().find(|s| s.id == next).and_then(|s| s.waits_for);
+        }
+        awaited.is_some()
     }
 
     /// Lets those go on whose wait is over.
@@ -151,6 +162,9 @@ impl Engine {
         let mut sequence = self.running.remove(at);
         if let Some(holding) = sequence.holding.take() {
             self.state.release(holding);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.forget(&mut sequence);
         }
         self.queue.close(&sequence.ask.client);
         says.push((sequence.id, Says::Failed(failure)));

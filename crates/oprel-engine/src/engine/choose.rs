@@ -7,6 +7,7 @@ use oprel_nn::batch::SeqId;
 
 use super::Engine;
 use super::plan::{Piece, Plan};
+use crate::draft::Source;
 use crate::logprob;
 use crate::sampler::{Given, Scratch};
 use crate::sequence::{Says, Sequence};
@@ -80,7 +81,16 @@ impl Engine {
                 false => choose(s, piece, rows, scratch, says),
             });
         let taken = s.fed - start - piece.n;
-        s.drafter.learn_outcome(piece.drafts.len(), taken);
+        s.drafter.learn_outcome(piece.source, piece.drafts.len(), taken);
+        if let Some(model) = &mut self.draft {
+            if piece.source == Source::Model {
+                model.learn(piece.drafts.len(), taken);
+            }
+            if let Some((said, is)) = piece.rehearsed.zip(s.tokens.get(before)) {
+                s.drafter.learn_rehearsal(said == *is);
+                model.learn(1, usize::from(said == *is));
+            }
+        }
         self.gauges.generated_tokens += u64::from(s.made - made);
         let (client, computed) = (s.ask.client.clone(), piece.n + piece.drafts.len());
         self.queue.charge(&client, computed);
@@ -125,6 +135,9 @@ impl Engine {
         let s = &mut self.running[at];
         says.push((s.id, Says::Truncated(truncation)));
         s.drafter.forget();
+        if let Some(draft) = &mut self.draft {
+            draft.forget(s);
+        }
         self.begin_again(at, says);
     }
 

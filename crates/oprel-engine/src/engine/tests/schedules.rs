@@ -97,6 +97,18 @@ struct Shape {
     batch: u32,
     sequences: u32,
     positions: u32,
+    /// A smaller model: windows, how often it is wrong, and after how many steps it fails.
+    draft: Option<(Vec<Option<u32>>, u64, usize)>,
+}
+
+prop_compose! {
+    fn draft()(
+        windows in prop_oneof![2 => Just(vec![None]), 1 => Just(vec![None, Some(70)])],
+        wrong_of in prop_oneof![Just(0_u64), 1..6_u64],
+        lasts in prop_oneof![4 => Just(usize::MAX), 1 => 0..40_usize],
+    ) -> (Vec<Option<u32>>, u64, usize) {
+        (windows, wrong_of, lasts)
+    }
 }
 
 prop_compose! {
@@ -108,9 +120,10 @@ prop_compose! {
         batch in prop_oneof![Just(7_u32), Just(64), Just(256)],
         sequences in 1..6_u32,
         positions in prop_oneof![Just(256_u32), Just(448), Just(1024)],
+        draft in prop::option::weighted(0.7, draft()),
     ) -> Shape {
         let recurrent = recurrent || windows.is_empty();
-        Shape { windows, recurrent, spread, batch, sequences, positions }
+        Shape { windows, recurrent, spread, batch, sequences, positions, draft }
     }
 }
 
@@ -172,6 +185,11 @@ fn together(
     let (batch, sequences, positions) = (shape.batch, shape.sequences, shape.positions);
     let options = Options { sequences, positions, ..options(batch) };
     let mut engine = engine_with(fake(shape), &options);
+    if let Some((windows, wrong_of, lasts)) = shape.draft.clone() {
+        let spread = shape.spread;
+        let small = Fake { windows, wrong_of, lasts, spread, ..Fake::default() };
+        engine = with_draft(engine, small);
+    }
     if let Some(shelf) = shelf {
         engine.set_store(Box::new(shelf.clone()));
     }
@@ -232,7 +250,7 @@ proptest! {
                     prop_assert_eq!(&end, &expected.2, "job {}, round {}", i, round);
                 }
             }
-            prop_assert_eq!(engine.state.n_held(), 0);
+            prop_assert_eq!(n_held(&engine), 0);
         }
     }
 }
@@ -246,6 +264,7 @@ fn what_one_engine_left_serves_the_next() {
         batch: 64,
         sequences: 2,
         positions: 1024,
+        draft: None,
     };
     let job = Job {
         common: 140,

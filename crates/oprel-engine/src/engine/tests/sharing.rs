@@ -200,3 +200,49 @@ fn a_mirostat_that_is_preempted_while_it_learns_again_learns_once() {
     assert_eq!(ids(&says), expected[40..]);
     assert_eq!(engine.gauges().preemptions, 1);
 }
+
+#[test]
+fn two_never_wait_for_each_other() {
+    let mut engine = engine_with(Fake::default(), &Options { sequences: 2, ..options(7) });
+    let mut says = Vec::new();
+    let mut submit = |engine: &mut Engine, tokens: &[u32], n, priority| {
+        engine.submit(Ask { priority, ..ask(tokens, n) }, Duration::ZERO).unwrap();
+        step(engine, &mut says);
+    };
+    submit(&mut engine, &prompt(100, 1), 2, -1);
+    // Waits for the first, which makes room for one that ends at once, and comes back.
+    submit(&mut engine, &prompt(100, 1), 2, 0);
+    submit(&mut engine, &[1], 0, 1);
+    assert_eq!(engine.gauges().preemptions, 1);
+    for _ in 0..100 {
+        step(&mut engine, &mut says);
+    }
+    assert!(engine.is_idle());
+}
+
+#[test]
+fn proposals_leave_the_rows_of_those_who_begin() {
+    let fake = Fake { recurrent: true, ..Fake::default() };
+    let mut engine = engine_with(fake, &Options { checkpoints: 0, ..options(256) });
+    let replay: std::sync::Arc<[u32]> = prompt(20, 3).iter().cycle().take(100).copied().collect();
+    let mut says = Vec::new();
+    let now = Cell::new(0);
+    let clock = || {
+        now.set(now.get() + 1);
+        Duration::from_millis(now.get())
+    };
+    for i in 0..100 {
+        // Each repeats itself: fifteen tokens are proposed, or as many as are left.
+        let n = 5 + i * 7 % 60;
+        let ask = Ask { replay: Some(replay.clone()), reuse: false, ..ask(&prompt(20, 3), n) };
+        if engine.gauges().running < 4 {
+            engine.submit(ask, Duration::ZERO).unwrap();
+        }
+        engine.step(&clock, &mut says);
+    }
+    while !engine.is_idle() {
+        engine.step(&clock, &mut says);
+    }
+    assert!(!says.iter().any(|(_, said)| matches!(said, Says::Failed(_))));
+    assert_eq!(engine.state.n_held(), 0);
+}
