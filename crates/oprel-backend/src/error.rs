@@ -45,6 +45,12 @@ pub enum Error {
         /// The field, as a user writes it.
         field: &'static str,
     },
+    /// The model thinks, but does not mark where that ends in a way that is known.
+    #[error("{field}: how this model marks its thinking is not known")]
+    Unmarked {
+        /// The field, as a user writes it.
+        field: &'static str,
+    },
     /// An option of loading makes no sense.
     #[error("{option} is {value}: {why}")]
     Option {
@@ -94,6 +100,7 @@ impl From<Error> for Failure {
             Error::Request(_)
             | Error::Unsupported { .. }
             | Error::Incapable { .. }
+            | Error::Unmarked { .. }
             | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Constraint(error) if error.is_invalid() => failure(ErrorKind::Validation, ""),
             Error::Constraint(_) => failure(ErrorKind::Backend, ""),

@@ -14,6 +14,7 @@ mod native;
 mod prompt;
 mod speaker;
 mod template;
+mod thinking;
 mod worker;
 
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};

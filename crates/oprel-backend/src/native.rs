@@ -17,10 +17,9 @@ use oprel_tokenizer::TokenizeOptions;
 
 use crate::guide::Guides;
 use crate::load::{describe, engine};
-use crate::prompt;
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Worker};
-use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result};
+use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result, prompt, thinking};
 
 /// A loaded model. Dropping it unloads it.
 #[derive(Debug)]
@@ -124,11 +123,13 @@ impl Native {
         let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
         let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
         let mut ask = self.ask(request, made.tokens);
-        ask.guide = self.guides.of(&self.facts, request, made.rendered.as_deref())?;
+        let rendered = made.rendered.as_deref();
+        let constraint = self.guides.of(&self.facts, request, rendered)?;
+        ask.guide = thinking::bounded(&self.facts, request, rendered, constraint)?;
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
         let one = |i: u32| {
-            let mut speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+            let mut speaker = Speaker::new(&self.facts, request, rendered);
             speaker.resume(&request.resume);
             let mut ask = ask.clone();
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));

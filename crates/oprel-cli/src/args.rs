@@ -63,6 +63,9 @@ pub(crate) struct Run {
     /// Let the model think before it answers, or not: true, false, low, medium, high.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) think: Option<ThinkArg>,
+    /// Most tokens of thinking; then it is closed, and the answer comes.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_thinking: Option<u32>,
     /// What the answer must be: `json`, or a file with a JSON Schema.
     #[arg(long, value_name = "json|FILE")]
     pub(crate) format: Option<PathBuf>,

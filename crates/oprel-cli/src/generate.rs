@@ -77,6 +77,7 @@ pub(crate) fn request(model: &Model, args: &Run, input: Input) -> anyhow::Result
     request.sampling = args.sampling.over(model.sampling());
     request.stop = args.stop.clone();
     request.limits.max_tokens = args.num_predict;
+    request.limits.max_thinking_tokens = args.max_thinking;
     request.constraint = constraint(args)?;
     if let Some(keep) = args.shift {
         request.limits.output_overflow = OutputOverflow::Shift { keep };

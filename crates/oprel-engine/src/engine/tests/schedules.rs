@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PageKey, PageStore};
+use crate::{Constraint, Guide, PageKey, PageStore};
 use oprel_api::{Mirostat, Truncation};
 use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
@@ -48,6 +48,53 @@ impl PageStore for Shelf {
     fn flush(&mut self) {}
 }
 
+/// Forces three tokens after so many others, as a bound on thinking does.
+#[derive(Clone)]
+struct Closes {
+    after: u32,
+    closed: usize,
+    mask: [u32; 1],
+}
+
+const CLOSE: [u32; 3] = [7, 7, 11];
+
+impl Closes {
+    fn due(&self) -> &'static [u32] {
+        if self.after > 0 { &[] } else { &CLOSE[self.closed..] }
+    }
+}
+
+impl Constraint for Closes {
+    fn prepare(&mut self) {}
+
+    fn allowed(&mut self) -> Result<Option<&[u32]>, String> {
+        let Some(token) = self.due().first() else { return Ok(None) };
+        self.mask = [1 << token];
+        Ok(Some(&self.mask))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), String> {
+        match self.due().first() {
+            Some(&due) if due == token => self.closed += 1,
+            Some(due) => return Err(format!("{token}, not {due}")),
+            None => self.after = self.after.saturating_sub(1),
+        }
+        Ok(())
+    }
+
+    fn forced(&mut self) -> Vec<u32> {
+        self.due().to_vec()
+    }
+
+    fn is_complete(&mut self) -> bool {
+        false
+    }
+
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}
+
 /// A sequence of a schedule.
 #[derive(Clone, Debug)]
 struct Job {
@@ -68,6 +115,8 @@ struct Job {
     cancelled: Option<usize>,
     /// How much of the answer an earlier engine made.
     resumed: u32,
+    /// After how many tokens others are forced.
+    closes: Option<u32>,
 }
 
 prop_compose! {
@@ -83,9 +132,10 @@ prop_compose! {
         at in 0..60_usize,
         cancelled in prop::option::weighted(0.1, 0..90_usize),
         resumed in prop_oneof![3 => Just(0_u32), 1 => 0..80_u32],
+        closes in prop::option::weighted(0.3, 0..30_u32),
     ) -> Job {
         Job { common, own, made, warm, salt, priority, client, reuse, leave, shift, at, cancelled,
-              resumed }
+              resumed, closes }
     }
 }
 
@@ -133,6 +183,11 @@ impl Job {
             leave: self.leave,
             // A Mirostat that forgot cannot be resumed.
             shift: (self.shift && self.warm < 2).then_some(9),
+            // A Mirostat that was told what to say cannot be resumed.
+            guide: self
+                .closes
+                .filter(|_| self.warm < 2)
+                .map(|after| Guide(Box::new(Closes { after, closed: 0, mask: [0] }))),
             ends: [3].into(),
             ..Ask::new(common.chain(self.own.iter().copied()).collect())
         }
@@ -157,7 +212,9 @@ fn told(says: &[Says]) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
 fn alone(shape: &Shape, job: &Job) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
     let options = Options { cache: false, sequences: 1, ..options(256) };
     let mut engine = engine_with(fake(shape), &options);
-    let ask = Ask { speculate: false, ..job.ask() };
+    // With probabilities what is forced is chosen from a mask, and not taken without a step.
+    let logprobs = job.made.is_multiple_of(2).then_some(0);
+    let ask = Ask { speculate: false, logprobs, ..job.ask() };
     let id = engine.submit(ask, Duration::ZERO).unwrap();
     told(&run(&mut engine)[&id])
 }
@@ -261,6 +318,7 @@ fn what_one_engine_left_serves_the_next() {
         at: 0,
         cancelled: None,
         resumed: 0,
+        closes: None,
     };
     let ask = Ask { ends: [].into(), ..job.ask() };
     let shelf = Shelf::default();
