@@ -10,6 +10,7 @@ mod hostile;
 mod kv;
 mod placement;
 mod prepare;
+mod rank;
 mod recurrent;
 mod serving;
 mod shrink;

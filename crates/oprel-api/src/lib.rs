@@ -12,6 +12,7 @@ mod event;
 mod limits;
 mod message;
 mod request;
+mod rerank;
 mod sampling;
 mod tool;
 
@@ -23,5 +24,6 @@ pub use event::{EndReason, Event, Piece, Sampled, TopToken, Truncation, Usage};
 pub use limits::{CachePolicy, InputOverflow, Limits, OutputOverflow};
 pub use message::{Content, Media, MediaSource, Message, Part, Role};
 pub use request::{AdapterChoice, Chat, Input, Prompt, Request, Think};
+pub use rerank::{Ranked, Ranking, RerankRequest};
 pub use sampling::{Dry, LogitBias, Mirostat, Sampling, Xtc};
 pub use tool::{Tool, ToolCall, ToolChoice};

@@ -12,6 +12,7 @@ mod guide;
 mod load;
 mod native;
 mod prompt;
+mod rank;
 mod speaker;
 mod template;
 mod thinking;

@@ -132,7 +132,8 @@ pub(crate) fn engine(
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
     let (exec, machine) = executor(options)?;
     let mut sizes = Options {
-        batch: BATCH,
+        // A text that is ranked is read at once.
+        batch: if model.decoder.classifier.is_some() { context.max(BATCH) } else { BATCH },
         sequences,
         positions: match options.executor {
             Executor::Cpu => positions(&model.decoder, options.kv, context, sequences),

@@ -120,6 +120,14 @@ fn thinking_has_a_bound() {
 }
 
 #[test]
+fn what_cannot_rank_says_so() {
+    let place = Place::new();
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b"]), 2, "no ranking head");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a"]), 2, "documents");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b", "--top-n", "0"]), 2, "top_n");
+}
+
+#[test]
 fn timing_goes_to_standard_error() {
     let args = ["run", "demo", "Hello", "-n", "4", "--verbose"];
     let answer = Place::new().oprel(&args);

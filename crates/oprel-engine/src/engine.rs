@@ -31,6 +31,7 @@ use crate::state::State;
 use crate::store::{PageKey, PageStore};
 use crate::{Error, Result};
 pub(crate) use spill::Loading;
+pub use vectors::Becomes;
 use vectors::Text;
 
 /// What an engine is made for.

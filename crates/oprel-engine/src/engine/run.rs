@@ -4,7 +4,7 @@ use oprel_nn::state::PageId;
 use oprel_nn::{Batch, PageTable, Pos, RowSet, See, Span, StateView, Transfer, Want, What};
 
 use super::plan::Plan;
-use super::vectors::Text;
+use super::vectors::{Becomes, Text};
 use super::{Engine, Scope};
 use crate::Result;
 use crate::sequence::Sequence;
@@ -92,7 +92,10 @@ impl<'a> Parts<'a> {
         let n = text.tokens.len();
         self.wants.push(Want {
             of: RowSet::Span(self.spans.len() as u32),
-            what: What::Pool(text.pooling),
+            what: match text.becomes {
+                Becomes::Vector(pooling) => What::Pool(pooling),
+                Becomes::Classes => What::Class,
+            },
         });
         self.spans.push(Span { see, ..Span::causal(text.id, n as u32, 0) });
         self.tokens.extend_from_slice(&text.tokens);

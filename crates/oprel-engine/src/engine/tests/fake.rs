@@ -221,5 +221,6 @@ pub(super) fn decoder(fake: &Fake) -> Decoder {
             scale: 1.0,
             soft_cap: None,
         }],
+        classifier: None,
     }
 }
