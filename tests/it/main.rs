@@ -12,6 +12,7 @@ mod placement;
 mod prepare;
 mod rank;
 mod recurrent;
+mod restart;
 mod serving;
 mod shrink;
 mod swap;

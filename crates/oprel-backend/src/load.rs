@@ -141,7 +141,7 @@ pub(crate) fn engine(
             Executor::Candle => context,
         },
         kv: options.kv,
-        fingerprint: fingerprint::of(file, options.kv, context, machine),
+        fingerprint: fingerprint::of(file, options.kv, context, machine, options.executor),
         ..Options::new(context)
     };
     let (decoder, weights) = (&model.decoder, &model.weights);

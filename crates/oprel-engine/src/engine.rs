@@ -6,6 +6,7 @@
 
 mod admit;
 mod choose;
+mod load;
 mod plan;
 mod run;
 mod spill;
@@ -30,7 +31,7 @@ use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::state::State;
 use crate::store::{PageKey, PageStore};
 use crate::{Error, Result};
-pub(crate) use spill::Loading;
+pub(crate) use load::Loading;
 pub use vectors::Becomes;
 use vectors::Text;
 
@@ -136,9 +137,9 @@ pub struct Engine {
     ended: Vec<(SeqId, Usage)>,
     pace: Pace,
     gauges: Gauges,
-    /// Where whole pages are kept too.
+    /// Where whole pages and checkpoints are kept too.
     store: Option<Box<dyn PageStore>>,
-    /// Pages to be written there.
+    /// What is to be written there.
     spills: VecDeque<PageKey>,
     out: StepOut,
     scratch: Scratch,
@@ -342,10 +343,11 @@ impl Engine {
     /// Gives back what a sequence holds.
     fn let_go(&mut self, sequence: &mut Sequence) {
         if let Some(holding) = sequence.holding.take() {
-            if sequence.ask.leave {
-                self.note_spills(&holding.names);
-            }
+            let names = holding.names.clone();
             self.state.leave(holding, &sequence.tokens, sequence.fed);
+            if sequence.ask.leave {
+                self.note_spills(&names, &sequence.tokens);
+            }
         }
         sequence.loading = None;
         sequence.fed = 0;

@@ -30,4 +30,4 @@ pub use name::Name;
 pub use oprel_nn::batch::SeqId;
 pub use sampler::{Breakers, Given, Sampler, Scratch, State};
 pub use sequence::{Ask, Says};
-pub use store::{PageKey, PageStore};
+pub use store::{PageKey, PageStore, Part};

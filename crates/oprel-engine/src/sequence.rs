@@ -174,6 +174,12 @@ impl Sequence {
         self.ask.prompt_logprobs.is_some() && self.told < self.ask.tokens.len()
     }
 
+    /// Where the last message of its text ends: that which the model is to answer, a few tokens before the
+    /// prompt does.
+    pub(crate) fn message_end(&self) -> Option<usize> {
+        self.tokens.iter().rposition(|t| self.ask.ends.contains(t)).map(|i| i + 1)
+    }
+
     /// Tokens of its beginning whose logits nobody needs: what others computed may serve for these.
     pub(crate) fn reusable(&self) -> usize {
         self.tokens.len() - self.unseen - 1

@@ -6,7 +6,7 @@ use oprel_api::{EndReason, Failure, Sampled};
 use oprel_nn::batch::SeqId;
 
 use super::Engine;
-use super::plan::{Piece, Plan};
+use super::plan::{Piece, Plan, SPARSE};
 use crate::logprob;
 use crate::sampler::{Given, Scratch};
 use crate::sequence::{Says, Sequence};
@@ -96,6 +96,8 @@ impl Engine {
     /// names of pages that are whole, checkpoints.
     fn settle(&mut self, at: usize, piece: &Piece, taken: usize, before: usize) {
         let s = &mut self.running[at];
+        let lasting = || s.fed.is_multiple_of(SPARSE) || s.message_end() == Some(s.fed);
+        let lasting = piece.prefills && s.fed < before && lasting();
         let Some(holding) = s.holding.as_mut() else { return };
         if self.state.is_recurrent() {
             let back = piece.drafts.len() - taken;
@@ -114,7 +116,7 @@ impl Engine {
             self.state.publish_rest(holding, &s.tokens, before.min(s.fed));
         }
         if piece.prefills && s.fed < before {
-            self.state.keep_point(holding, &s.tokens, s.fed);
+            self.state.keep_point(holding, &s.tokens, s.fed, lasting);
         }
         s.decodes |= s.fed >= before;
     }

@@ -158,6 +158,7 @@ impl Engine {
         let enough = self.state.extend(&mut holding, tokens.len()).is_ok();
         holding.row = self.state.row_to_write(&holding);
         let short = !enough || (self.state.is_recurrent() && holding.row.is_none());
+        self.save_evicted();
         let logits = match short {
             true => Err(Error::Busy { waiting: self.queue.len() }),
             false => self.logits_of(tokens, pieces, &holding),
