@@ -23,7 +23,7 @@ use oprel_nn::{Exec, KvTypes, Limits, Memory, PAGE_LEN, Placement, StepOut, Weig
 
 use crate::bounds::Bounds;
 use crate::draft::{self, Drafter};
-use crate::name::Name;
+use crate::name::{Name, Names};
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::sampler::{Sampler, Scratch};
@@ -246,7 +246,7 @@ impl Engine {
             drafter: Drafter::new(),
             times: Times { submitted: now, last: now, ..Times::default() },
             cached: 0,
-            root,
+            names: Names::new(root),
             holding: None,
             decodes: false,
             was_preempted: false,
@@ -344,7 +344,7 @@ impl Engine {
     fn let_go(&mut self, sequence: &mut Sequence) {
         if let Some(holding) = sequence.holding.take() {
             let names = holding.names.clone();
-            self.state.leave(holding, &sequence.tokens, sequence.fed);
+            self.state.leave(holding, &sequence.tokens, &mut sequence.names, sequence.fed);
             if sequence.ask.leave {
                 self.note_spills(&names, &sequence.tokens);
             }

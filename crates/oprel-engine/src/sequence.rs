@@ -9,7 +9,7 @@ use oprel_nn::batch::SeqId;
 use crate::draft::Drafter;
 use crate::engine::Loading;
 use crate::guide::Guide;
-use crate::name::Name;
+use crate::name::Names;
 use crate::sampler::{Breakers, Sampler};
 use crate::state::Holding;
 
@@ -127,7 +127,8 @@ pub(crate) struct Sequence {
     pub(crate) drafter: Drafter,
     pub(crate) times: Times,
     pub(crate) cached: u32,
-    pub(crate) root: Name,
+    /// Names of its pages.
+    pub(crate) names: Names,
     /// What it holds while it runs.
     pub(crate) holding: Option<Holding>,
     /// All but its latest tokens are in the state: it makes tokens.
@@ -246,6 +247,7 @@ impl Sequence {
         let keep = keep.min(len.saturating_sub(2));
         let dropped = (len - keep).div_ceil(2).max(1);
         self.tokens.drain(keep..keep + dropped);
+        self.names.forget_after(keep);
         Some(Truncation {
             dropped_messages: 0,
             dropped_tokens: dropped as u32,

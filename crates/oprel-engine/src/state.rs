@@ -9,7 +9,7 @@ use oprel_nn::{Exec, Limits};
 
 use crate::Result;
 use crate::index::Index;
-use crate::name::Name;
+use crate::name::{Name, Names};
 use crate::pages::Pages;
 use crate::rows::Rows;
 use crate::store::PageKey;
@@ -110,23 +110,24 @@ impl State {
         Holding { pages, row: None, names: vec![root], publishes }
     }
 
-    /// How many of the first `most` of these tokens are there.
-    pub(crate) fn has(&self, tokens: &[u32], most: usize, root: Name) -> usize {
-        self.find(&tokens[..most], root).position()
+    /// How many of these tokens are there, whose pages have these names.
+    pub(crate) fn has(&self, tokens: &[u32], names: &[Name]) -> usize {
+        self.find(tokens, names).position()
     }
 
-    /// Takes over what is there of these tokens: a holding, and how many tokens it stands for.
+    /// Takes over what is there of these tokens, whose pages have these names: a holding, and how many
+    /// tokens it stands for.
     ///
     /// # Errors
     /// If the executor cannot copy a page.
     pub(crate) fn begin(
         &mut self,
         exec: &mut dyn Exec,
-        tokens: &[u32],
-        root: Name,
+        (tokens, names): (&[u32], &[Name]),
         publishes: bool,
     ) -> Result<(Holding, usize)> {
-        let mut found = self.find(tokens, root);
+        let root = names[0];
+        let mut found = self.find(tokens, names);
         let position = found.position();
         let mut holding = self.empty(root, publishes);
         holding.names = std::mem::take(&mut found.names);
@@ -207,18 +208,11 @@ impl State {
     }
 
     /// The longest beginning of these tokens from which a sequence can go on.
-    fn find(&self, tokens: &[u32], root: Name) -> Found {
+    fn find(&self, tokens: &[u32], all: &[Name]) -> Found {
         let full: Vec<usize> = (0..self.groups.len()).filter(|&g| self.is_full(g)).collect();
         let there = |name: Name| full.iter().all(|&g| self.index.page(name, g).is_some());
-        let mut names = vec![root];
-        let mut last = root;
-        for page in tokens.chunks_exact(PAGE_LEN) {
-            last = last.child(page);
-            if !there(last) {
-                break;
-            }
-            names.push(last);
-        }
+        let found = all[1..].iter().take_while(|&&name| there(name)).count();
+        let mut names = all[..=found].to_vec();
         let whole = names.len() - 1;
         let after = &tokens[whole * PAGE_LEN..];
         let fits = |node: &crate::index::Node| full.iter().all(|&g| node.pages[g] != PageId::NONE);
@@ -238,7 +232,7 @@ impl State {
                 return Found { names, rest, partial, row };
             }
         }
-        Found { names: vec![root], ..Found::default() }
+        Found { names: vec![all[0]], ..Found::default() }
     }
 
     /// Places from which a sequence could go on, farthest first: whole pages, tokens after them, and
@@ -342,12 +336,18 @@ impl State {
 
     /// The first `fed` tokens are in the state: whole pages get their names, and windows give back
     /// what nobody sees any more.
-    pub(crate) fn advance(&mut self, holding: &mut Holding, tokens: &[u32], fed: usize) {
+    pub(crate) fn advance(
+        &mut self,
+        holding: &mut Holding,
+        tokens: &[u32],
+        names: &mut Names,
+        fed: usize,
+    ) {
         while holding.names.len() * PAGE_LEN <= fed {
             let i = holding.names.len() - 1;
-            let page = &tokens[i * PAGE_LEN..(i + 1) * PAGE_LEN];
-            let parent = holding.names[i];
-            let name = parent.child(page);
+            let end = (i + 1) * PAGE_LEN;
+            let page = &tokens[i * PAGE_LEN..end];
+            let (parent, name) = (holding.names[i], names.of(&tokens[..end])[i + 1]);
             holding.names.push(name);
             if holding.publishes {
                 self.publish(holding, i, name, (parent, page));
@@ -438,9 +438,15 @@ impl State {
     }
 
     /// A sequence goes. What it computed stays for others, if they may use it.
-    pub(crate) fn leave(&mut self, mut holding: Holding, tokens: &[u32], fed: usize) {
+    pub(crate) fn leave(
+        &mut self,
+        mut holding: Holding,
+        tokens: &[u32],
+        names: &mut Names,
+        fed: usize,
+    ) {
         if holding.publishes {
-            self.advance(&mut holding, tokens, fed);
+            self.advance(&mut holding, tokens, names, fed);
             self.publish_rest(&mut holding, tokens, fed);
             self.keep_point(&holding, tokens, fed, true);
         }

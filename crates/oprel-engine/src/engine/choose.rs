@@ -110,7 +110,7 @@ impl Engine {
             }
             self.state.move_to(holding, row);
         }
-        self.state.advance(holding, &s.tokens, s.fed);
+        self.state.advance(holding, &s.tokens, &mut s.names, s.fed);
         if piece.prefills && s.fed >= before {
             // Others may begin like this prompt while its answer is made.
             self.state.publish_rest(holding, &s.tokens, before.min(s.fed));

@@ -36,15 +36,11 @@ impl Loading {
 impl Engine {
     /// Begins to bring what the store has of a text beyond what is in memory.
     pub(super) fn begin_loading(&mut self, s: &mut Sequence) {
-        let Some(holding) = &s.holding else { return };
         if self.store.is_none() || !s.ask.reuse {
             return;
         }
-        let most = s.reusable() / PAGE_LEN;
-        let mut names = holding.names.clone();
-        for i in names.len() - 1..most {
-            names.push(names[i].child(&s.tokens[i * PAGE_LEN..(i + 1) * PAGE_LEN]));
-        }
+        let most = s.reusable();
+        let names = s.names.of(&s.tokens[..most]).to_vec();
         match self.state.is_recurrent() {
             true => self.begin_loading_point(s, &names),
             false => self.begin_loading_pages(s, &names),
@@ -69,7 +65,7 @@ impl Engine {
         let Some(key) = self.farthest_point(s, names) else { return };
         let Some(before) = s.holding.take() else { return };
         let end = (0..names.len()).find(|&i| key.is_after(names[i])).unwrap_or_default();
-        let mut holding = self.state.empty(s.root, s.ask.leave && self.options.cache);
+        let mut holding = self.state.empty(names[0], s.ask.leave && self.options.cache);
         for &name in &names[1..=end] {
             if !self.state.hold_page(&mut holding, name, end) {
                 break;
