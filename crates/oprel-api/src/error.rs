@@ -84,12 +84,42 @@ pub struct Failure {
     /// What to do now, where there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What dialects have a word of their own for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// Causes of failure that dialects have a word of their own for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// Too many requests wait; later it may go.
+    Busy,
+    /// The prompt is longer than the context.
+    ContextLength {
+        /// Tokens of the prompt.
+        prompt: u32,
+        /// Tokens that the context holds.
+        context: u32,
+    },
+    /// The model cannot do what a field asks for: `tools`, `think`, `suffix`, ...
+    Incapable(String),
+    /// Nobody here can do what a field asks for.
+    Unsupported(String),
+    /// The process that ran the model ended, and what it was doing could not be taken up again.
+    Crashed,
 }
 
 impl Failure {
     /// A failure without a hint.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into(), hint: None }
+        Failure { kind, message: message.into(), hint: None, cause: None }
+    }
+
+    /// The same with a cause.
+    pub fn because(self, cause: Cause) -> Failure {
+        Failure { cause: Some(cause), ..self }
     }
 }
 

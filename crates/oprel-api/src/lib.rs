@@ -5,24 +5,36 @@
 //! request says and an engine cannot do, the engine refuses by the field's name; it ignores nothing.
 
 mod answer;
+pub mod anthropic;
+mod base64;
+mod body;
 mod constraint;
+pub mod dialect;
 mod embed;
 mod error;
 mod event;
+mod extension;
+mod gauges;
 mod limits;
 mod message;
+pub mod ollama;
+pub mod openai;
+mod patch;
 mod request;
 mod rerank;
 mod sampling;
+mod sse;
 mod tool;
 
 pub use answer::Answer;
 pub use constraint::{Constraint, GrammarSyntax};
 pub use embed::{EmbedInput, EmbedRequest, Embeddings};
-pub use error::{Error, ErrorKind, Failure, Result};
+pub use error::{Cause, Error, ErrorKind, Failure, Result};
 pub use event::{EndReason, Event, Piece, Sampled, TopToken, Truncation, Usage};
+pub use gauges::Gauges;
 pub use limits::{CachePolicy, InputOverflow, Limits, OutputOverflow};
 pub use message::{Content, Media, MediaSource, Message, Part, Role};
+pub use patch::SamplingPatch;
 pub use request::{AdapterChoice, Chat, Input, Prompt, Request, Think};
 pub use rerank::{Ranked, Ranking, RerankRequest};
 pub use sampling::{Dry, LogitBias, Mirostat, Sampling, Xtc};

@@ -80,6 +80,14 @@ impl ToolCall {
         ToolCall { id: None, name: name.into(), arguments }
     }
 
+    /// The arguments as a text: that of a JSON object, or what the model wrote instead.
+    pub fn arguments_text(&self) -> String {
+        match &self.arguments {
+            Value::String(text) => text.clone(),
+            object => object.to_string(),
+        }
+    }
+
     /// As templates write it: arguments are an object.
     pub fn to_json(&self) -> Value {
         let mut call = Map::new();

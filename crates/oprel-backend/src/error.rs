@@ -1,6 +1,6 @@
 //! Why a model could not be loaded or a request could not be taken.
 
-use oprel_api::{ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure};
 
 /// Why a model could not be loaded or a request could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +85,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let message = error.to_string();
         let failure = |kind, hint: &str| Failure {
-            kind,
-            message: message.clone(),
             hint: (!hint.is_empty()).then(|| hint.to_string()),
+            ..Failure::new(kind, message.clone())
         };
         match error {
             Error::NoFile { .. } => failure(
@@ -108,11 +107,16 @@ impl From<Error> for Failure {
                 "a reranker has `pooling_type` 4 and a `cls.output` in its file",
             ),
             Error::Template(_) => failure(ErrorKind::Validation, "--raw goes without the template"),
-            Error::Request(_)
-            | Error::Unsupported { .. }
-            | Error::Incapable { .. }
-            | Error::Unmarked { .. }
-            | Error::Option { .. } => failure(ErrorKind::Validation, ""),
+            Error::Unsupported { field } => {
+                failure(ErrorKind::Validation, "").because(Cause::Unsupported(field.into()))
+            }
+            Error::Incapable { field } => {
+                failure(ErrorKind::Validation, "").because(Cause::Incapable(field.into()))
+            }
+            Error::Unmarked { field } => {
+                failure(ErrorKind::Validation, "").because(Cause::Unsupported(field.into()))
+            }
+            Error::Request(_) | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Constraint(error) if error.is_invalid() => failure(ErrorKind::Validation, ""),
             Error::Constraint(_) => failure(ErrorKind::Backend, ""),
             Error::Engine(error) => Failure::from(error),

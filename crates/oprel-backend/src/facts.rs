@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use oprel_api::Sampling;
+use oprel_api::{Sampling, SamplingPatch};
 use oprel_chat::{Capabilities, ChatTemplate, SpecialTokens, Templates};
 use oprel_gguf::{Gguf, Value};
 use oprel_models::Model;
 use oprel_nn::Pooling;
 use oprel_tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
 /// What a model can do, as clients of the field name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Capability {
     /// Continues text.
     Completion,
@@ -80,8 +82,8 @@ pub struct Facts {
     pub ranks: bool,
     /// What takes the places of query and document, where the file says it.
     pub(crate) pair: Option<String>,
-    /// How its makers suggest to choose tokens, over the usual way.
-    pub sampling: Sampling,
+    /// How its makers suggest to choose tokens.
+    pub suggested: SamplingPatch,
     /// Tokens that end a text.
     pub(crate) ends: Arc<[u32]>,
 }
@@ -96,7 +98,7 @@ impl Facts {
         let with_tools = (for_tools.source != chosen.source).then(|| compile(for_tools.source));
         let richest = with_tools.as_ref().unwrap_or(&plain);
         Ok(Facts {
-            sampling: suggested(&file)?,
+            suggested: suggested(&file)?,
             ends: tokenizer.end_ids().into(),
             tokenizer,
             has_template: !chosen.stands_in,
@@ -167,27 +169,26 @@ pub(crate) fn templates(file: &Gguf) -> Result<Templates> {
     Ok(Templates { named: named.collect(), default })
 }
 
-/// `general.sampling.*` of the file over the usual sampling; what makes no sense is left out.
-fn suggested(file: &Gguf) -> Result<Sampling> {
+/// `general.sampling.*` of the file; what makes no sense is left out.
+fn suggested(file: &Gguf) -> Result<SamplingPatch> {
     let number = |key: &str| file.metadata().f32(&format!("general.sampling.{key}"));
-    let mut sampling = Sampling::default();
-    let usual = sampling.clone();
-    sampling.temperature = number("temp")?.unwrap_or(usual.temperature);
-    sampling.top_p = number("top_p")?.unwrap_or(usual.top_p);
-    sampling.min_p = number("min_p")?.unwrap_or(usual.min_p);
-    sampling.repeat_penalty = number("penalty_repeat")?.unwrap_or(usual.repeat_penalty);
-    let top_k = file.metadata().u32("general.sampling.top_k")?;
-    sampling.top_k = top_k.unwrap_or(usual.top_k);
-    let last_n = file.metadata().i32("general.sampling.penalty_last_n")?;
-    sampling.repeat_last_n = last_n.unwrap_or(usual.repeat_last_n);
-    sampling.xtc.probability = number("xtc_probability")?.unwrap_or(usual.xtc.probability);
-    sampling.xtc.threshold = number("xtc_threshold")?.unwrap_or(usual.xtc.threshold);
     let version = file.metadata().u32("general.sampling.mirostat")?;
-    sampling.mirostat.version = version.map_or(0, |v| u8::try_from(v).unwrap_or(u8::MAX));
-    sampling.mirostat.tau = number("mirostat_tau")?.unwrap_or(usual.mirostat.tau);
-    sampling.mirostat.eta = number("mirostat_eta")?.unwrap_or(usual.mirostat.eta);
-    let sane = sampling.validate().is_ok();
-    Ok(if sane { sampling } else { usual })
+    let patch = SamplingPatch {
+        temperature: number("temp")?,
+        top_p: number("top_p")?,
+        min_p: number("min_p")?,
+        repeat_penalty: number("penalty_repeat")?,
+        top_k: file.metadata().u32("general.sampling.top_k")?,
+        repeat_last_n: file.metadata().i32("general.sampling.penalty_last_n")?,
+        xtc_probability: number("xtc_probability")?,
+        xtc_threshold: number("xtc_threshold")?,
+        mirostat: version.map(|v| u8::try_from(v).unwrap_or(u8::MAX)),
+        mirostat_tau: number("mirostat_tau")?,
+        mirostat_eta: number("mirostat_eta")?,
+        ..SamplingPatch::default()
+    };
+    let sane = patch.over(Sampling::default()).validate().is_ok();
+    Ok(if sane { patch } else { SamplingPatch::default() })
 }
 
 /// BOS and EOS that a vocabulary lacks are empty texts, as in llama.cpp: templates of GGUF files count

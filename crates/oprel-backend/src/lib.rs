@@ -3,14 +3,18 @@
 //! A [`Native`] holds one loaded model. Requests are rendered and tokenized on the caller's thread,
 //! run on the engine's, and come back as a stream of events. Nothing here knows HTTP or prints.
 
+mod backend;
 mod bench;
 mod disk;
 mod error;
+mod events;
 mod facts;
 mod fingerprint;
 mod guide;
 mod load;
 mod native;
+#[cfg(unix)]
+mod process;
 mod prompt;
 mod rank;
 mod speaker;
@@ -18,10 +22,13 @@ mod template;
 mod thinking;
 mod worker;
 
+pub use backend::{Backend, Description, Health, Later};
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
+pub use events::{Events, Listener, wait};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache};
-pub use native::{Events, Native};
-pub use oprel_engine::Gauges;
+pub use native::Native;
+#[cfg(unix)]
+pub use process::{Launch, Patience, Worker, run_worker};
 pub use template::{RawChat, compile_template, render_raw, template_of};

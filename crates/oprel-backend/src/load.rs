@@ -53,6 +53,9 @@ pub enum Executor {
 pub struct LoadOptions {
     /// Context length; unset, the model's own up to 4096.
     pub context: Option<u32>,
+    /// Unset, let the context be as long as the model was trained for and memory allows: pages are
+    /// taken as sequences grow.
+    pub longest: bool,
     /// Threads of the engine; unset, one for each physical core.
     pub threads: Option<usize>,
     /// Sequences that run at a time; unset, 16.
@@ -125,6 +128,9 @@ pub(crate) fn engine(
         // An encoder reads a text whole: beyond what it was trained on it has no positions.
         Some(n) if !model.causal => n.min(trained),
         Some(n) => n,
+        None if options.longest => {
+            positions(&model.decoder, options.kv, trained.min(USUAL_CONTEXT), trained).min(trained)
+        }
         None => trained.min(USUAL_CONTEXT),
     };
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());

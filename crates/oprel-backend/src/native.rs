@@ -1,25 +1,31 @@
 //! One loaded model: its engine on a thread of its own, requests in, events out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    Dry, EmbedInput, EmbedRequest, Embeddings, ErrorKind, Event, Failure, LogitBias,
-    OutputOverflow, Request, Usage,
+    Dry, EmbedInput, EmbedRequest, Embeddings, Event, Gauges, LogitBias, OutputOverflow, Request,
+    Usage,
 };
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Becomes, Bounds, Breakers, Gauges};
+use oprel_engine::{Ask, Becomes, Bounds, Breakers};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
+use crate::events::way;
 use crate::guide::Guides;
 use crate::load::{describe, engine};
 use crate::speaker::Speaker;
-use crate::worker::{Command, Embed, Generate, Worker};
-use crate::{Error, Facts, LoadOptions, Machine, ModelSource, Result, prompt, thinking};
+use crate::worker::{Command, Embed, Generate, Pulse, Worker};
+use crate::{
+    Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result, prompt, thinking,
+};
+
+/// Most answers to one request.
+pub(crate) const MOST_ANSWERS: u32 = 64;
 
 /// A loaded model. Dropping it unloads it.
 #[derive(Debug)]
@@ -28,18 +34,11 @@ pub struct Native {
     guides: Guides,
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
+    pulse: Arc<Pulse>,
     bounds: Bounds,
     machine: Machine,
     memory: Memory,
     load: Duration,
-}
-
-/// The events of one answer, in order; the last is an end or an error. Dropping it cancels.
-#[derive(Debug)]
-pub struct Events {
-    receiver: Receiver<Event>,
-    wanted: Arc<AtomicBool>,
-    over: bool,
 }
 
 impl Native {
@@ -53,15 +52,18 @@ impl Native {
         let (engine, machine) = engine(&facts.file, &model, options)?;
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
+        let pulse = Arc::<Pulse>::default();
+        let felt = pulse.clone();
         let thread = std::thread::Builder::new()
             .name("oprel-engine".into())
-            .spawn(move || Worker::new(engine, inbox).run())
+            .spawn(move || Worker::new(engine, inbox, felt).run())
             .map_err(|e| Error::Stopped { why: e.to_string() })?;
         Ok(Native {
             facts: Arc::new(facts),
             guides: Guides::default(),
             commands,
             thread: Some(thread),
+            pulse,
             bounds,
             machine,
             memory,
@@ -117,46 +119,81 @@ impl Native {
     /// # Errors
     /// If the request is wrong or asks for what is not there, or its prompt cannot be made.
     pub fn generate_all(&self, request: &Request) -> Result<Vec<Events>> {
+        let (mouths, events): (Vec<_>, Vec<_>) =
+            (0..request.n.min(MOST_ANSWERS)).map(|_| way()).unzip();
+        let mut mouths = mouths.into_iter();
+        let listener = |_| mouths.next().map(|mouth| Box::new(mouth) as Box<dyn Listener>);
+        self.generate_to(request, listener)?;
+        Ok(events)
+    }
+
+    /// Takes a request; each of its `n` answers is told to a listener of its own.
+    ///
+    /// # Errors
+    /// As [`Native::generate_all`]; then nobody hears anything.
+    pub fn generate_to(
+        &self,
+        request: &Request,
+        mut listener: impl FnMut(u32) -> Option<Box<dyn Listener>>,
+    ) -> Result<()> {
         let submitted = Instant::now();
         self.check_speaks()?;
-        prompt::check(&self.facts, request)?;
-        let context = request.limits.context.unwrap_or(u32::MAX).min(self.context());
-        let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
-        let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
-        let mut ask = self.ask(request, made.tokens);
+        let (mut ask, made) = self.asked(request)?;
         let rendered = made.rendered.as_deref();
         let constraint = self.guides.of(&self.facts, request, rendered)?;
         ask.guide = thinking::bounded(&self.facts, request, rendered, constraint)?;
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
-        let one = |i: u32| {
+        for i in 0..request.n {
+            let Some(mut listener) = listener(i) else { continue };
             let mut speaker = Speaker::new(&self.facts, request, rendered);
             speaker.resume(&request.resume);
             let mut ask = ask.clone();
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));
-            let first = made.truncated.map(Event::Truncated);
-            self.start(ask, speaker, first, submitted, None)
-        };
-        (0..request.n).map(one).collect()
+            if let Some(truncated) = made.truncated {
+                listener.hear(vec![Event::Truncated(truncated)]);
+            }
+            self.start(Generate { ask, speaker, listener, submitted, ticks: None })?;
+        }
+        Ok(())
     }
 
-    /// Sends a sequence to the engine. `ticks` is told when each token was made.
-    pub(crate) fn start(
-        &self,
-        ask: Ask,
-        speaker: Speaker,
-        first: Option<Event>,
-        submitted: Instant,
-        ticks: Option<Sender<Instant>>,
-    ) -> Result<Events> {
-        let (events, receiver) = channel();
-        if let Some(event) = first {
-            let _ = events.send(event);
+    /// The tokens that a request's answer would follow.
+    ///
+    /// # Errors
+    /// As [`Native::generate`].
+    pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
+        Ok(self.asked(request)?.1.tokens)
+    }
+
+    /// The text of tokens; what is no UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// If one is not in the vocabulary.
+    pub fn text_of(&self, tokens: &[u32]) -> Result<String> {
+        let n_vocab = self.n_vocab();
+        match tokens.iter().find(|&&t| t >= n_vocab) {
+            Some(&token) => Err(oprel_engine::Error::Token { token, n_vocab }.into()),
+            None => Ok(self.facts.tokenizer.detokenize(tokens, Default::default())),
         }
-        let wanted = Arc::new(AtomicBool::new(true));
-        let generate = Generate { ask, speaker, events, wanted: wanted.clone(), submitted, ticks };
-        self.send(Command::Generate(Box::new(generate)))?;
-        Ok(Events { receiver, wanted, over: false })
+    }
+
+    /// What the engine is asked for, and the prompt it is made of.
+    fn asked(&self, request: &Request) -> Result<(Ask, prompt::Tokens)> {
+        prompt::check(&self.facts, request)?;
+        if request.n > MOST_ANSWERS {
+            let (value, why) = (request.n.to_string(), format!("at most {MOST_ANSWERS} are made"));
+            return Err(Error::Option { option: "n", value, why });
+        }
+        let context = request.limits.context.unwrap_or(u32::MAX).min(self.context());
+        let reserve = request.limits.max_tokens.unwrap_or(1).clamp(1, context.div_ceil(2));
+        let made = prompt::tokens(&self.facts, request, context - reserve, local_time())?;
+        Ok((self.ask(request, made.tokens.clone()), made))
+    }
+
+    /// Sends a sequence to the engine.
+    pub(crate) fn start(&self, generate: Generate) -> Result<()> {
+        self.send(Command::Generate(Box::new(generate)))
     }
 
     pub(crate) fn ask(&self, request: &Request, tokens: Vec<u32>) -> Ask {
@@ -302,12 +339,17 @@ impl Native {
         answer.recv().map_err(|_| stopped())
     }
 
+    /// Turns that the engine's thread made, and whether it has something to do.
+    pub(crate) fn pulse(&self) -> (u64, bool) {
+        (self.pulse.turns.load(Ordering::Relaxed), self.pulse.busy.load(Ordering::Relaxed))
+    }
+
     fn send(&self, command: Command) -> Result<()> {
         self.commands.send(command).map_err(|_| stopped())
     }
 }
 
-fn stopped() -> Error {
+pub(crate) fn stopped() -> Error {
     Error::Stopped { why: "its thread is gone".into() }
 }
 
@@ -326,7 +368,7 @@ fn finish(mut vector: Vec<f32>, request: &EmbedRequest) -> Vec<f32> {
 }
 
 /// A seed for requests that bring none: what the hasher of the standard library draws.
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0_u8)
 }
@@ -346,29 +388,5 @@ impl Drop for Native {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-impl Iterator for Events {
-    type Item = Event;
-
-    fn next(&mut self) -> Option<Event> {
-        if self.over {
-            return None;
-        }
-        let event = self.receiver.recv().unwrap_or_else(|_| {
-            Event::Error(Failure::new(
-                ErrorKind::Backend,
-                "the engine stopped in the middle of the answer",
-            ))
-        });
-        self.over = event.is_last();
-        Some(event)
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.wanted.store(false, Ordering::Relaxed);
     }
 }

@@ -187,7 +187,14 @@ impl Speaker {
                 let tokens = std::mem::take(&mut self.silent);
                 events.push(Event::Text(Piece { text, tokens }));
             }
-            Spoken::Call(call) => events.push(Event::ToolCall(call)),
+            Spoken::Call(call) => {
+                // Its tokens are told of with it: whoever resumes after them must not call again.
+                if !self.silent.is_empty() {
+                    let tokens = std::mem::take(&mut self.silent);
+                    events.push(Event::Text(Piece { text: String::new(), tokens }));
+                }
+                events.push(Event::ToolCall(call));
+            }
         }
     }
 

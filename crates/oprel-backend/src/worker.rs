@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use oprel_api::{ErrorKind, Event, Failure};
-use oprel_engine::{Ask, Becomes, Engine, Gauges, Says, SeqId};
+use oprel_api::{ErrorKind, Event, Failure, Gauges};
+use oprel_engine::{Ask, Becomes, Engine, Says, SeqId};
 
 use crate::speaker::{After, Speaker};
-use crate::{Error, Result};
+use crate::{Error, Listener, Result};
 
 /// How often a disk is asked for pages that are awaited.
 const PAGES_COME: Duration = Duration::from_micros(500);
@@ -35,8 +35,7 @@ pub(crate) enum Command {
 pub(crate) struct Generate {
     pub(crate) ask: Ask,
     pub(crate) speaker: Speaker,
-    pub(crate) events: Sender<Event>,
-    pub(crate) wanted: Arc<AtomicBool>,
+    pub(crate) listener: Box<dyn Listener>,
     pub(crate) submitted: Instant,
     /// Where to tell when each token was made.
     pub(crate) ticks: Option<Sender<Instant>>,
@@ -50,9 +49,19 @@ pub(crate) struct Embed {
     pub(crate) submitted: Instant,
 }
 
+/// Signs that the engine's thread is alive.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// Turns that it made.
+    pub(crate) turns: AtomicU64,
+    /// Whether it has something to do.
+    pub(crate) busy: AtomicBool,
+}
+
 /// What runs on the engine's thread.
 pub(crate) struct Worker {
     engine: Engine,
+    pulse: Arc<Pulse>,
     inbox: Receiver<Command>,
     streams: HashMap<SeqId, Stream>,
     /// Which text of which request a sequence makes a vector of.
@@ -64,8 +73,7 @@ pub(crate) struct Worker {
 
 struct Stream {
     speaker: Speaker,
-    events: Sender<Event>,
-    wanted: Arc<AtomicBool>,
+    listener: Box<dyn Listener>,
     ticks: Option<Sender<Instant>>,
 }
 
@@ -78,16 +86,17 @@ struct Vectors {
 
 impl Stream {
     /// Sends what is to be said; `false` if nobody listens.
-    fn send(&self, events: Vec<Event>) -> bool {
-        events.into_iter().all(|event| self.events.send(event).is_ok())
-            && self.wanted.load(Ordering::Relaxed)
+    fn send(&mut self, events: Vec<Event>) -> bool {
+        self.listener.hear(events);
+        self.listener.is_wanted()
     }
 }
 
 impl Worker {
-    pub(crate) fn new(engine: Engine, inbox: Receiver<Command>) -> Worker {
+    pub(crate) fn new(engine: Engine, inbox: Receiver<Command>, pulse: Arc<Pulse>) -> Worker {
         Worker {
             engine,
+            pulse,
             inbox,
             streams: HashMap::new(),
             texts: HashMap::new(),
@@ -103,8 +112,8 @@ impl Worker {
         if ended.is_err() {
             let failure =
                 Failure::new(ErrorKind::Backend, "the engine failed; this is a bug in oprel");
-            for stream in self.streams.values() {
-                let _ = stream.events.send(Event::Error(failure.clone()));
+            for stream in self.streams.values_mut() {
+                stream.listener.hear(vec![Event::Error(failure.clone())]);
             }
         }
     }
@@ -122,6 +131,7 @@ impl Worker {
                 }
             }
         }
+        self.pulse.turns.fetch_add(1, Ordering::Relaxed);
         self.forget_unwanted();
         let mut says = Vec::new();
         let epoch = self.epoch;
@@ -153,7 +163,10 @@ impl Worker {
             }
         }
         if self.engine.is_idle() {
-            return self.inbox.recv().map(Some).map_err(|_| Over);
+            self.pulse.busy.store(false, Ordering::Relaxed);
+            let command = self.inbox.recv().map(Some).map_err(|_| Over);
+            self.pulse.busy.store(true, Ordering::Relaxed);
+            return command;
         }
         match self.inbox.try_recv() {
             Ok(command) => Ok(Some(command)),
@@ -180,15 +193,12 @@ impl Worker {
     }
 
     fn generate(&mut self, g: Generate) {
-        match self.engine.submit(g.ask, self.since_epoch(g.submitted)) {
+        let Generate { ask, speaker, mut listener, submitted, ticks } = g;
+        match self.engine.submit(ask, self.since_epoch(submitted)) {
             Ok(id) => {
-                let Generate { speaker, events, wanted, ticks, .. } = g;
-                let stream = Stream { speaker, events, wanted, ticks };
-                self.streams.insert(id, stream);
+                self.streams.insert(id, Stream { speaker, listener, ticks });
             }
-            Err(error) => {
-                let _ = g.events.send(Event::Error(Failure::from(error)));
-            }
+            Err(error) => listener.hear(vec![Event::Error(Failure::from(error))]),
         }
     }
 
@@ -249,7 +259,7 @@ impl Worker {
     fn forget_unwanted(&mut self) {
         let engine = &mut self.engine;
         self.streams.retain(|id, stream| {
-            let wanted = stream.wanted.load(Ordering::Relaxed);
+            let wanted = stream.listener.is_wanted();
             if !wanted {
                 engine.cancel(*id);
             }

@@ -33,6 +33,13 @@ pub(crate) enum Command {
     Logits(Logits),
     /// Measure how fast a model runs here.
     Bench(Bench),
+    /// Serve models to other programs.
+    #[cfg(unix)]
+    Serve(Serve),
+    /// Run one model for the server that started this process.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -85,6 +92,42 @@ pub(crate) struct Run {
     /// Print timing to standard error.
     #[arg(long)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Serve {
+    /// Address to listen on, with or without a port [default: OPREL_HOST, else OLLAMA_HOST, else 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Port to listen on [default: 11434]
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// Unix socket to listen on besides [default: run/oprel.sock in OPREL_HOME]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Listen on no Unix socket.
+    #[arg(long, conflicts_with = "socket")]
+    pub(crate) no_socket: bool,
+    /// Another name by which this machine may be called; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+    /// Origin of web pages that may call, with at most one `*`; may be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+    /// Let other machines use this server without a key.
+    #[arg(long)]
+    pub(crate) insecure_no_auth: bool,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log: LogFormat,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

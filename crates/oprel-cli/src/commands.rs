@@ -24,6 +24,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Render(args) => render(args),
         Command::Logits(args) => logits(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(unix)]
+        Command::Serve(args) => crate::serve::run(&args),
+        #[cfg(unix)]
+        Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
     }
 }
 

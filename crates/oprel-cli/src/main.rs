@@ -7,6 +7,8 @@ mod generate;
 mod interactive;
 mod outcome;
 mod sampling;
+#[cfg(unix)]
+mod serve;
 
 use clap::Parser;
 

@@ -15,7 +15,7 @@ mod vectors;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use oprel_api::{EndReason, Usage};
+use oprel_api::{EndReason, Gauges, Usage};
 use oprel_nn::batch::SeqId;
 use oprel_nn::describe::{Decoder, Reach, StateSpec};
 use oprel_nn::state::groups;
@@ -86,37 +86,6 @@ pub enum Scope {
     Causal,
     /// The whole text: encoders.
     Bidirectional,
-}
-
-/// What an engine is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    /// Sequences that run.
-    pub running: usize,
-    /// Sequences that wait.
-    pub waiting: usize,
-    /// Pages that sequences hold, of the group that has fewest left.
-    pub pages_held: usize,
-    /// Pages of it that only the prefix cache remembers.
-    pub pages_cached: usize,
-    /// Pages of it.
-    pub pages: usize,
-    /// Names that the prefix cache knows.
-    pub names: usize,
-    /// Steps made.
-    pub steps: u64,
-    /// Tokens of prompts that were fed.
-    pub prompt_tokens: u64,
-    /// Tokens of prompts that were found.
-    pub cached_tokens: u64,
-    /// Tokens that were made.
-    pub generated_tokens: u64,
-    /// Tokens that were proposed.
-    pub drafted_tokens: u64,
-    /// Of these, taken.
-    pub accepted_tokens: u64,
-    /// Sequences that had to give up their pages.
-    pub preemptions: u64,
 }
 
 /// Fewest rows of logits that a step can give: prompt probabilities come in pieces of this.

@@ -1,6 +1,6 @@
 //! Why a sequence was refused or failed.
 
-use oprel_api::{ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure};
 
 /// Why a sequence was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,19 @@ impl Error {
             Error::Constraint { .. } => (ErrorKind::Backend, None),
             Error::Nn(_) => (ErrorKind::Backend, None),
         };
-        Failure { kind, message: self.to_string(), hint: hint.map(str::to_string) }
+        let cause = match self {
+            Error::Busy { .. } => Some(Cause::Busy),
+            Error::PromptTooLong { tokens, context } => {
+                let prompt = u32::try_from(*tokens).unwrap_or(u32::MAX);
+                Some(Cause::ContextLength { prompt, context: *context })
+            }
+            Error::TextTooLong { tokens, most } => {
+                let prompt = u32::try_from(*tokens).unwrap_or(u32::MAX);
+                Some(Cause::ContextLength { prompt, context: *most })
+            }
+            Error::Unsupported { field } => Some(Cause::Unsupported((*field).into())),
+            _ => None,
+        };
+        Failure { kind, message: self.to_string(), hint: hint.map(str::to_string), cause }
     }
 }

@@ -22,7 +22,7 @@ mod state;
 mod store;
 
 pub use bounds::Bounds;
-pub use engine::{Becomes, Engine, Gauges, Options, Scope};
+pub use engine::{Becomes, Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use guide::{Constraint, Guide};
 pub use logprob::sampled;

@@ -86,7 +86,7 @@ impl OprelError {
     }
 
     fn of(failure: Failure, source: Option<Source>) -> OprelError {
-        let Failure { kind, message, hint } = failure;
+        let Failure { kind, message, hint, .. } = failure;
         match kind {
             ErrorKind::ModelNotFound => OprelError::ModelNotFound { message, hint, source },
             ErrorKind::Download => OprelError::Download { message, hint, source },

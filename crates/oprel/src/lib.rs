@@ -33,6 +33,9 @@ pub use oprel_api::{
     Ranking, Request, RerankRequest, Role, Sampled, Sampling, Think, Tool, ToolCall, ToolChoice,
     TopToken, Truncation, Usage, Xtc,
 };
+#[cfg(unix)]
+#[doc(hidden)]
+pub use oprel_backend::run_worker;
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};
 pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;

@@ -221,7 +221,7 @@ impl Model {
 
     /// The sampling that the model's makers suggest, else the usual one.
     pub fn sampling(&self) -> Sampling {
-        self.native.facts().sampling.clone()
+        self.native.facts().suggested.over(Sampling::default())
     }
 
     /// Whether the model makes vectors and not text.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{Event, Input, Request, Sampling, Usage};
 
-use crate::native::Events;
+use crate::events::way;
 use crate::speaker::Speaker;
-use crate::{Error, Native, Result};
+use crate::worker::Generate;
+use crate::{Error, Events, Native, Result};
 
 /// What to measure: sequences that are submitted at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,9 @@ impl Native {
             let answer = |all: &Vec<u32>| Arc::from(&all[options.prompt_tokens as usize..]);
             ask.replay = options.replay.as_ref().map(answer);
             let speaker = Speaker::new(self.facts(), &request, None);
-            let events = self.start(ask, speaker, None, start, Some(sender))?;
+            let (mouth, events) = way();
+            let (listener, ticks_to) = (Box::new(mouth), Some(sender));
+            self.start(Generate { ask, speaker, listener, submitted: start, ticks: ticks_to })?;
             Ok((events, ticks))
         };
         let open: Vec<(Events, Receiver<Instant>)> =

@@ -1,0 +1,110 @@
+//! The part of a sampling that somebody has an opinion on: a model's maker, a request.
+
+use crate::{LogitBias, Sampling};
+use serde::{Deserialize, Serialize};
+
+/// A [`Sampling`] of which only some numbers are said. Written flat, with the same names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)] // the fields are those of `Sampling`
+pub struct SamplingPatch {
+    pub temperature: Option<f32>,
+    pub dynatemp_range: Option<f32>,
+    pub dynatemp_exponent: Option<f32>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
+    pub top_n_sigma: Option<f32>,
+    pub repeat_penalty: Option<f32>,
+    pub repeat_last_n: Option<i32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub seed: Option<u64>,
+    pub mirostat: Option<u8>,
+    pub mirostat_tau: Option<f32>,
+    pub mirostat_eta: Option<f32>,
+    pub dry_multiplier: Option<f32>,
+    pub dry_base: Option<f32>,
+    pub dry_allowed_length: Option<u32>,
+    pub dry_penalty_last_n: Option<i32>,
+    pub dry_sequence_breakers: Option<Vec<String>>,
+    pub xtc_probability: Option<f32>,
+    pub xtc_threshold: Option<f32>,
+    /// Added to those of the sampling below.
+    pub logit_bias: Vec<LogitBias>,
+}
+
+impl SamplingPatch {
+    /// What is said here, over what is said below.
+    pub fn over(&self, below: Sampling) -> Sampling {
+        let mut all = below;
+        set(&mut all.temperature, self.temperature);
+        set(&mut all.dynatemp_range, self.dynatemp_range);
+        set(&mut all.dynatemp_exponent, self.dynatemp_exponent);
+        set(&mut all.top_k, self.top_k);
+        set(&mut all.top_p, self.top_p);
+        set(&mut all.min_p, self.min_p);
+        set(&mut all.typical_p, self.typical_p);
+        set(&mut all.top_n_sigma, self.top_n_sigma);
+        set(&mut all.repeat_penalty, self.repeat_penalty);
+        set(&mut all.repeat_last_n, self.repeat_last_n);
+        set(&mut all.presence_penalty, self.presence_penalty);
+        set(&mut all.frequency_penalty, self.frequency_penalty);
+        set(&mut all.mirostat.version, self.mirostat);
+        set(&mut all.mirostat.tau, self.mirostat_tau);
+        set(&mut all.mirostat.eta, self.mirostat_eta);
+        set(&mut all.dry.multiplier, self.dry_multiplier);
+        set(&mut all.dry.base, self.dry_base);
+        set(&mut all.dry.allowed_length, self.dry_allowed_length);
+        set(&mut all.dry.last_n, self.dry_penalty_last_n);
+        set(&mut all.dry.breakers, self.dry_sequence_breakers.clone());
+        set(&mut all.xtc.probability, self.xtc_probability);
+        set(&mut all.xtc.threshold, self.xtc_threshold);
+        all.logit_bias.extend_from_slice(&self.logit_bias);
+        all.seed = self.seed.or(all.seed);
+        all
+    }
+}
+
+fn set<T>(field: &mut T, said: Option<T>) {
+    if let Some(said) = said {
+        *field = said;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_stays_and_biases_add_up() {
+        let bias = |token| LogitBias { token, bias: 1.0 };
+        let below =
+            Sampling { top_k: 7, seed: Some(1), logit_bias: vec![bias(1)], ..Default::default() };
+        let patch = SamplingPatch {
+            temperature: Some(0.1),
+            logit_bias: vec![bias(2)],
+            ..SamplingPatch::default()
+        };
+        let all = patch.over(below.clone());
+        assert_eq!((all.temperature, all.top_k, all.seed), (0.1, 7, Some(1)));
+        assert_eq!(all.logit_bias, [bias(1), bias(2)]);
+        assert_eq!(SamplingPatch::default().over(below.clone()), below);
+    }
+
+    #[test]
+    fn every_name_of_a_sampling_is_a_name_of_the_patch() {
+        let all = Sampling { seed: Some(3), ..Sampling::default() };
+        let json = serde_json::to_value(&all).unwrap();
+        let patch: SamplingPatch = serde_json::from_value(json).unwrap();
+        let zero = Sampling {
+            temperature: 9.0,
+            top_k: 9,
+            mirostat: crate::Mirostat { version: 2, tau: 9.0, eta: 9.0 },
+            xtc: crate::Xtc { probability: 0.9, threshold: 0.9 },
+            ..Sampling::default()
+        };
+        assert_eq!(patch.over(zero), all);
+    }
+}

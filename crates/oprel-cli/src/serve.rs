@@ -1,0 +1,287 @@
+//! `oprel serve`: the daemon, from the command line and the environment.
+
+use std::io::{IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use oprel::OprelError;
+use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
+use oprel_server::{Gate, Limits, Options, Policy, Server, keep_alive};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Load, LogFormat, Serve};
+use crate::outcome::tell;
+
+/// The port that clients of this field try first.
+const PORT: u16 = 11434;
+/// The version of Ollama whose routes these are, for clients that ask.
+const SPEAKS: &str = "0.32.0";
+/// Most bytes of a body: images come in base64.
+const MOST_BODY: usize = 64 << 20;
+
+pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
+    log(args);
+    let options = options(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")?;
+    runtime.block_on(async {
+        let (first, socket) = (options.addresses.first().copied(), options.socket.clone());
+        let server = match Server::bind(options).await {
+            Ok(server) => server,
+            Err(error) => return Err(taken(error, first)),
+        };
+        for address in server.addresses() {
+            tell(&format!("oprel listens on http://{address}"));
+        }
+        if let Some(path) = &socket {
+            tell(&format!("oprel listens on {}", path.display()));
+        }
+        let (asked, stop) = watch::channel(0);
+        tokio::spawn(signals(asked));
+        server.run(stop).await;
+        Ok(())
+    })
+}
+
+/// Counts the signals that ask for an end.
+async fn signals(asked: watch::Sender<u32>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        asked.send_modify(|n| *n += 1);
+    }
+}
+
+/// The log goes to standard error; `OPREL_LOG` says what of it, as in `debug` or `oprel_server=debug`.
+fn log(args: &Serve) {
+    let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match args.log {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+fn options(args: &Serve) -> anyhow::Result<Options> {
+    let addresses = addresses(args)?;
+    let open = addresses.iter().find(|a| !a.ip().is_loopback());
+    if let Some(address) = open.filter(|_| !args.insecure_no_auth) {
+        return Err(OprelError::Validation {
+            message: format!("{address} can be reached from other machines, by anybody"),
+            hint: Some("listen on 127.0.0.1, or allow it with --insecure-no-auth".into()),
+            source: None,
+        }
+        .into());
+    }
+    let program = own_program()?;
+    let start = Arc::new(move |source: &ModelSource, options: &LoadOptions| {
+        let launch = Launch {
+            program: program.clone(),
+            args: vec!["worker".into()],
+            source: source.clone(),
+            options: options.clone(),
+            patience: Patience::default(),
+        };
+        Ok(Arc::new(Worker::start(launch)?) as Arc<dyn oprel_backend::Backend>)
+    });
+    let keep = setting("KEEP_ALIVE").map(|text| {
+        keep_alive(&text).ok_or_else(|| invalid("KEEP_ALIVE", &text, "a time such as 5m, or -1"))
+    });
+    let models = Policy {
+        start,
+        load: load_options(&args.load),
+        keep_alive: keep
+            .transpose()?
+            .unwrap_or(oprel_server::KeepAlive::For(Duration::from_secs(300))),
+        most: number("MAX_LOADED_MODELS")?.filter(|&n| n > 0),
+        most_waiting: number("MAX_QUEUE")?.unwrap_or(512),
+        patience: Duration::from_secs(60),
+    };
+    Ok(Options {
+        gate: gate(args, &addresses),
+        addresses,
+        socket: socket(args),
+        models,
+        limits: Limits::default(),
+        most_body: MOST_BODY,
+        version: SPEAKS.into(),
+        context: number("CONTEXT_LENGTH")?.filter(|&n| n > 0),
+    })
+}
+
+/// This program, also if its file was replaced since it was started.
+fn own_program() -> anyhow::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.exists() {
+        true => Ok(format!("/proc/{}/exe", std::process::id()).into()),
+        false => std::env::current_exe().context("cannot find this program"),
+    }
+}
+
+fn load_options(load: &Load) -> LoadOptions {
+    let cache = load.prompt_cache.as_ref().map(|folder| PromptCache {
+        folder: folder.clone(),
+        most_bytes: load.prompt_cache_size.saturating_mul(1 << 20),
+    });
+    LoadOptions {
+        context: load.ctx_size,
+        longest: load.ctx_size.is_none(),
+        threads: load.threads,
+        kv: load.kv,
+        prompt_cache: cache,
+        isa: std::env::var("OPREL_ISA").ok().filter(|isa| !isa.is_empty()),
+        ..LoadOptions::default()
+    }
+}
+
+/// A variable of ours, else the one that users of Ollama have set.
+fn setting(name: &str) -> Option<String> {
+    let read = |prefix: &str| std::env::var(format!("{prefix}_{name}")).ok();
+    let plain = |text: String| text.trim().trim_matches(['"', '\'']).to_string();
+    let set = |text: &String| !text.is_empty();
+    read("OPREL").map(plain).filter(set).or_else(|| read("OLLAMA").map(plain).filter(set))
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
+    let read = |text: String| text.parse().map_err(|_| invalid(name, &text, "a number"));
+    setting(name).map(read).transpose().map_err(Into::into)
+}
+
+fn invalid(name: &str, text: &str, expected: &str) -> OprelError {
+    OprelError::validation(format!(
+        "OPREL_{name} (or OLLAMA_{name}) is '{text}'; it must be {expected}"
+    ))
+}
+
+/// Where to listen: what was typed, then `OPREL_HOST`, then `OLLAMA_HOST`, then this machine only.
+fn addresses(args: &Serve) -> anyhow::Result<Vec<SocketAddr>> {
+    let (host, port) = match (&args.host, setting("HOST")) {
+        (Some(host), _) => host_and_port(host),
+        (None, Some(host)) => host_and_port(&host),
+        (None, None) => (String::new(), None),
+    };
+    let port = args.port.or(port).unwrap_or(PORT);
+    if host.is_empty() {
+        return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]);
+    }
+    let unknown = || OprelError::validation(format!("'{host}' is no address of this machine"));
+    let found: Vec<_> = (host.as_str(), port).to_socket_addrs().map_err(|_| unknown())?.collect();
+    // A name may stand for two addresses; both are this machine.
+    if found.is_empty() { Err(unknown().into()) } else { Ok(found) }
+}
+
+/// The host and the port of `[scheme://]host[:port][/path]`.
+fn host_and_port(text: &str) -> (String, Option<u16>) {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let place = rest.split('/').next().unwrap_or_default();
+    let usual = match scheme {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    };
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_string();
+    if place.parse::<std::net::Ipv6Addr>().is_ok() {
+        return (place.to_string(), usual);
+    }
+    match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (bare(host), port.parse().ok().or(Some(PORT))),
+        _ => (bare(place), usual),
+    }
+}
+
+fn gate(args: &Serve, addresses: &[SocketAddr]) -> Gate {
+    let own = addresses.iter().map(|a| a.ip()).filter(|ip| !ip.is_unspecified());
+    let names = args.allow_host.iter().map(|h| h.to_ascii_lowercase());
+    let origins = setting("ORIGINS").unwrap_or_default();
+    let origins = origins.split(',').map(str::trim).filter(|o| !o.is_empty());
+    Gate {
+        hosts: own.map(|ip| ip.to_string()).chain(names).collect(),
+        origins: origins.map(str::to_string).chain(args.allow_origin.iter().cloned()).collect(),
+    }
+}
+
+fn socket(args: &Serve) -> Option<PathBuf> {
+    if args.no_socket {
+        return None;
+    }
+    args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
+}
+
+/// `OPREL_HOME`, else `.oprel` in the user's home.
+fn home() -> Option<PathBuf> {
+    let own = std::env::var_os("OPREL_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
+    own.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".oprel")))
+}
+
+/// Why a server cannot listen, and on what else it could.
+fn taken(error: std::io::Error, address: Option<SocketAddr>) -> anyhow::Error {
+    let mut message = error.to_string();
+    let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+    if let Some(who) = address.filter(|_| in_use).and_then(who_listens) {
+        message.push_str(&format!("; {who} is there"));
+    }
+    let hint = in_use
+        .then(|| "stop it, or choose another place with --port, --socket or OPREL_HOST".into());
+    OprelError::Validation { message, hint, source: None }.into()
+}
+
+/// What answers at an address.
+fn who_listens(address: SocketAddr) -> Option<String> {
+    let time = Duration::from_millis(500);
+    let mut stream = TcpStream::connect_timeout(&address, time).ok()?;
+    stream.set_read_timeout(Some(time)).ok()?;
+    let ask = format!("GET /api/version HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(ask.as_bytes()).ok()?;
+    let mut answer = String::new();
+    let _ = stream.take(4096).read_to_string(&mut answer);
+    let is_oprel = answer.to_ascii_lowercase().contains("x-request-id");
+    let version = answer.split("\"version\":\"").nth(1).and_then(|v| v.split('"').next());
+    match (is_oprel, version) {
+        (true, Some(_)) => Some("another oprel".into()),
+        (false, Some(version)) => Some(format!("Ollama {version}")),
+        _ => Some("another program".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_read_as_ollama_reads_it() {
+        let table = [
+            ("1.2.3.4", "1.2.3.4", None),
+            ("1.2.3.4:80", "1.2.3.4", Some(80)),
+            ("http://1.2.3.4", "1.2.3.4", Some(80)),
+            ("https://host/path", "host", Some(443)),
+            (":5678", "", Some(5678)),
+            ("[::1]", "::1", None),
+            ("[::1]:9", "::1", Some(9)),
+            ("::1", "::1", None),
+            ("host:bad", "host", Some(PORT)),
+        ];
+        for (text, host, port) in table {
+            assert_eq!(host_and_port(text), (host.to_string(), port), "{text}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The daemon: it listens, lets in whom it may, translates dialects to requests and events to dialects, and
+//! keeps models loaded. It generates nothing itself.
+
+mod answer;
+mod listen;
+mod memory;
+mod metrics;
+mod models;
+mod name;
+mod peer;
+mod routes;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use listen::Limits;
+pub use models::{Policy, Start};
+pub use oprel_api::dialect::KeepAlive;
+pub use oprel_api::ollama::env_keep_alive as keep_alive;
+pub use peer::Gate;
+
+use metrics::Metrics;
+use models::Models;
+use name::Name;
+
+/// How often it is looked for models to unload.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// What a server is made of.
+pub struct Options {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// A Unix socket that it listens on besides.
+    pub socket: Option<PathBuf>,
+    /// Who may call.
+    pub gate: Gate,
+    /// How models are kept.
+    pub models: Policy,
+    /// Limits on connections.
+    pub limits: Limits,
+    /// Most bytes of a body.
+    pub most_body: usize,
+    /// The version that clients of the field ask for.
+    pub version: String,
+    /// Context length of requests that do not say one; `None` for all that there is.
+    pub context: Option<u32>,
+}
+
+/// What every route knows.
+pub(crate) struct App {
+    options: Options,
+    models: Arc<Models>,
+    metrics: Arc<Metrics>,
+    /// It takes no more requests.
+    stopping: AtomicBool,
+}
+
+/// A server that listens.
+pub struct Server {
+    app: Arc<App>,
+    listeners: Vec<listen::Listener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// If an address or the socket is taken or cannot be had.
+    pub async fn bind(options: Options) -> io::Result<Server> {
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in &options.addresses {
+            let tcp = TcpListener::bind(address).await.map_err(|e| at(e, &address.to_string()))?;
+            addresses.push(tcp.local_addr()?);
+            listeners.push(listen::Listener::Tcp(tcp));
+        }
+        #[cfg(unix)]
+        if let Some(path) = &options.socket {
+            let socket = unix_socket(path).map_err(|e| at(e, &path.display().to_string()))?;
+            listeners.push(listen::Listener::Unix(socket));
+        }
+        let metrics = Metrics::new();
+        let models = Models::new(options.models.clone(), metrics.clone());
+        let app = Arc::new(App { options, models, metrics, stopping: AtomicBool::new(false) });
+        Ok(Server { app, listeners, addresses })
+    }
+
+    /// Where it listens over TCP.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` says so, then lets answers finish. When `stop` says so again, nothing more is
+    /// waited for.
+    pub async fn run(self, mut stop: watch::Receiver<u32>) {
+        let Server { app, listeners, .. } = self;
+        let router = routes::router(app.clone());
+        let limits = app.options.limits;
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let (told, tell) = watch::channel(false);
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in listeners {
+            let (router, places, tell) = (router.clone(), places.clone(), tell.clone());
+            serving.spawn(listen::serve(listener, router, limits, places, tell));
+        }
+        let models = app.models.clone();
+        let sweeping = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                models.sweep().await;
+            }
+        });
+        let _ = stop.wait_for(|n| *n > 0).await;
+        tracing::info!("stopping: answers under way may finish");
+        app.stopping.store(true, Ordering::Relaxed);
+        let _ = told.send(true);
+        tokio::select! {
+            () = async { while serving.join_next().await.is_some() {} } => {}
+            _ = stop.wait_for(|n| *n > 1) => tracing::warn!("stopped at once"),
+        }
+        sweeping.abort();
+        app.models.stop_all().await;
+        #[cfg(unix)]
+        if let Some(path) = &app.options.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn at(error: io::Error, place: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
+}
+
+/// A socket that only its owner can open; one that a dead server left is replaced.
+#[cfg(unix)]
+fn unix_socket(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = tokio::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl App {
+    /// A model's label in metrics: no client makes up a new one.
+    fn label(&self, name: &Name) -> String {
+        match name {
+            Name::Demo => "demo".into(),
+            Name::Path(path) => {
+                path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
+            }
+        }
+    }
+}
+
+/// 24 lower-case letters and digits that nobody can guess and no one else has.
+pub(crate) fn id() -> String {
+    static SECRETS: LazyLock<[RandomState; 2]> =
+        LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [a, b] = &*SECRETS;
+    let mut value = u128::from(a.hash_one(n)) << 64 | u128::from(b.hash_one(n));
+    let digits = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let digit = |_| {
+        let digit = digits[(value % 36) as usize];
+        value /= 36;
+        char::from(digit)
+    };
+    (0..24).map(digit).collect()
+}

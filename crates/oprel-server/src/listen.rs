@@ -1,0 +1,199 @@
+//! Connections: over TCP and a Unix socket, with limits on how slow and how many they may be, and an end
+//! that lets answers finish.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, Sleep};
+use tower::ServiceExt;
+
+use crate::peer::From;
+
+/// Limits on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// For the head of a request to arrive.
+    pub head: Duration,
+    /// For a client to take, or to send, anything while it is its turn.
+    pub stall: Duration,
+    /// For answers to finish when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 4096,
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where a server listens.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+/// A connection, of either kind, that is cut when it stalls.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Serves connections of a listener until it is told to stop; then lets those that are open finish.
+pub(crate) async fn serve(
+    listener: Listener,
+    app: Router,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(64 << 10);
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (io, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a client that is already gone.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            drop(io);
+            continue;
+        };
+        let app = app.clone();
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(from);
+            app.clone().oneshot(request)
+        });
+        let io = TokioIo::new(Patient::new(io, limits.stall));
+        let connection = server.serve_connection_with_upgrades(io, service).into_owned();
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _place = place;
+            let _ = watched.await;
+        });
+    }
+    drop(listener);
+    let finished = tokio::time::timeout(limits.grace, graceful.shutdown()).await;
+    if finished.is_err() {
+        tracing::warn!("answers that did not finish in time were cut");
+    }
+}
+
+async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, From)> {
+    match listener {
+        Listener::Tcp(tcp) => {
+            let (stream, address) = tcp.accept().await?;
+            // An event is sent when it is made.
+            let _ = stream.set_nodelay(true);
+            Ok((Box::new(stream), From::Tcp(address)))
+        }
+        #[cfg(unix)]
+        Listener::Unix(unix) => {
+            let (stream, _) = unix.accept().await?;
+            Ok((Box::new(stream), From::Socket))
+        }
+    }
+}
+
+/// A connection that fails when nothing can be written for too long.
+struct Patient<T> {
+    inner: T,
+    stall: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Patient<T> {
+    fn new(inner: T, stall: Duration) -> Patient<T> {
+        Patient { inner, stall, timer: None }
+    }
+
+    /// Passes on what a write gave; one that waits for too long fails.
+    fn judge<V>(
+        &mut self,
+        wrote: Poll<io::Result<V>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<V>> {
+        if wrote.is_ready() {
+            self.timer = None;
+            return wrote;
+        }
+        let until = Instant::now() + self.stall;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.judge(wrote, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
+        self.judge(wrote, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.judge(flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

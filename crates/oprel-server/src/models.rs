@@ -1,0 +1,410 @@
+//! Which models are loaded: on demand, once for all who ask at the same time, for as long as they are
+//! used and a while longer, as many as memory holds.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use oprel_api::dialect::{KeepAlive, Stay};
+use oprel_api::{Cause, ErrorKind, Failure};
+use oprel_backend::{Backend, Health, LoadOptions, ModelSource};
+use tokio::sync::{Notify, watch};
+
+use crate::name::Name;
+use crate::{memory, metrics::Metrics};
+
+/// Starts a backend for a model. It may take its time: it is called where waiting is allowed.
+pub type Start =
+    Arc<dyn Fn(&ModelSource, &LoadOptions) -> Result<Arc<dyn Backend>, Failure> + Send + Sync>;
+
+/// How models are loaded and kept.
+#[derive(Clone)]
+pub struct Policy {
+    /// Starts backends.
+    pub start: Start,
+    /// How models are loaded, where a request does not say otherwise.
+    pub load: LoadOptions,
+    /// How long a model stays after its last use.
+    pub keep_alive: KeepAlive,
+    /// Most models at a time; `None` lets memory decide.
+    pub most: Option<usize>,
+    /// Requests that may wait for a model to be loaded.
+    pub most_waiting: usize,
+    /// How long a request waits for memory that other models are using.
+    pub patience: Duration,
+}
+
+/// The models of a server.
+pub(crate) struct Models {
+    policy: Policy,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// A model became idle, or went away.
+    freed: Notify,
+    waiting: AtomicUsize,
+    /// Models are loaded one after another.
+    loading: tokio::sync::Mutex<()>,
+    metrics: Arc<Metrics>,
+}
+
+/// A model that is loaded or being loaded.
+struct Slot {
+    name: Name,
+    state: watch::Sender<State>,
+    users: AtomicUsize,
+    stay: Mutex<Expiry>,
+    file_bytes: u64,
+}
+
+#[derive(Clone)]
+enum State {
+    Loading,
+    Ready(Arc<dyn Backend>),
+    Failed(Failure),
+}
+
+/// When a model goes.
+struct Expiry {
+    keep: KeepAlive,
+    used: Instant,
+    used_at: SystemTime,
+}
+
+/// A model in use. While there is one, the model stays.
+pub(crate) struct Lease {
+    // Dropped before the hold: whoever unloads the model then is the last owner, and may wait.
+    backend: Arc<dyn Backend>,
+    _hold: Hold,
+    /// How long it took to get.
+    pub(crate) waited: Duration,
+}
+
+/// What is told of a loaded model.
+pub(crate) struct Loaded {
+    pub(crate) name: Name,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) file_bytes: u64,
+    /// When it goes; `None` for never.
+    pub(crate) until: Option<SystemTime>,
+}
+
+impl Models {
+    pub(crate) fn new(policy: Policy, metrics: Arc<Metrics>) -> Arc<Models> {
+        Arc::new(Models {
+            policy,
+            slots: Mutex::default(),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            loading: tokio::sync::Mutex::new(()),
+            metrics,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model of a name, loaded if it is not.
+    pub(crate) async fn lease(self: &Arc<Self>, name: Name, stay: &Stay) -> Result<Lease, Failure> {
+        let start = Instant::now();
+        let slot = self.slot(&name, stay)?;
+        slot.users.fetch_add(1, Ordering::AcqRel);
+        let hold = Hold { slot: slot.clone(), models: self.clone() };
+        if let Some(keep) = stay.keep_alive {
+            slot.expiry().keep = keep;
+        }
+        let backend = self.wait(&slot).await?;
+        Ok(Lease { backend, _hold: hold, waited: start.elapsed() })
+    }
+
+    /// The slot of a name; if there is none, one that is being loaded.
+    fn slot(self: &Arc<Self>, name: &Name, stay: &Stay) -> Result<Arc<Slot>, Failure> {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get(&name.key()) {
+            let failed = match &*slot.state.borrow() {
+                State::Failed(_) => true,
+                State::Ready(backend) => {
+                    matches!(backend.health(), Health::Failed(_) | Health::Stopped)
+                }
+                State::Loading => false,
+            };
+            if !failed {
+                return Ok(slot.clone());
+            }
+        }
+        let source = name.source();
+        let file_bytes = match &source {
+            ModelSource::File(path) => file_bytes(path)?,
+            ModelSource::Demo => 0,
+        };
+        let slot = Arc::new(Slot {
+            name: name.clone(),
+            state: watch::Sender::new(State::Loading),
+            users: AtomicUsize::new(0),
+            stay: Mutex::new(Expiry {
+                keep: self.policy.keep_alive,
+                used: Instant::now(),
+                used_at: SystemTime::now(),
+            }),
+            file_bytes,
+        });
+        slots.insert(name.key(), slot.clone());
+        let mut options = self.policy.load.clone();
+        options.threads = stay.threads.or(options.threads);
+        tokio::spawn(self.clone().load(slot.clone(), source, options));
+        Ok(slot)
+    }
+
+    /// Loads a model, whether those who asked for it still wait or not.
+    async fn load(self: Arc<Self>, slot: Arc<Slot>, source: ModelSource, options: LoadOptions) {
+        let outcome = {
+            let _turn = self.loading.lock().await;
+            self.make_room(&slot).await;
+            let start = self.policy.start.clone();
+            let begun = Instant::now();
+            let started = tokio::task::spawn_blocking(move || start(&source, &options)).await;
+            self.metrics.model_loaded(begun.elapsed());
+            started.unwrap_or_else(|e| Err(Failure::new(ErrorKind::Backend, e.to_string())))
+        };
+        match outcome {
+            Ok(backend) => {
+                tracing::info!(model = %slot.name, backend = backend.kind(), "loaded");
+                slot.touch();
+                slot.state.send_replace(State::Ready(backend));
+            }
+            Err(failure) => {
+                tracing::warn!(model = %slot.name, error = %failure, "not loaded");
+                slot.state.send_replace(State::Failed(failure));
+                self.remove(&slot);
+            }
+        }
+    }
+
+    /// Unloads idle models until the one that is to come fits. A busy one is waited for, and never
+    /// unloaded; after a while it is tried as it is.
+    async fn make_room(&self, coming: &Slot) {
+        let until = Instant::now() + self.policy.patience;
+        loop {
+            let freed = self.freed.notified();
+            let others: Vec<_> = self
+                .lock()
+                .values()
+                .filter(|s| s.name.key() != coming.name.key())
+                .cloned()
+                .collect();
+            let fits = memory::fits(coming.file_bytes)
+                && self.policy.most.is_none_or(|most| others.len() < most.max(1));
+            if fits || others.is_empty() {
+                return;
+            }
+            let idle = others.iter().filter(|s| s.is_idle());
+            if let Some(victim) = idle.min_by_key(|s| s.expiry().used) {
+                tracing::info!(model = %victim.name, "unloaded to make room");
+                self.unload(victim).await;
+                continue;
+            }
+            if tokio::time::timeout_at(until.into(), freed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn wait(&self, slot: &Slot) -> Result<Arc<dyn Backend>, Failure> {
+        let mut state = slot.state.subscribe();
+        if matches!(*state.borrow(), State::Loading) {
+            let _place = Place::take(&self.waiting, self.policy.most_waiting)?;
+            let _ = state.wait_for(|s| !matches!(s, State::Loading)).await;
+        }
+        let now = state.borrow().clone();
+        match now {
+            State::Ready(backend) => Ok(backend),
+            State::Failed(failure) => Err(failure),
+            State::Loading => Err(Failure::new(ErrorKind::Backend, "the server is stopping")),
+        }
+    }
+
+    /// Takes a slot out, if it is still this one.
+    fn remove(&self, slot: &Arc<Slot>) -> bool {
+        let mut slots = self.lock();
+        let key = slot.name.key();
+        let same = slots.get(&key).is_some_and(|s| Arc::ptr_eq(s, slot));
+        if same {
+            slots.remove(&key);
+        }
+        same
+    }
+
+    /// Takes a model out and waits until its backend has ended.
+    async fn unload(&self, slot: &Arc<Slot>) {
+        if !self.remove(slot) {
+            return;
+        }
+        let state = slot.state.send_replace(State::Failed(gone()));
+        if let State::Ready(backend) = state {
+            // Dropping the last owner waits for its process.
+            let _ = tokio::task::spawn_blocking(move || drop(backend)).await;
+        }
+        self.freed.notify_waiters();
+    }
+
+    /// Unloads a model by name as soon as it is idle. Whether there was one.
+    pub(crate) async fn stop(&self, name: &Name) -> bool {
+        let slot = self.lock().get(&name.key()).cloned();
+        let Some(slot) = slot else { return false };
+        slot.expiry().keep = KeepAlive::For(Duration::ZERO);
+        if slot.is_idle() {
+            self.unload(&slot).await;
+        }
+        true
+    }
+
+    /// Unloads what was idle for long enough. Called now and then.
+    pub(crate) async fn sweep(&self) {
+        let now = Instant::now();
+        let over: Vec<_> = self.lock().values().filter(|s| s.is_over(now)).cloned().collect();
+        for slot in over {
+            tracing::info!(model = %slot.name, "unloaded");
+            self.unload(&slot).await;
+        }
+    }
+
+    /// Stops everything.
+    pub(crate) async fn stop_all(&self) {
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        for slot in &all {
+            if let State::Ready(backend) = &*slot.state.borrow() {
+                backend.stop();
+            }
+        }
+        for slot in &all {
+            self.unload(slot).await;
+        }
+    }
+
+    /// The models that are loaded, the longest-lived first.
+    pub(crate) fn loaded(&self) -> Vec<Loaded> {
+        let slots: Vec<_> = self.lock().values().cloned().collect();
+        let ready = |slot: &Arc<Slot>| match &*slot.state.borrow() {
+            State::Ready(backend) => Some(backend.clone()),
+            _ => None,
+        };
+        let mut all: Vec<_> = slots
+            .iter()
+            .filter_map(|slot| {
+                Some(Loaded {
+                    name: slot.name.clone(),
+                    backend: ready(slot)?,
+                    file_bytes: slot.file_bytes,
+                    until: slot.until(),
+                })
+            })
+            .collect();
+        all.sort_by_key(|l| std::cmp::Reverse(l.until.map_or((1, None), |t| (0, Some(t)))));
+        all
+    }
+}
+
+/// A use of a slot.
+struct Hold {
+    slot: Arc<Slot>,
+    models: Arc<Models>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.slot.touch();
+        if self.slot.users.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        self.models.freed.notify_waiters();
+        let goes = self.slot.expiry().keep == KeepAlive::For(Duration::ZERO);
+        if let Some(runtime) = goes.then(tokio::runtime::Handle::try_current).and_then(Result::ok) {
+            let (models, slot) = (self.models.clone(), self.slot.clone());
+            runtime.spawn(async move {
+                if slot.is_idle() {
+                    models.unload(&slot).await;
+                }
+            });
+        }
+    }
+}
+
+impl Lease {
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+}
+
+impl Slot {
+    fn expiry(&self) -> MutexGuard<'_, Expiry> {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        let mut expiry = self.expiry();
+        (expiry.used, expiry.used_at) = (Instant::now(), SystemTime::now());
+    }
+
+    /// Whether it is loaded and nobody uses it.
+    fn is_idle(&self) -> bool {
+        self.users.load(Ordering::Acquire) == 0 && !matches!(*self.state.borrow(), State::Loading)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let expiry = self.expiry();
+        let over = match expiry.keep {
+            KeepAlive::Forever => false,
+            KeepAlive::For(time) => now.duration_since(expiry.used) >= time,
+        };
+        drop(expiry);
+        over && self.is_idle()
+    }
+
+    fn until(&self) -> Option<SystemTime> {
+        let expiry = self.expiry();
+        match expiry.keep {
+            KeepAlive::Forever => None,
+            KeepAlive::For(time) => expiry.used_at.checked_add(time),
+        }
+    }
+}
+
+/// A place among those that wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Place<'_> {
+    fn take(waiting: &AtomicUsize, most: usize) -> Result<Place<'_>, Failure> {
+        if waiting.fetch_add(1, Ordering::AcqRel) >= most {
+            waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(busy());
+        }
+        Ok(Place(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Too many wait.
+pub(crate) fn busy() -> Failure {
+    let message = "server busy, please try again.  maximum pending requests exceeded";
+    Failure::new(ErrorKind::Backend, message).because(Cause::Busy)
+}
+
+fn gone() -> Failure {
+    Failure::new(ErrorKind::Backend, "the model was unloaded")
+}
+
+fn file_bytes(path: &PathBuf) -> Result<u64, Failure> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() => Ok(file.len()),
+        _ => Err(Failure::new(
+            ErrorKind::ModelNotFound,
+            format!("model '{}' not found", path.display()),
+        )),
+    }
+}

@@ -1,0 +1,81 @@
+//! Which model a client means, and whether it may.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use oprel_api::Failure;
+use oprel_api::ollama::{ModelRef, absent};
+use oprel_backend::ModelSource;
+
+/// A model that can be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The model that is built in.
+    Demo,
+    /// A file, where it lies.
+    Path(PathBuf),
+}
+
+impl Name {
+    /// What a client means. `trusted` clients may name files; to others there are none.
+    pub(crate) fn parse(text: &str, trusted: bool) -> Result<Name, Failure> {
+        match ModelRef::parse(text)? {
+            ModelRef::Demo => Ok(Name::Demo),
+            ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
+            _ => Err(absent(text.trim())),
+        }
+    }
+
+    /// Equal for names of one model.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Name::Demo => ModelRef::Demo.key(),
+            Name::Path(path) => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                whole.to_string_lossy().into_owned()
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn source(&self) -> ModelSource {
+        match self {
+            Name::Demo => ModelSource::Demo,
+            Name::Path(path) => ModelSource::File(path.clone()),
+        }
+    }
+}
+
+/// A leading `~` is the home of whoever runs the server.
+fn expanded(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Demo => ModelRef::Demo.fmt(f),
+            Name::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_for_those_who_are_trusted() {
+        assert_eq!(Name::parse("DEMO", false), Ok(Name::Demo));
+        assert_eq!(Name::parse("/a/b.gguf", true), Ok(Name::Path("/a/b.gguf".into())));
+        assert_eq!(Name::parse("m.gguf", true), Ok(Name::Path("m.gguf".into())));
+        for name in ["/a/b.gguf", "m.gguf", "../x", "llama3"] {
+            let message = Name::parse(name, false).unwrap_err().message;
+            assert_eq!(message, format!("model '{name}' not found"));
+        }
+        assert!(Name::parse("llama3", true).is_err());
+    }
+}

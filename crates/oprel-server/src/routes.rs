@@ -1,0 +1,96 @@
+//! All routes, by dialect.
+
+mod compat;
+mod ollama;
+mod own;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use oprel_api::{ErrorKind, Failure};
+
+use crate::App;
+use crate::answer::Speech;
+
+/// Most bytes that a compressed body may become.
+const MOST_UNPACKED: u64 = 64 << 20;
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(ollama::router())
+        .merge(compat::router())
+        .merge(own::router())
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
+        .layer(from_fn_with_state(app.clone(), crate::peer::check))
+        .layer(from_fn_with_state(app.clone(), record))
+        .with_state(app)
+}
+
+/// Gives every request an id, counts it and writes it to the log; refuses all when the server stops.
+async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let id = asked_id(request.headers()).unwrap_or_else(crate::id);
+    let method = request.method().to_string();
+    let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_string());
+    let path = path.unwrap_or_else(|| "<unmatched>".into());
+    let mut response = match app.stopping.load(Ordering::Relaxed) {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping").into_response(),
+        false => next.run(request).await,
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let code = response.status().as_u16();
+    app.metrics.http(&path, &method, code);
+    let ms = start.elapsed().as_micros() as f64 / 1e3;
+    tracing::info!(%id, %method, %path, code, ms, "request");
+    response
+}
+
+/// The id that a client gave its request, if it is harmless.
+fn asked_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    (!id.is_empty() && id.len() <= 128 && id.chars().all(plain)).then(|| id.to_string())
+}
+
+/// The whole body, unpacked if it is packed.
+pub(crate) async fn body(app: &App, request: Request, speech: Speech) -> Result<Bytes, Response> {
+    let encoding = request.headers().get(header::CONTENT_ENCODING).cloned();
+    let body: Body = request.into_body();
+    let most = app.options.most_body;
+    let wrong = |message: String| speech.fail(Failure::new(ErrorKind::Validation, message));
+    let bytes = to_bytes(body, most).await.map_err(|_| {
+        let mut response =
+            wrong(format!("the body could not be read, or is longer than {most} bytes"));
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        response
+    })?;
+    match encoding.as_ref().map(|e| e.as_bytes()) {
+        None | Some(b"identity") => Ok(bytes),
+        Some(b"zstd") => unpack(&bytes).map(Bytes::from).map_err(wrong),
+        Some(_) => Err(wrong("content-encoding: zstd or none is understood".into())),
+    }
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let decoder = ruzstd::decoding::StreamingDecoder::new(bytes)
+        .map_err(|e| format!("the body is no zstd: {e}"))?;
+    let mut all = Vec::new();
+    decoder
+        .take(MOST_UNPACKED + 1)
+        .read_to_end(&mut all)
+        .map_err(|e| format!("the body is no zstd: {e}"))?;
+    match all.len() as u64 > MOST_UNPACKED {
+        true => Err(format!("the body unpacks to more than {MOST_UNPACKED} bytes")),
+        false => Ok(all),
+    }
+}

@@ -1,0 +1,103 @@
+//! The routes of OpenAI and Anthropic.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use oprel_api::dialect::{Call, EmbedCall};
+use oprel_api::openai::Listed;
+use oprel_api::{Failure, anthropic, ollama, openai};
+
+use super::body;
+use crate::App;
+use crate::answer::{self, Speech, json};
+use crate::name::Name;
+use crate::peer::Peer;
+
+const OPENAI: Speech = Speech { complaint: openai::complaint };
+const ANTHROPIC: Speech = Speech { complaint: anthropic::complaint };
+
+type Read = fn(&[u8]) -> Result<Call, Failure>;
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/chat/completions", generates(OPENAI, openai::chat))
+        .route("/v1/completions", generates(OPENAI, openai::completions))
+        .route("/v1/responses", generates(OPENAI, openai::responses))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
+        .route("/v1/messages", generates(ANTHROPIC, anthropic::messages))
+        .route("/v1/messages/count_tokens", post(count_tokens))
+}
+
+/// A route whose body is a request to generate.
+fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
+    post(
+        move |State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request| async move {
+            let call = match body(&app, request, speech).await {
+                Ok(bytes) => read(&bytes),
+                Err(response) => return response,
+            };
+            match call {
+                Ok(call) => answer::generate(&app, &peer, speech, call).await,
+                Err(failure) => speech.fail(failure),
+            }
+        },
+    )
+}
+
+async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let call: Result<EmbedCall, Failure> = match body(&app, request, OPENAI).await {
+        Ok(bytes) => openai::embeddings(&bytes),
+        Err(response) => return response,
+    };
+    match call {
+        Ok(call) => answer::embed(&app, &peer, OPENAI, call).await,
+        Err(failure) => OPENAI.fail(failure),
+    }
+}
+
+fn listed(name: &Name) -> Listed {
+    Listed { id: name.to_string(), created: 0, owned_by: "library".into() }
+}
+
+/// What can be used without naming a file.
+async fn models() -> Response {
+    json(StatusCode::OK, &openai::models(&[listed(&Name::Demo)]))
+}
+
+async fn model(Extension(peer): Extension<Peer>, Path(text): Path<String>) -> Response {
+    match Name::parse(&text, peer.trusted) {
+        Ok(Name::Path(path)) if !path.is_file() => OPENAI.fail(ollama::absent(&text)),
+        Ok(name) => json(StatusCode::OK, &openai::model(&listed(&name))),
+        Err(failure) => OPENAI.fail(failure),
+    }
+}
+
+async fn count_tokens(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let call = match body(&app, request, ANTHROPIC).await {
+        Ok(bytes) => anthropic::count_tokens(&bytes),
+        Err(response) => return response,
+    };
+    let counted = match call {
+        Ok(call) => answer::count(&app, &peer, call).await,
+        Err(failure) => Err(failure),
+    };
+    match counted {
+        Ok(n) => json(StatusCode::OK, &anthropic::counted(u32::try_from(n).unwrap_or(u32::MAX))),
+        Err(failure) => ANTHROPIC.fail(failure),
+    }
+}

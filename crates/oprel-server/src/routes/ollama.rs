@@ -1,0 +1,275 @@
+//! The routes of Ollama.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Extension;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use oprel_api::dialect::Call;
+use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
+use oprel_api::{ErrorKind, Failure};
+
+use super::body;
+use crate::App;
+use crate::answer::{self, Head, Speech, json};
+use crate::models::Loaded;
+use crate::name::Name;
+use crate::peer::Peer;
+
+const SPEECH: Speech = Speech { complaint: ollama::complaint };
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(running))
+        .route("/api/version", get(version))
+        .route("/api/tags", get(tags))
+        .route("/api/ps", get(ps))
+        .route("/api/show", post(show))
+        .route("/api/generate", post(generate))
+        .route("/api/chat", post(chat))
+        .route("/api/embed", post(embed))
+        .route("/api/embeddings", post(embeddings))
+        .route("/api/status", get(status))
+        .route("/api/me", post(me))
+}
+
+async fn running() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], ollama::RUNNING).into_response()
+}
+
+async fn version(State(app): State<Arc<App>>) -> Response {
+    json(StatusCode::OK, &ollama::version(&app.options.version))
+}
+
+/// There is no service elsewhere that could be on.
+async fn status() -> Response {
+    let off = serde_json::json!({"cloud": {"disabled": true, "source": "config"}});
+    json(StatusCode::OK, &off)
+}
+
+async fn me() -> Response {
+    json(StatusCode::UNAUTHORIZED, &serde_json::json!({"error": "unauthorized"}))
+}
+
+async fn generate(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    said(&app, &peer, request, ollama::generate).await
+}
+
+async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    said(&app, &peer, request, ollama::chat).await
+}
+
+async fn said(
+    app: &Arc<App>,
+    peer: &Peer,
+    request: Request,
+    read: fn(&[u8]) -> Result<Generate, Failure>,
+) -> Response {
+    let bytes = match body(app, request, SPEECH).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    match read(&bytes) {
+        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call)).await,
+        Ok(Generate::Load(idle)) => load(app, peer, idle).await,
+        Ok(Generate::Unload(idle)) => unload(app, peer, idle).await,
+        Err(failure) => SPEECH.fail(failure),
+    }
+}
+
+/// Names of ignored fields are the client's: they are kept few and short.
+fn named(mut call: Call) -> Call {
+    call.ignored.truncate(32);
+    call
+}
+
+async fn load(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
+    let loaded = async {
+        let name = Name::parse(&idle.model, peer.trusted)?;
+        let lease = app.models.lease(name.clone(), &idle.stay).await?;
+        Ok((name, lease.backend().kind()))
+    };
+    match loaded.await {
+        Ok((name, backend)) => done(&idle, &name, backend),
+        Err(failure) => SPEECH.fail(failure),
+    }
+}
+
+async fn unload(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
+    match Name::parse(&idle.model, peer.trusted) {
+        Ok(name) => {
+            app.models.stop(&name).await;
+            done(&idle, &name, "none")
+        }
+        Err(failure) => SPEECH.fail(failure),
+    }
+}
+
+fn done(idle: &Idle, name: &Name, backend: &'static str) -> Response {
+    let body = (idle.done)(&answer::moment(name));
+    let mut response = json(StatusCode::OK, &body);
+    Head { backend, ignored: idle.ignored.clone() }.write(&mut response);
+    response
+}
+
+async fn embed(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    embedded(&app, &peer, request, ollama::embed).await
+}
+
+async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    embedded(&app, &peer, request, ollama::embeddings).await
+}
+
+async fn embedded(
+    app: &Arc<App>,
+    peer: &Peer,
+    request: Request,
+    read: fn(&[u8]) -> Result<oprel_api::dialect::EmbedCall, Failure>,
+) -> Response {
+    let bytes = match body(app, request, SPEECH).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    match read(&bytes) {
+        Ok(call) => answer::embed(app, peer, SPEECH, call).await,
+        Err(failure) => SPEECH.fail(failure),
+    }
+}
+
+/// What lies in the store. Models that are named by path are not listed: they are their owner's.
+async fn tags() -> Response {
+    json(StatusCode::OK, &ollama::tags(Vec::<Tag>::new()))
+}
+
+async fn ps(State(app): State<Arc<App>>) -> Response {
+    let now = Timestamp::utc(answer::unix_ns());
+    let running = move |model: Loaded| {
+        let description = model.backend.describe();
+        Running {
+            name: model.name.to_string(),
+            model: model.name.to_string(),
+            size: description.memory_bytes.max(model.file_bytes),
+            digest: String::new(),
+            details: details(&model.name),
+            expires_at: model.until.map_or(now.clone().never(), stamp),
+            size_vram: 0,
+            context_length: description.context,
+        }
+    };
+    let models = app.models.loaded();
+    let body = tokio::task::spawn_blocking(move || models.into_iter().map(running).collect());
+    match body.await {
+        Ok(all) => json(StatusCode::OK, &ollama::ps(all)),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn stamp(time: SystemTime) -> Timestamp {
+    let since: Duration = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Sizes and kinds, as the file says.
+fn details(name: &Name) -> Details {
+    oprel::show(&name.source(), false).map(|shown| short(&shown)).unwrap_or_default()
+}
+
+fn short(shown: &oprel::Show) -> Details {
+    let d = &shown.details;
+    let number = |key: &str| {
+        let key = format!("{}.{key}", d.family);
+        shown.model_info.get(&key).and_then(serde_json::Value::as_u64)
+    };
+    Details {
+        parent_model: d.parent_model.clone(),
+        format: d.format.clone(),
+        family: d.family.clone(),
+        families: d.families.clone(),
+        parameter_size: d.parameter_size.clone(),
+        quantization_level: d.quantization_level.clone(),
+        context_length: number("context_length"),
+        embedding_length: number("embedding_length"),
+    }
+}
+
+async fn show(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let copilot = request
+        .headers()
+        .get(header::USER_AGENT)
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"GitHubCopilotChat/"));
+    let bytes = match body(&app, request, SPEECH).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    let found = ollama::named(&bytes).and_then(|named| {
+        let name = Name::parse(&named.model, peer.trusted)?;
+        Ok((named, name))
+    });
+    let (named, name) = match found {
+        Ok(found) => found,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    let verbose = named.verbose;
+    let source = name.source();
+    let shown = tokio::task::spawn_blocking(move || oprel::show(&source, verbose)).await;
+    let mut shown = match shown {
+        Ok(Ok(shown)) => shown,
+        Ok(Err(oprel::OprelError::ModelNotFound { .. })) => {
+            return SPEECH.fail(ollama::absent(&named.model));
+        }
+        Ok(Err(error)) => return SPEECH.fail(Failure::new(ErrorKind::Backend, error.to_string())),
+        Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    if copilot {
+        shown.model_info.insert("general.basename".into(), named.model.into());
+    }
+    let body = Show {
+        details: short(&shown),
+        system: named.system.unwrap_or_default(),
+        license: shown.license,
+        modelfile: format!("# Modelfile of a file that is used where it lies.\nFROM {name}\n"),
+        parameters: ollama::parameter_lines(&named.options),
+        template: shown.template,
+        messages: Vec::new(),
+        model_info: shown.model_info,
+        projector_info: None,
+        tensors: shown.tensors,
+        capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
+        modified_at: modified(&name),
+    };
+    let mut response = json(StatusCode::OK, &ollama::show(&body));
+    Head { backend: "none", ignored: named.ignored }.write(&mut response);
+    response
+}
+
+fn modified(name: &Name) -> Timestamp {
+    let time = match name {
+        Name::Path(path) => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
+        Name::Demo => None,
+    };
+    stamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
+}

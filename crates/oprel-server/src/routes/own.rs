@@ -1,0 +1,198 @@
+//! Routes of our own: health, metrics, and models by hand.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Extension;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use oprel_api::dialect::Stay;
+use oprel_api::{ErrorKind, Failure, ollama};
+use serde_json::{Map, Value, json};
+
+use super::body;
+use crate::App;
+use crate::answer::{self, Head, Speech, object};
+use crate::name::Name;
+use crate::peer::Peer;
+
+const SPEECH: Speech = Speech { complaint: ollama::complaint };
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/health/live", get(|| async { StatusCode::OK }))
+        .route("/health/ready", get(health))
+        .route("/metrics", get(metrics))
+        .route("/models", get(models))
+        .route("/load", post(load))
+        .route("/unload", post(unload))
+        .route("/tokenize", post(tokenize))
+        .route("/detokenize", post(detokenize))
+        .route("/api/tokenize", post(tokenize))
+        .route("/api/detokenize", post(detokenize))
+}
+
+/// Whether it takes requests.
+async fn health(State(app): State<Arc<App>>) -> Response {
+    let stopping = app.stopping.load(Ordering::Relaxed);
+    let (code, status) = match stopping {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        false => (StatusCode::OK, "ok"),
+    };
+    let body = json!({"status": status, "live": true, "ready": !stopping});
+    answer::json(code, &body)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut now = Vec::new();
+    let loaded = app.models.loaded();
+    now.push(("oprel_models_loaded".to_string(), loaded.len() as f64));
+    let mut gauges = Vec::new();
+    for model in &loaded {
+        let label =
+            format!("{{model=\"{}\"}}", app.label(&model.name).replace(['"', '\\', '\n'], "_"));
+        let Ok(g) = model.backend.gauges().await else { continue };
+        let share = g.pages_held as f64 / g.pages.max(1) as f64;
+        gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
+        gauges.push(("oprel_sequences_running", label.clone(), g.running as f64));
+        gauges.push(("oprel_sequences_waiting", label.clone(), g.waiting as f64));
+        let bytes = model.backend.describe().memory_bytes as f64;
+        gauges.push(("oprel_model_memory_bytes", label, bytes));
+    }
+    gauges.sort_by_key(|(name, _, _)| *name);
+    now.extend(gauges.into_iter().map(|(name, label, value)| (format!("{name}{label}"), value)));
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text(&now)).into_response()
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    let loaded = app.models.loaded().into_iter().map(|model| {
+        let d = model.backend.describe();
+        json!({
+            "name": model.name.to_string(),
+            "backend": model.backend.kind(),
+            "context": d.context,
+            "memory_bytes": d.memory_bytes,
+            "capabilities": d.capabilities,
+            "threads": d.threads,
+            "isa": d.isa,
+        })
+    });
+    answer::json(StatusCode::OK, &json!({"models": loaded.collect::<Vec<_>>()}))
+}
+
+async fn load(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    run(&app, request, async |mut fields| {
+        let name = model(&mut fields, &peer)?;
+        let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        let d = lease.backend().describe();
+        let body = json!({"model": name.to_string(), "backend": lease.backend().kind(),
+            "context": d.context, "load_ns": d.load_ns});
+        Ok((body, lease.backend().kind(), fields))
+    })
+    .await
+}
+
+async fn unload(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    run(&app, request, async |mut fields| {
+        let name = model(&mut fields, &peer)?;
+        let was_loaded = app.models.stop(&name).await;
+        Ok((json!({"model": name.to_string(), "unloaded": was_loaded}), "none", fields))
+    })
+    .await
+}
+
+async fn tokenize(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    run(&app, request, async |mut fields| {
+        let name = model(&mut fields, &peer)?;
+        let text = ["text", "content", "prompt"].iter().find_map(|key| fields.shift_remove(*key));
+        let Some(Value::String(text)) = text else { return Err(wrong("text must be a string")) };
+        let options = oprel::TokenizeOptions {
+            add_special: flag(&mut fields, "add_special", true)?,
+            parse_special: flag(&mut fields, "parse_special", true)?,
+        };
+        let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        let tokens = lease.backend().tokenize(text, options).await?;
+        let body = json!({"model": name.to_string(), "count": tokens.len(), "tokens": tokens});
+        Ok((body, lease.backend().kind(), fields))
+    })
+    .await
+}
+
+async fn detokenize(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    run(&app, request, async |mut fields| {
+        let name = model(&mut fields, &peer)?;
+        let tokens = fields.shift_remove("tokens").unwrap_or_default();
+        let tokens: Vec<u32> = serde_json::from_value(tokens)
+            .map_err(|_| wrong("tokens must be a list of token ids"))?;
+        let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        let text = lease.backend().detokenize(tokens).await?;
+        Ok((json!({"model": name.to_string(), "text": text}), lease.backend().kind(), fields))
+    })
+    .await
+}
+
+/// Reads a body, lets it be answered, and tells which of its fields nobody took.
+async fn run<F>(app: &App, request: Request, answer: F) -> Response
+where
+    F: AsyncFnOnce(
+        Map<String, Value>,
+    ) -> Result<(Value, &'static str, Map<String, Value>), Failure>,
+{
+    let bytes = match body(app, request, SPEECH).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    let fields = match object(&bytes) {
+        Ok(fields) => fields,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    match answer(fields).await {
+        Ok((body, backend, rest)) => {
+            let mut response = answer::json(StatusCode::OK, &body);
+            let ignored = rest.keys().take(32).cloned().collect();
+            Head { backend, ignored }.write(&mut response);
+            response
+        }
+        Err(failure) => SPEECH.fail(failure),
+    }
+}
+
+fn wrong(message: &str) -> Failure {
+    Failure::new(ErrorKind::Validation, message)
+}
+
+fn model(fields: &mut Map<String, Value>, peer: &Peer) -> Result<Name, Failure> {
+    match fields.shift_remove("model") {
+        Some(Value::String(text)) => Name::parse(&text, peer.trusted),
+        _ => Err(wrong("model is required")),
+    }
+}
+
+fn flag(fields: &mut Map<String, Value>, key: &str, usual: bool) -> Result<bool, Failure> {
+    match fields.shift_remove(key) {
+        None | Some(Value::Null) => Ok(usual),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(_) => Err(wrong(&format!("{key} must be true or false"))),
+    }
+}
