@@ -36,6 +36,10 @@ pub(crate) enum Command {
     /// Serve models to other programs.
     #[cfg(unix)]
     Serve(Serve),
+    /// Make, list and remove the keys of clients of a server.
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Key(Key),
     /// Run one model for the server that started this process.
     #[cfg(unix)]
     #[command(hide = true)]
@@ -117,11 +121,44 @@ pub(crate) struct Serve {
     /// Let other machines use this server without a key.
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
+    /// Ask clients of this machine for a key, too.
+    #[arg(long)]
+    pub(crate) require_key: bool,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogFormat,
     #[command(flatten)]
     pub(crate) load: Load,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make a key; it is shown once.
+    Create {
+        /// What you call it.
+        #[arg(long)]
+        name: String,
+        /// What it allows: chat, models:read, models:write, metrics, admin.
+        #[arg(long, value_delimiter = ',', default_value = "chat,models:read")]
+        scope: Vec<String>,
+        /// How long it lasts, in days [default: until it is removed]
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u32>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key.
+    Remove {
+        /// Its id or its name.
+        key: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

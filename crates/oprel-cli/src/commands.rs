@@ -27,6 +27,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         #[cfg(unix)]
         Command::Serve(args) => crate::serve::run(&args),
         #[cfg(unix)]
+        Command::Key(command) => crate::key::run(&command),
+        #[cfg(unix)]
         Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
     }
 }

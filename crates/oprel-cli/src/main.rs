@@ -5,6 +5,8 @@ mod bench;
 mod commands;
 mod generate;
 mod interactive;
+#[cfg(unix)]
+mod key;
 mod outcome;
 mod sampling;
 #[cfg(unix)]

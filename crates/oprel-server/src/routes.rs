@@ -3,6 +3,7 @@
 mod compat;
 mod ollama;
 mod own;
+mod talk;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use oprel_api::{ErrorKind, Failure};
 
+pub(crate) use talk::Note;
+
 use crate::App;
 use crate::answer::Speech;
 
@@ -27,6 +30,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(ollama::router())
         .merge(compat::router())
         .merge(own::router())
+        .merge(talk::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
         .layer(from_fn_with_state(app.clone(), record))

@@ -44,7 +44,7 @@ fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>
                 Err(response) => return response,
             };
             match call {
-                Ok(call) => answer::generate(&app, &peer, speech, call).await,
+                Ok(call) => answer::generate(&app, &peer, speech, call, None).await,
                 Err(failure) => speech.fail(failure),
             }
         },
