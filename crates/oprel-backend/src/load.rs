@@ -174,7 +174,8 @@ pub(crate) fn engine(
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
     let (exec, machine) = executor(options)?;
     let mut sizes = Options {
-        batch: BATCH,
+        // A text that is ranked is read at once.
+        batch: if model.decoder.classifier.is_some() { context.max(BATCH) } else { BATCH },
         sequences,
         positions: match options.executor {
             Executor::Cpu => positions(parts.bytes_of_token(), context, sequences),
@@ -182,7 +183,7 @@ pub(crate) fn engine(
             Executor::Candle => context,
         },
         kv: options.kv,
-        fingerprint: fingerprint::of(file, options.kv, context, machine),
+        fingerprint: fingerprint::of(file, options.kv, context, machine, options.executor),
         ..Options::new(context)
     };
     let mut engine = match parts.make(exec, &sizes) {

@@ -11,7 +11,7 @@ use oprel_api::{
     Sampled, Usage,
 };
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Bounds, Breakers};
+use oprel_engine::{Ask, Becomes, Bounds, Breakers};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
@@ -21,7 +21,7 @@ use crate::load::{describe, engine};
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Pulse, Worker};
 use crate::{Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result};
-use crate::{draft, prompt};
+use crate::{draft, prompt, thinking};
 
 /// Most answers to one request.
 pub(crate) const MOST_ANSWERS: u32 = 64;
@@ -138,13 +138,16 @@ impl Native {
         mut listener: impl FnMut(u32) -> Option<Box<dyn Listener>>,
     ) -> Result<()> {
         let submitted = Instant::now();
+        self.check_speaks()?;
         let (mut ask, made) = self.asked(request)?;
-        ask.guide = self.guides.of(&self.facts, request, made.rendered.as_deref())?;
+        let rendered = made.rendered.as_deref();
+        let constraint = self.guides.of(&self.facts, request, rendered)?;
+        ask.guide = thinking::bounded(&self.facts, request, rendered, constraint)?;
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
         for i in 0..request.n {
             let Some(mut listener) = listener(i) else { continue };
-            let mut speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+            let mut speaker = Speaker::new(&self.facts, request, rendered);
             speaker.resume(&request.resume);
             let mut ask = ask.clone();
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));
@@ -257,6 +260,9 @@ impl Native {
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
         let start = Instant::now();
         request.validate()?;
+        if self.facts.ranks {
+            return Err(Error::OnlyRanks);
+        }
         let width = self.facts.width;
         if let Some(n) = request.dimensions.filter(|&n| n > width) {
             let why = format!("vectors of this model have {width}");
@@ -266,12 +272,27 @@ impl Native {
             request.input.iter().map(|i| self.embed_tokens(i, request)).collect();
         let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
         let pooling = self.facts.pooling.unwrap_or(Pooling::Mean);
-        let (reply, answer) = channel();
-        self.send(Command::Embed(Embed { inputs, pooling, reply, submitted: start }))?;
-        let vectors = answer.recv().map_err(|_| stopped())??;
+        let vectors = self.vectors(inputs, Becomes::Vector(pooling), start)?;
         let vectors = vectors.into_iter().map(|v| finish(v, request)).collect();
         let total_ns = start.elapsed().as_nanos() as u64;
         Ok(Embeddings { vectors, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } })
+    }
+
+    /// What becomes of texts, in their order.
+    pub(crate) fn vectors(
+        &self,
+        inputs: Vec<Vec<u32>>,
+        becomes: Becomes,
+        submitted: Instant,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (reply, answer) = channel();
+        self.send(Command::Embed(Embed { inputs, becomes, reply, submitted }))?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Most tokens of a text that is read at once.
+    pub(crate) fn longest_read_at_once(&self) -> usize {
+        self.bounds.longest_embedded as usize
     }
 
     /// An input that is cut keeps the token that ends every text of this model.
@@ -281,7 +302,7 @@ impl Native {
             EmbedInput::Text(text) => self.facts.tokenizer.tokenize(text, options),
             EmbedInput::Tokens(tokens) => tokens.clone(),
         };
-        let room = self.bounds.longest_embedded as usize;
+        let room = self.longest_read_at_once();
         if request.truncate && tokens.len() > room {
             let ending = tokens.last().copied().filter(|&t| self.facts.ends_texts(t));
             tokens.truncate(room);
@@ -304,9 +325,10 @@ impl Native {
         answer.recv().map_err(|_| stopped())?
     }
 
-    /// Refuses a model that gives vectors and no logits.
+    /// Refuses a model that makes vectors or ranks, and makes no text.
     pub(crate) fn check_speaks(&self) -> Result<()> {
         match self.facts.pooling {
+            Some(_) if self.facts.ranks => Err(Error::OnlyRanks),
             Some(_) => Err(oprel_engine::Error::OnlyEmbeds.into()),
             None => Ok(()),
         }

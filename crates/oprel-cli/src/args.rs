@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Show(Show),
     /// Print vectors of texts.
     Embed(Embed),
+    /// Print documents by how well they answer a query.
+    Rerank(Rerank),
     /// Print the prompt that a chat template makes of a conversation.
     Render(Render),
     /// Write the logits of every token of a text, for testing.
@@ -79,6 +81,9 @@ pub(crate) struct Run {
     /// Let the model think before it answers, or not: true, false, low, medium, high.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) think: Option<ThinkArg>,
+    /// Most tokens of thinking; then it is closed, and the answer comes.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_thinking: Option<u32>,
     /// What the answer must be: `json`, or a file with a JSON Schema.
     #[arg(long, value_name = "json|FILE")]
     pub(crate) format: Option<PathBuf>,
@@ -258,6 +263,25 @@ pub(crate) struct Embed {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) dimensions: Option<u32>,
     /// Print JSON in the shape of /api/embed.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rerank {
+    /// Path of a GGUF file of a reranker.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) model: String,
+    /// What is looked for.
+    pub(crate) query: String,
+    /// What may answer it [default: the lines of standard input]
+    pub(crate) document: Vec<String>,
+    /// Print only the best N.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) top_n: Option<u32>,
+    /// Print JSON in the shape of /v1/rerank.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

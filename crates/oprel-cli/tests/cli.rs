@@ -131,6 +131,30 @@ fn a_measurement_with_a_draft_counts_what_was_proposed() {
 }
 
 #[test]
+fn thinking_has_a_bound() {
+    let place = Place::new();
+    let run = ["run", "demo", "What is oprel?", "--temperature", "0", "--think"];
+    let thought = |most: &[&str]| {
+        let said = out(&place.oprel(&[&run[..], most].concat()));
+        let thought = said.strip_prefix("Thinking...\n").unwrap_or_default();
+        thought.split_once("\n...done thinking.\n").map_or(0, |(text, _)| text.len())
+    };
+    let (free, short) = (thought(&[]), thought(&["--max-thinking", "3"]));
+    assert!(short > 0 && short < free, "{short} {free}");
+    assert_eq!(thought(&["--max-thinking", "0"]), 0);
+    let raw = place.oprel(&["run", "demo", "x", "--raw", "--max-thinking", "3"]);
+    fails(&raw, 2, "max_thinking_tokens cannot be combined with raw");
+}
+
+#[test]
+fn what_cannot_rank_says_so() {
+    let place = Place::new();
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b"]), 2, "no ranking head");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a"]), 2, "documents");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b", "--top-n", "0"]), 2, "top_n");
+}
+
+#[test]
 fn timing_goes_to_standard_error() {
     let args = ["run", "demo", "Hello", "-n", "4", "--verbose"];
     let answer = Place::new().oprel(&args);

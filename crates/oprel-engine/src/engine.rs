@@ -6,6 +6,7 @@
 
 mod admit;
 mod choose;
+mod load;
 mod plan;
 mod propose;
 mod run;
@@ -23,7 +24,7 @@ use oprel_nn::{Exec, KvTypes, Limits, Memory, PAGE_LEN, Placement, StepOut, Weig
 
 use crate::bounds::Bounds;
 use crate::draft::{self, DraftModel, Drafter};
-use crate::name::Name;
+use crate::name::{Name, Names};
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::sampler::{Sampler, Scratch};
@@ -31,7 +32,8 @@ use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::state::State;
 use crate::store::{PageKey, PageStore};
 use crate::{Error, Result};
-pub(crate) use spill::Loading;
+pub(crate) use load::Loading;
+pub use vectors::Becomes;
 use vectors::Text;
 
 /// What an engine is made for.
@@ -107,9 +109,9 @@ pub struct Engine {
     /// Proposes tokens.
     draft: Option<draft::Model>,
     gauges: Gauges,
-    /// Where whole pages are kept too.
+    /// Where whole pages and checkpoints are kept too.
     store: Option<Box<dyn PageStore>>,
-    /// Pages to be written there.
+    /// What is to be written there.
     spills: VecDeque<PageKey>,
     out: StepOut,
     scratch: Scratch,
@@ -239,7 +241,7 @@ impl Engine {
             follow: None,
             times: Times { submitted: now, last: now, ..Times::default() },
             cached: 0,
-            root,
+            names: Names::new(root),
             holding: None,
             decodes: false,
             was_preempted: false,
@@ -340,10 +342,11 @@ impl Engine {
     /// Gives back what a sequence holds.
     fn let_go(&mut self, sequence: &mut Sequence) {
         if let Some(holding) = sequence.holding.take() {
+            let names = holding.names.clone();
+            self.state.leave(holding, &sequence.tokens, &mut sequence.names, sequence.fed);
             if sequence.ask.leave {
-                self.note_spills(&holding.names);
+                self.note_spills(&names, &sequence.tokens);
             }
-            self.state.leave(holding, &sequence.tokens, sequence.fed);
         }
         if let Some(draft) = &mut self.draft {
             draft.leave(sequence);

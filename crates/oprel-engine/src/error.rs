@@ -15,7 +15,7 @@ pub enum Error {
         context: u32,
     },
     /// A text that shall become a vector is longer than one step.
-    #[error("the text has {tokens} tokens; at most {most} can be embedded")]
+    #[error("the text has {tokens} tokens; at most {most} are read at once")]
     TextTooLong {
         /// Tokens of the text.
         tokens: usize,

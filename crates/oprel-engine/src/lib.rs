@@ -24,7 +24,7 @@ mod store;
 
 pub use bounds::Bounds;
 pub use draft::DraftModel;
-pub use engine::{Engine, Options, Scope};
+pub use engine::{Becomes, Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use guide::{Constraint, Guide};
 pub use logprob::sampled;
@@ -32,4 +32,4 @@ pub use name::Name;
 pub use oprel_nn::batch::SeqId;
 pub use sampler::{Breakers, Given, Sampler, Scratch, State};
 pub use sequence::{Ask, Says};
-pub use store::{PageKey, PageStore};
+pub use store::{PageKey, PageStore, Part};

@@ -9,7 +9,7 @@ use oprel_nn::batch::SeqId;
 use crate::draft::{Drafter, Follow};
 use crate::engine::Loading;
 use crate::guide::Guide;
-use crate::name::Name;
+use crate::name::Names;
 use crate::sampler::{Breakers, Sampler};
 use crate::state::Holding;
 
@@ -130,7 +130,8 @@ pub(crate) struct Sequence {
     pub(crate) follow: Option<Follow>,
     pub(crate) times: Times,
     pub(crate) cached: u32,
-    pub(crate) root: Name,
+    /// Names of its pages.
+    pub(crate) names: Names,
     /// What it holds while it runs.
     pub(crate) holding: Option<Holding>,
     /// All but its latest tokens are in the state: it makes tokens.
@@ -175,6 +176,12 @@ impl Sequence {
     /// Whether the probabilities of prompt tokens are still to be said.
     pub(crate) fn tells_prompt(&self) -> bool {
         self.ask.prompt_logprobs.is_some() && self.told < self.ask.tokens.len()
+    }
+
+    /// Where the last message of its text ends: that which the model is to answer, a few tokens before the
+    /// prompt does.
+    pub(crate) fn message_end(&self) -> Option<usize> {
+        self.tokens.iter().rposition(|t| self.ask.ends.contains(t)).map(|i| i + 1)
     }
 
     /// Tokens of its beginning whose logits nobody needs: what others computed may serve for these.
@@ -243,6 +250,7 @@ impl Sequence {
         let keep = keep.min(len.saturating_sub(2));
         let dropped = (len - keep).div_ceil(2).max(1);
         self.tokens.drain(keep..keep + dropped);
+        self.names.forget_after(keep);
         Some(Truncation {
             dropped_messages: 0,
             dropped_tokens: dropped as u32,

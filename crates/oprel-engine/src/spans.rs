@@ -3,9 +3,10 @@
 use oprel_nn::batch::SeqId;
 use oprel_nn::state::PageId;
 use oprel_nn::{
-    Batch, Exec, PageTable, Pooling, Pos, RowSet, See, Span, StateView, StepOut, Transfer, Want,
-    What,
+    Batch, Exec, PageTable, Pos, RowSet, See, Span, StateView, StepOut, Transfer, Want, What,
 };
+
+use crate::engine::Becomes;
 
 /// The parts of a batch, as they are collected.
 #[derive(Default)]
@@ -53,17 +54,21 @@ impl<'a> Spans<'a> {
         self.rows.extend(end - rows as u32..end);
     }
 
-    /// A text that becomes a vector.
+    /// A text that becomes a vector or classes.
     pub(crate) fn text(
         &mut self,
         id: SeqId,
         tokens: &[u32],
-        (see, pooling): (See<'a>, Pooling),
+        (see, becomes): (See<'a>, Becomes),
         (pages, transfer): (&'a [Vec<PageId>], Transfer<'a>),
     ) {
         let n = tokens.len();
         let of = RowSet::Span(self.spans.len() as u32);
-        self.vectors.push(Want { of, what: What::Pool(pooling) });
+        let what = match becomes {
+            Becomes::Vector(pooling) => What::Pool(pooling),
+            Becomes::Classes => What::Class,
+        };
+        self.vectors.push(Want { of, what });
         self.spans.push(Span { see, ..Span::causal(id, n as u32, 0) });
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((0..n).map(|p| p as i32));

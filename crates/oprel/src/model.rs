@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oprel_api::{Answer, EmbedRequest, Embeddings, Event, Message, Request, Sampling};
+use oprel_api::{
+    Answer, EmbedRequest, Embeddings, Event, Message, Ranking, Request, RerankRequest, Sampling,
+};
 use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, PromptCache, RawChat};
 use oprel_nn::KvTypes;
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
@@ -161,6 +163,26 @@ impl Model {
         Ok(self.native.embed(request)?)
     }
 
+    /// Ranks documents by how well they answer a query, the best first.
+    ///
+    /// # Errors
+    /// [`OprelError::Validation`] if the model has no ranking head, there are no documents, or one is too
+    /// long and the request does not let it be cut.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use oprel::{Model, RerankRequest};
+    ///
+    /// let model = Model::load("reranker.gguf")?;
+    /// let request = RerankRequest::new("What is a cat?", ["A cat is an animal.", "It rains."]);
+    /// let best = model.rerank(&request)?.results[0];
+    /// println!("document {} with a score of {}", best.index, best.score);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
+    pub fn rerank(&self, request: &RerankRequest) -> Result<Ranking> {
+        Ok(self.native.rerank(request)?)
+    }
+
     /// Token ids of a text.
     ///
     /// # Examples
@@ -204,7 +226,12 @@ impl Model {
 
     /// Whether the model makes vectors and not text.
     pub fn only_embeds(&self) -> bool {
-        self.native.facts().pooling.is_some()
+        self.native.facts().pooling.is_some() && !self.ranks()
+    }
+
+    /// Whether the model ranks documents, and does nothing else.
+    pub fn ranks(&self) -> bool {
+        self.native.facts().ranks
     }
 
     /// How long loading took.

@@ -166,6 +166,9 @@ fn answer(native: &Native, call: ToWorker) -> Option<(u64, Result<Reply, Failure
         ToWorker::Embed { id, request } => {
             (id, wait(Backend::embed(native, request)).map(Reply::Vectors))
         }
+        ToWorker::Rerank { id, request } => {
+            (id, wait(Backend::rerank(native, request)).map(Reply::Ranking))
+        }
         ToWorker::PromptTokens { id, request } => {
             (id, wait(Backend::prompt_tokens(native, *request)).map(Reply::Tokens))
         }

@@ -5,7 +5,9 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
-use oprel_api::{EmbedRequest, Embeddings, Event, Failure, Gauges, Request};
+use oprel_api::{
+    EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
+};
 use oprel_tokenizer::TokenizeOptions;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -38,6 +40,10 @@ pub(super) enum ToWorker {
     Embed {
         id: u64,
         request: EmbedRequest,
+    },
+    Rerank {
+        id: u64,
+        request: RerankRequest,
     },
     PromptTokens {
         id: u64,
@@ -94,6 +100,7 @@ pub(super) enum Reply {
     /// A generation is under way.
     Taken,
     Vectors(Embeddings),
+    Ranking(Ranking),
     Tokens(Vec<u32>),
     Text(String),
     Gauges(Gauges),

@@ -192,7 +192,10 @@ impl Model {
     pub(crate) fn lacks(&self, s: &Sequence) -> usize {
         let known = match &s.follow {
             Some(follow) => follow.known(&s.tokens),
-            None if self.shares(s) => self.state.has(&s.tokens, s.tokens.len() - 1, s.root),
+            None if self.shares(s) => {
+                let tokens = &s.tokens[..s.tokens.len() - 1];
+                self.state.has(tokens, s.names.clone().of(tokens))
+            }
             None => 0,
         };
         s.tokens.len() - known
@@ -290,9 +293,10 @@ impl Model {
             let begun = match self.shares(s) {
                 true => {
                     let tokens = &s.tokens[..s.tokens.len() - 1];
-                    self.state.begin(&mut *self.exec, tokens, s.root, publishes).ok()?
+                    let named = (tokens, s.names.of(tokens));
+                    self.state.begin(&mut *self.exec, named, publishes).ok()?
                 }
-                false => (self.state.empty(s.root, publishes), 0),
+                false => (self.state.empty(s.names.root(), publishes), 0),
             };
             let (holding, fed) = begun;
             s.follow = Some(Follow { holding, text: s.tokens.len(), said: Vec::new(), fed });
@@ -344,14 +348,15 @@ impl Model {
             let Some(follow) = s.follow.as_mut() else { continue };
             follow.fed = follow.text + follow.said.len();
             follow.said.push(likeliest(row));
-            self.state.advance(&mut follow.holding, &s.tokens, follow.text);
+            self.state.advance(&mut follow.holding, &s.tokens, &mut s.names, follow.text);
         }
-        if let Some(wish) = reads
-            && let Some(follow) = running[wish.at].follow.as_mut()
-        {
-            follow.fed += wish.n;
-            self.n_read += wish.n as u64;
-            self.state.advance(&mut follow.holding, &running[wish.at].tokens, follow.fed);
+        if let Some(wish) = reads {
+            let s = &mut running[wish.at];
+            if let Some(follow) = s.follow.as_mut() {
+                follow.fed += wish.n;
+                self.n_read += wish.n as u64;
+                self.state.advance(&mut follow.holding, &s.tokens, &mut s.names, follow.fed);
+            }
         }
         // Nobody keeps these pages elsewhere.
         self.state.take_evicted();
@@ -380,7 +385,7 @@ impl Model {
     pub(crate) fn leave(&mut self, s: &mut Sequence) {
         if let Some(mut follow) = s.follow.take() {
             follow.catch_up(&s.tokens);
-            self.state.leave(follow.holding, &s.tokens, follow.fed);
+            self.state.leave(follow.holding, &s.tokens, &mut s.names, follow.fed);
         }
     }
 

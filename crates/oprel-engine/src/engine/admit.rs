@@ -44,7 +44,7 @@ impl Engine {
         if let Some(guide) = &mut s.ask.guide {
             guide.0.prepare();
         }
-        s.waits_for = self.whom_to_wait_for(&s);
+        s.waits_for = self.whom_to_wait_for(&mut s);
         let began = if s.waits_for.is_some() { Ok(()) } else { self.begin(&mut s) };
         self.running.push(s);
         let at = self.running.len() - 1;
@@ -70,12 +70,13 @@ impl Engine {
     pub(super) fn begin_in_memory(&mut self, s: &mut Sequence) -> crate::Result<()> {
         let publishes = s.ask.leave && self.options.cache;
         if !s.reuses() || !self.options.cache {
-            s.holding = Some(self.state.empty(s.root, publishes));
+            s.holding = Some(self.state.empty(s.names.root(), publishes));
             return Ok(());
         }
         let tokens = &s.tokens[..s.reusable()];
         self.save_evicted();
-        let (holding, fed) = self.state.begin(&mut *self.exec, tokens, s.root, publishes)?;
+        let text = (tokens, s.names.of(tokens));
+        let (holding, fed) = self.state.begin(&mut *self.exec, text, publishes)?;
         s.holding = Some(holding);
         s.fed = fed;
         if !s.was_preempted && s.made == 0 {
@@ -86,20 +87,22 @@ impl Engine {
     }
 
     /// A running sequence that computes what this one begins with, and up to where.
-    fn whom_to_wait_for(&self, s: &Sequence) -> Option<(SeqId, usize)> {
+    fn whom_to_wait_for(&self, s: &mut Sequence) -> Option<(SeqId, usize)> {
         if !s.reuses() || !self.options.cache || self.state.is_recurrent() {
             return None;
         }
         let most = s.reusable();
         let computes = |other: &&Sequence| {
             let is_open = other.ask.leave && !other.decodes && !other.alone;
-            is_open && other.root == s.root && !self.waits_for(other, s.id)
+            let alike = other.names.root() == s.names.root();
+            is_open && alike && !self.waits_for(other, s.id)
         };
         let shared = |other: &Sequence| same(&other.tokens, &s.tokens).min(most);
         let others = self.running.iter().filter(computes).map(|o| (o.id, shared(o), o.fed));
         let ahead = others.filter(|(_, n, fed)| *n > fed + WORTH_WAITING);
         let (id, n, _) = ahead.max_by_key(|(_, n, _)| *n)?;
-        (n > self.state.has(&s.tokens, most, s.root) + WORTH_WAITING).then_some((id, n))
+        let tokens = &s.tokens[..most];
+        (n > self.state.has(tokens, s.names.of(tokens)) + WORTH_WAITING).then_some((id, n))
     }
 
     /// Whether a running sequence waits for this one, or for another that does: it came back before the

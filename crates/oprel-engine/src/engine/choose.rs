@@ -6,7 +6,7 @@ use oprel_api::{EndReason, Failure, Sampled};
 use oprel_nn::batch::SeqId;
 
 use super::Engine;
-use super::plan::{Piece, Plan};
+use super::plan::{Piece, Plan, SPARSE};
 use crate::draft::Source;
 use crate::logprob;
 use crate::sampler::{Given, Scratch};
@@ -106,6 +106,8 @@ impl Engine {
     /// names of pages that are whole, checkpoints.
     fn settle(&mut self, at: usize, piece: &Piece, taken: usize, before: usize) {
         let s = &mut self.running[at];
+        let lasting = || s.fed.is_multiple_of(SPARSE) || s.message_end() == Some(s.fed);
+        let lasting = piece.prefills && s.fed < before && lasting();
         let Some(holding) = s.holding.as_mut() else { return };
         if self.state.is_recurrent() {
             let back = piece.drafts.len() - taken;
@@ -118,13 +120,13 @@ impl Engine {
             }
             self.state.move_to(holding, row);
         }
-        self.state.advance(holding, &s.tokens, s.fed);
+        self.state.advance(holding, &s.tokens, &mut s.names, s.fed);
         if piece.prefills && s.fed >= before {
             // Others may begin like this prompt while its answer is made.
             self.state.publish_rest(holding, &s.tokens, before.min(s.fed));
         }
         if piece.prefills && s.fed < before {
-            self.state.keep_point(holding, &s.tokens, s.fed);
+            self.state.keep_point(holding, &s.tokens, s.fed, lasting);
         }
         s.decodes |= s.fed >= before;
     }

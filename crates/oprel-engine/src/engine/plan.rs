@@ -10,7 +10,7 @@ use crate::draft::Source;
 use crate::sequence::Says;
 
 /// Tokens between checkpoints of recurrent state in a long prompt.
-const SPARSE: usize = 2048;
+pub(super) const SPARSE: usize = 2048;
 
 /// A batch to be run.
 #[derive(Debug, Default)]
@@ -143,9 +143,7 @@ impl Engine {
         let Some(s) = self.running.iter().find(|s| s.id == id) else { return usize::MAX };
         let from = s.fed;
         let sparse = (from / SPARSE + 1) * SPARSE;
-        // The last message that the model is to answer ends a few tokens before the prompt does.
-        let message = s.tokens.iter().rposition(|t| s.ask.ends.contains(t)).map(|i| i + 1);
-        let message = message.filter(|&at| at > from && at < s.tokens.len());
+        let message = s.message_end().filter(|&at| at > from && at < s.tokens.len());
         message.map_or(sparse, |at| at.min(sparse)) - from
     }
 

@@ -31,7 +31,7 @@ impl Engine {
         for text in self.texts.iter().take(plan.texts) {
             let transfer = Transfer { from: None, to: text.row, keep: &[] };
             let state = (text.pages.as_slice(), transfer);
-            spans.text(text.id, &text.tokens, (see, text.pooling), state);
+            spans.text(text.id, &text.tokens, (see, text.becomes), state);
         }
         Ok(spans.run(&mut *self.exec, &mut self.out)?)
     }

@@ -254,5 +254,6 @@ pub(super) fn decoder(fake: &Fake) -> Decoder {
             scale: 1.0,
             soft_cap: None,
         }],
+        classifier: None,
     }
 }

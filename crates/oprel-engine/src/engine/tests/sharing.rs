@@ -108,8 +108,9 @@ fn a_full_queue_refuses() {
 #[test]
 fn texts_become_vectors_beside_streams_and_alone() {
     let texts: Vec<Vec<u32>> = (0..9).map(|i| prompt(3 + i * 5, i)).collect();
+    let becomes = Becomes::Vector(oprel_nn::Pooling::Last);
     let vector = |engine: &mut Engine, text: &[u32]| {
-        let id = engine.submit_text(text.to_vec(), oprel_nn::Pooling::Last, Duration::ZERO);
+        let id = engine.submit_text(text.to_vec(), becomes, Duration::ZERO);
         let id = id.unwrap();
         match &run(engine)[&id][0] {
             Says::Vector(v) => v.clone(),
@@ -119,19 +120,18 @@ fn texts_become_vectors_beside_streams_and_alone() {
     let alone: Vec<Vec<f32>> = texts.iter().map(|t| vector(&mut engine(64), t)).collect();
     let mut engine = engine(64);
     engine.submit(ask(&prompt(20, 5), 30), Duration::ZERO).unwrap();
-    let pooling = oprel_nn::Pooling::Last;
-    let submit = |t: &Vec<u32>| engine.submit_text(t.clone(), pooling, Duration::ZERO).unwrap();
+    let submit = |t: &Vec<u32>| engine.submit_text(t.clone(), becomes, Duration::ZERO).unwrap();
     let ids: Vec<SeqId> = texts.iter().map(submit).collect();
     let says = run(&mut engine);
     for (id, expected) in ids.iter().zip(alone) {
         assert_eq!(says[id][0], Says::Vector(expected));
     }
     assert_eq!(engine.state.n_held(), 0);
-    let long = engine.submit_text(vec![1; 65], pooling, Duration::ZERO);
+    let long = engine.submit_text(vec![1; 65], becomes, Duration::ZERO);
     assert!(matches!(long, Err(Error::TextTooLong { tokens: 65, most: 64 })));
     // A context that is shorter than a step bounds it too.
     let mut short = engine_with(Fake::default(), &Options { context: 8, ..options(64) });
-    let long = short.submit_text(vec![1; 9], pooling, Duration::ZERO);
+    let long = short.submit_text(vec![1; 9], becomes, Duration::ZERO);
     assert!(matches!(long, Err(Error::TextTooLong { tokens: 9, most: 8 })));
 }
 
