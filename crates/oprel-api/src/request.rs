@@ -43,9 +43,9 @@ pub struct Request {
     /// Log probabilities of the prompt's tokens, with so many alternatives each.
     #[serde(default)]
     pub prompt_logprobs: Option<u32>,
-    /// Whether the tokens of the prompt are told before the answer.
+    /// Tell the prompt's tokens in the answer, as [`Event::Prompt`](crate::Event::Prompt).
     #[serde(default)]
-    pub tell_prompt: bool,
+    pub prompt_ids: bool,
     /// How many answers to give. Each is a sequence of its own with its own stream of events.
     #[serde(default = "one")]
     pub n: u32,
@@ -192,7 +192,7 @@ impl Request {
             cache: CachePolicy::default(),
             logprobs: None,
             prompt_logprobs: None,
-            tell_prompt: false,
+            prompt_ids: false,
             n: 1,
             adapters: Vec::new(),
             priority: 0,

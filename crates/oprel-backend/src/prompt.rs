@@ -29,11 +29,8 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
         Input::Prompt(prompt) => Some(prompt),
         _ => None,
     };
-    // Where nothing is told apart as thinking, nothing can be closed; what does not think needs none.
-    let can_close = facts.can.think_tags.is_some() || !facts.can.thinking;
     let refused = [
         ("adapters", !request.adapters.is_empty()),
-        ("max_thinking_tokens", request.limits.max_thinking_tokens.is_some() && !can_close),
         ("images", chat.is_some_and(|c| c.messages.iter().any(|m| m.content.has_media()))),
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),
         ("suffix", prompt.is_some_and(|p| p.suffix.is_some())),

@@ -6,6 +6,7 @@ use oprel_chat::{Said, Spoken, ThinkSplitter, ToolCallParser};
 use oprel_tokenizer::{Detokenizer, Tokenizer};
 
 use crate::Facts;
+use crate::thinking::{Meter, marks};
 
 /// Tokens that models write around calls of tools.
 const CALL_MARKS: &[&str] =
@@ -26,7 +27,7 @@ pub(crate) struct Speaker {
     tags: Vec<u32>,
     /// Tokens whose text was read as a tag or is held back: they go with the next text.
     silent: Vec<Sampled>,
-    thinking_tokens: u32,
+    meter: Option<Meter>,
 }
 
 /// Whether a sequence goes on after what was said.
@@ -52,12 +53,10 @@ impl Speaker {
             }
             _ => &[],
         };
-        let mut marks: Vec<&str> = if tools.is_empty() { Vec::new() } else { CALL_MARKS.to_vec() };
-        marks.extend(tags.iter().flat_map(|(_, t)| [t.open.as_str(), t.close.as_str()]));
-        // Of `<|channel>thought` only the first part is a token of its own.
-        let parts = marks.iter().filter_map(|m| m.get(..=m.find('>')?));
-        let marks = marks.iter().copied().chain(parts);
-        let marks = marks.filter_map(|m| facts.tokenizer.id_of(m)).collect();
+        let mut read: Vec<&str> = if tools.is_empty() { Vec::new() } else { CALL_MARKS.to_vec() };
+        read.extend(tags.iter().flat_map(|(_, t)| [t.open.as_str(), t.close.as_str()]));
+        let read = marks(&facts.tokenizer, read);
+        let meter = |(inside, tags): &(bool, _)| Meter::new(&facts.tokenizer, tags, *inside);
         let names = tools.iter().map(|t| t.name.clone());
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
         Speaker {
@@ -66,11 +65,11 @@ impl Speaker {
             stops: request.stop.clone(),
             too_early: request.limits.min_tokens,
             held: Piece::default(),
+            meter: tags.as_ref().map(meter),
             think: tags.map(|(inside, tags)| ThinkSplitter::new(tags, inside)),
             calls: format.map(|f| ToolCallParser::new(f, names)),
-            tags: marks,
+            tags: read,
             silent: Vec::new(),
-            thinking_tokens: 0,
         }
     }
 
@@ -80,6 +79,9 @@ impl Speaker {
         for &id in tokens {
             self.token(Sampled { id, ..Sampled::default() }, &mut said);
         }
+        // Those that made no text yet were told of too.
+        self.silent.clear();
+        self.held.tokens.clear();
     }
 
     /// Takes a token; appends what can be said now.
@@ -88,8 +90,9 @@ impl Speaker {
         if text.is_empty() && self.tags.contains(&token.id) {
             text = self.tokenizer.raw_piece(token.id).unwrap_or_default().to_string();
         }
-        let thinking = self.think.as_ref().is_some_and(ThinkSplitter::is_thinking);
-        self.thinking_tokens += u32::from(thinking);
+        if let Some(meter) = &mut self.meter {
+            meter.take(token.id);
+        }
         self.held.tokens.push(self.with_bytes(token));
         self.held.text.push_str(&text);
         self.too_early = self.too_early.saturating_sub(1);
@@ -126,7 +129,7 @@ impl Speaker {
             let tokens = std::mem::take(&mut self.silent);
             events.push(Event::Text(Piece { text: String::new(), tokens }));
         }
-        usage.thinking_tokens = self.thinking_tokens;
+        usage.thinking_tokens = self.meter.as_ref().map_or(0, Meter::thought);
         events.push(Event::Usage(usage));
         events.push(Event::End(reason));
     }

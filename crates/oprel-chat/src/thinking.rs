@@ -7,7 +7,28 @@ pub struct ThinkTags {
     pub open: String,
     /// Ends it.
     pub close: String,
+    /// Channels of harmony, where there are more than thinking and answer.
+    channels: Option<Channels>,
 }
+
+/// What harmony writes where it does not go from thinking to the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Channels {
+    /// Begins an answer without thinking; is not part of it.
+    answer: &'static str,
+    /// Ends thinking with a call of a tool, and is part of it.
+    call: &'static str,
+}
+
+/// The channels of gpt-oss: it thinks in one message and answers in the next.
+const HARMONY: (&str, &str, Channels) = (
+    "<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+    Channels {
+        answer: "<|channel|>final<|message|>",
+        call: "<|end|><|start|>assistant<|channel|>commentary",
+    },
+);
 
 /// Pairs that models were trained on. A template that has both of a pair uses it.
 const KNOWN: &[(&str, &str)] = &[
@@ -32,14 +53,32 @@ pub enum Said {
 impl ThinkTags {
     /// A pair of tags.
     pub fn new(open: impl Into<String>, close: impl Into<String>) -> ThinkTags {
-        ThinkTags { open: open.into(), close: close.into() }
+        ThinkTags { open: open.into(), close: close.into(), channels: None }
     }
 
     /// The tags that a template mentions, `None` if it mentions none that are known.
     pub fn of(template: &str) -> Option<ThinkTags> {
         let written = template.replace("\\n", "\n");
+        let (open, close, channels) = HARMONY;
+        if written.contains(open) && written.contains(channels.answer) {
+            let channels = Some(channels);
+            return Some(ThinkTags { channels, ..ThinkTags::new(open, close) });
+        }
         let pair = KNOWN.iter().find(|(_, close)| written.contains(close))?;
         Some(ThinkTags::new(pair.0, pair.1))
+    }
+
+    /// Where a text closes thinking, and where the answer begins.
+    fn closed(&self, text: &str) -> Option<(usize, usize)> {
+        let plain = text.find(&self.close).map(|at| (at, at + self.close.len()));
+        let call = self.channels.and_then(|c| text.find(c.call)).map(|at| (at, at));
+        [plain, call].into_iter().flatten().min()
+    }
+
+    /// How many bytes at the end of a text may be the beginning of what closes thinking.
+    fn closing(&self, text: &str) -> usize {
+        let call = self.channels.map_or(0, |c| begun_at_end(text, c.call));
+        begun_at_end(text, &self.close).max(call)
     }
 
     /// Whether a rendered prompt leaves thinking open, so that the model goes on inside of it.
@@ -103,6 +142,11 @@ impl ThinkSplitter {
         matches!(self.at, At::Opened | At::Thinking)
     }
 
+    /// Whether the last of what was written may be the beginning of the closing tag.
+    pub fn may_close(&self) -> bool {
+        self.is_thinking() && self.tags.closing(&self.held) > 0
+    }
+
     /// Goes one step on; false if it needs more text.
     fn step(&mut self, said: &mut Vec<Said>) -> bool {
         match self.at {
@@ -132,7 +176,13 @@ impl ThinkSplitter {
             self.at = At::Opened;
             return true;
         }
-        if self.tags.open.starts_with(begun) {
+        if let Some(rest) = self.tags.channels.and_then(|c| begun.strip_prefix(c.answer)) {
+            self.held = rest.to_owned();
+            self.at = At::Closed;
+            return true;
+        }
+        let answers = self.tags.channels.is_some_and(|c| c.answer.starts_with(begun));
+        if answers || self.tags.open.starts_with(begun) {
             return false;
         }
         self.at = At::Answer;
@@ -140,11 +190,10 @@ impl ThinkSplitter {
     }
 
     fn look_for_close(&mut self, said: &mut Vec<Said>) -> bool {
-        let close = self.tags.close.as_str();
-        let (thought, found) = match self.held.find(close) {
-            Some(at) => (self.held[..at].trim_end().len(), Some(at + close.len())),
+        let (thought, found) = match self.tags.closed(&self.held) {
+            Some((at, end)) => (self.held[..at].trim_end().len(), Some(end)),
             None => {
-                let kept = self.held.len() - begun_at_end(&self.held, close);
+                let kept = self.held.len() - self.tags.closing(&self.held);
                 (self.held[..kept].trim_end().len(), None)
             }
         };
@@ -230,6 +279,38 @@ mod tests {
         let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), false);
         assert_eq!(splitter.push("Y"), [Said::Answer("Y".into())]);
         assert_eq!(splitter.push(" <"), [Said::Answer(" <".into())]);
+    }
+
+    #[test]
+    fn harmony_thinks_in_one_message_and_answers_in_the_next() {
+        let tags = ThinkTags::of("<|channel|>analysis<|message|> <|channel|>final<|message|>");
+        let tags = tags.unwrap();
+        let (open, close) = (tags.open.clone(), tags.close.clone());
+        let call = "<|end|><|start|>assistant<|channel|>commentary to=f<|message|>{}";
+        let said = |text: &str| {
+            let mut all = Vec::new();
+            for size in 1..text.len() {
+                let mut splitter = ThinkSplitter::new(tags.clone(), false);
+                let mut said = [String::new(), String::new()];
+                let pieces = text.as_bytes().chunks(size).map(|p| str::from_utf8(p).unwrap());
+                let mut out: Vec<Said> = pieces.flat_map(|p| splitter.push(p)).collect();
+                out.extend(splitter.finish());
+                for piece in out {
+                    match piece {
+                        Said::Thinking(text) => said[0] += &text,
+                        Said::Answer(text) => said[1] += &text,
+                    }
+                }
+                all.push(said);
+            }
+            all.dedup();
+            assert_eq!(all.len(), 1, "{all:?}");
+            all.remove(0)
+        };
+        assert_eq!(said(&format!("{open}hm{close}Yes.")), ["hm", "Yes."]);
+        assert_eq!(said("<|channel|>final<|message|>Yes."), ["", "Yes."]);
+        assert_eq!(said(&format!("{open}hm{call}")), ["hm", call]);
+        assert_eq!(said("Yes."), ["", "Yes."]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use oprel::{
 };
 
 use crate::args::{Run, ThinkArg};
-use crate::commands::{builder, is_interactive, stdin_text};
+use crate::commands::{builder, is_interactive, source, stdin_text};
 use crate::interactive;
 use crate::outcome::tell;
 
@@ -24,19 +24,27 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
             OprelError::validation("--raw needs a prompt: a chat goes by a template").into()
         );
     }
-    let model = builder(&args.model, &args.load).load()?;
-    if model.only_embeds() {
-        return Err(OprelError::Validation {
-            message: "this model makes embeddings, not text".into(),
-            hint: Some("use `oprel embed` with it".into()),
-            source: None,
-        }
-        .into());
+    let mut builder = builder(&args.model, &args.load);
+    if let Some(draft) = &args.draft {
+        builder = builder.draft(source(draft));
     }
+    let model = builder.load()?;
+    check_speaks(&model)?;
     match prompt {
         Some(text) => one_shot(&model, args, text),
         None => interactive::chat(&model, args),
     }
+}
+
+/// Refuses a model that is for something else, before a chat begins.
+fn check_speaks(model: &Model) -> Result<(), OprelError> {
+    let (message, hint) = match (model.only_embeds(), model.ranks()) {
+        (true, _) => ("this model makes embeddings, not text", "use `oprel embed` with it"),
+        (_, true) => ("this model ranks documents, it makes no text", "use `oprel rerank` with it"),
+        _ => return Ok(()),
+    };
+    let (message, hint) = (message.to_string(), Some(hint.to_string()));
+    Err(OprelError::Validation { message, hint, source: None })
 }
 
 /// What is to be answered: piped input, then the words of the command line.
@@ -77,6 +85,7 @@ pub(crate) fn request(model: &Model, args: &Run, input: Input) -> anyhow::Result
     request.sampling = args.sampling.over(model.sampling());
     request.stop = args.stop.clone();
     request.limits.max_tokens = args.num_predict;
+    request.limits.max_thinking_tokens = args.max_thinking;
     request.constraint = constraint(args)?;
     if let Some(keep) = args.shift {
         request.limits.output_overflow = OutputOverflow::Shift { keep };

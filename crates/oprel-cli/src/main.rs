@@ -3,8 +3,11 @@
 mod args;
 mod bench;
 mod commands;
+mod daemon;
 mod generate;
 mod interactive;
+#[cfg(unix)]
+mod key;
 mod outcome;
 mod sampling;
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 mod compat;
 mod ollama;
 mod own;
+mod talk;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,8 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use oprel_api::{ErrorKind, Failure};
 
+pub(crate) use talk::Note;
+
 use crate::App;
 use crate::answer::Speech;
 
@@ -28,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(ollama::router())
         .merge(compat::router())
         .merge(own::router())
+        .merge(talk::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
         .layer(from_fn_with_state(app.clone(), record))

@@ -185,9 +185,9 @@ impl Common {
                 stop: options.stop,
                 limits,
                 logprobs: self.logprobs,
-                tell_prompt: route == Route::Generate { context: true },
                 priority: self.priority,
                 speculate: options.speculate.unwrap_or(true),
+                prompt_ids: route == Route::Generate { context: true },
                 ..Request::new(input)
             },
             base: Sampling::default(),

@@ -1,4 +1,4 @@
-//! The routes of OpenAI and Anthropic.
+//! The routes of OpenAI and Anthropic, and of our own programs.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use oprel_api::dialect::{Call, EmbedCall};
 use oprel_api::openai::Listed;
-use oprel_api::{Failure, anthropic, ollama, openai};
+use oprel_api::{Failure, anthropic, native, ollama, openai};
 
 use super::body;
 use crate::App;
@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const OPENAI: Speech = Speech { complaint: openai::complaint };
+const OWN: Speech = Speech { complaint: native::complaint };
 const ANTHROPIC: Speech = Speech { complaint: anthropic::complaint };
 
 type Read = fn(&[u8]) -> Result<Call, Failure>;
@@ -32,6 +33,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/messages", generates(ANTHROPIC, anthropic::messages))
+        .route("/oprel/generate", generates(OWN, native::generate))
         .route("/v1/messages/count_tokens", post(count_tokens))
 }
 
@@ -44,7 +46,7 @@ fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>
                 Err(response) => return response,
             };
             match call {
-                Ok(call) => answer::generate(&app, &peer, speech, call).await,
+                Ok(call) => answer::generate(&app, &peer, speech, call, None).await,
                 Err(failure) => speech.fail(failure),
             }
         },

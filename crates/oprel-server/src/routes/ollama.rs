@@ -84,7 +84,7 @@ async fn said(
         Err(response) => return response,
     };
     match read(&bytes) {
-        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call)).await,
+        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call), None).await,
         Ok(Generate::Load(idle)) => load(app, peer, idle).await,
         Ok(Generate::Unload(idle)) => unload(app, peer, idle).await,
         Err(failure) => SPEECH.fail(failure),
