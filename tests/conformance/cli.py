@@ -7,14 +7,14 @@ import subprocess
 import tempfile
 import time
 
-from check import DEMO, Skip, check, main
+from check import DEMO, URL, Skip, asked, check, loaded, main
 
 BIN = os.environ["OPREL_BIN"]
 
 
-def run(*arguments, text=None):
+def run(*arguments, text=None, **variables):
     with tempfile.TemporaryDirectory(prefix="oprel-") as home:
-        environment = {**os.environ, "OPREL_HOME": home}
+        environment = {**os.environ, "OPREL_HOME": home, **variables}
         return subprocess.run([BIN, *arguments], input=text, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -89,12 +89,29 @@ def set_up():
     raise Skip("not covered here")
 
 
-@check("60", "stop of an absent model ends with 1")
-def stop():
-    ended = run("stop", "no-such-model")
+def asks_server(*arguments):
+    ended = run(*arguments, OPREL_HOST=URL)
     if "unrecognized subcommand" in ended.stderr:
-        raise Skip("the program has no `stop` yet")
+        raise Skip(f"the program has no `{arguments[0]}` yet")
+    return ended
+
+
+@check("60", "stop of an absent model ends with 1, of an idle one with 0")
+def stop():
+    ended = asks_server("stop", "no-such-model")
     assert ended.returncode == 1 and 'couldn\'t find model "no-such-model" to stop' in ended.stderr, ended
+    asked("/load", {"model": DEMO})
+    ended = asks_server("stop", DEMO)
+    assert ended.returncode == 0 and "demo:latest" not in loaded(), ended
+
+
+@check("57", "ps prints columns that can be parsed as today's")
+def ps():
+    asked("/load", {"model": DEMO})
+    lines = asks_server("ps").stdout.splitlines()
+    assert lines[0].split()[:3] == ["NAME", "ID", "SIZE"], lines
+    name, _, size, unit, *_ = lines[1].split()
+    assert name == "demo:latest" and float(size) > 0 and unit in ("KB", "MB", "GB"), lines
 
 
 main()

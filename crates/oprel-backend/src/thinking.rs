@@ -83,6 +83,8 @@ struct Budget {
     close: Arc<[u32]>,
     /// How much of the closing tag was forced, while it is.
     forced: Option<usize>,
+    /// Thinking was closed for the model, which must not do so again.
+    closed: bool,
     n_vocab: u32,
     mask: Vec<u32>,
     then: Option<Guide>,
@@ -123,7 +125,8 @@ pub(crate) fn bounded(
 impl Budget {
     fn new(meter: Meter, most: u32, close: Vec<u32>, n_vocab: u32, then: Option<Guide>) -> Budget {
         let (close, mask) = (close.into(), Vec::new());
-        let mut budget = Budget { meter, most, close, forced: None, n_vocab, mask, then };
+        let mut budget =
+            Budget { meter, most, close, forced: None, closed: false, n_vocab, mask, then };
         budget.check();
         budget
     }
@@ -143,6 +146,19 @@ impl Budget {
     }
 }
 
+/// A mask of all tokens but one.
+fn all_but(token: u32, n_vocab: u32, mask: &mut Vec<u32>) -> &[u32] {
+    mask.clear();
+    mask.resize(n_vocab.div_ceil(32) as usize, u32::MAX);
+    if let Some(last) = mask.last_mut().filter(|_| n_vocab % 32 > 0) {
+        *last = (1 << (n_vocab % 32)) - 1;
+    }
+    if let Some(word) = mask.get_mut(token as usize / 32) {
+        *word &= !(1 << (token % 32));
+    }
+    mask
+}
+
 impl Constraint for Budget {
     fn prepare(&mut self) {
         if let Some(then) = &mut self.then {
@@ -159,9 +175,12 @@ impl Constraint for Budget {
             }
             return Ok(Some(&self.mask));
         }
-        match &mut self.then {
-            Some(then) => then.0.allowed(),
-            None => Ok(None),
+        match (&mut self.then, &*self.close) {
+            (Some(then), _) => then.0.allowed(),
+            (None, &[close]) if self.closed => {
+                Ok(Some(all_but(close, self.n_vocab, &mut self.mask)))
+            }
+            (None, _) => Ok(None),
         }
     }
 
@@ -170,6 +189,7 @@ impl Constraint for Budget {
             then.0.accept(token)?;
         }
         self.meter.take(token);
+        self.closed |= self.due() == [token];
         self.forced = match self.due() {
             [next, _, ..] if *next == token => self.forced.map(|at| at + 1),
             _ => None,

@@ -366,3 +366,21 @@ fn a_constraint_holds_after_bounded_thinking() {
     assert!(["yes", "no"].contains(&made.text.as_str()), "{made:?}");
     assert_eq!(made.usage.thinking_tokens, 4);
 }
+
+#[test]
+fn nothing_is_thought_where_that_is_wished_also_under_a_constraint() {
+    let native = demo();
+    for seed in 0..4 {
+        for constraint in [None, Some(Constraint::JsonSchema(json!({"enum": ["a", "b"]})))] {
+            let mut request = greedy("Signs!", 24);
+            request.sampling =
+                Sampling { temperature: 1.5, seed: Some(seed), ..Sampling::default() };
+            request.constraint = constraint;
+            if let Input::Prompt(prompt) = &mut request.input {
+                prompt.think = Some(Think::Off);
+            }
+            let said = answer(&native, &request).unwrap();
+            assert_eq!((said.thinking.as_str(), said.usage.thinking_tokens), ("", 0), "{said:?}");
+        }
+    }
+}

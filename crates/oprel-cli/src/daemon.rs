@@ -28,11 +28,15 @@ pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
     }
     let rows = models.iter().map(|model| {
         let text = |key: &str| model[key].as_str().unwrap_or_default().to_string();
-        let digest: String = text("digest").chars().take(12).collect();
+        let mut id: String = text("digest").chars().take(12).collect();
+        if id.is_empty() {
+            // Programs that read columns need one in each.
+            id.push('-');
+        }
         let size = bytes(model["size"].as_u64().unwrap_or(0));
         let context = model["context_length"].as_u64().unwrap_or(0).to_string();
         let until = until(&text("expires_at"));
-        [text("name"), digest, size, "100% CPU".into(), context, until]
+        [text("name"), id, size, "100% CPU".into(), context, until]
     });
     let heads = ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"].map(String::from);
     table(std::iter::once(heads).chain(rows).collect())

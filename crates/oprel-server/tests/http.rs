@@ -325,6 +325,23 @@ fn many_at_once_load_one_model_and_all_are_answered() {
 }
 
 #[test]
+fn a_model_that_is_wanted_again_while_it_goes_is_there() {
+    let server = running();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let body = json!({"model": "demo", "prompt": "Hi", "stream": false,
+                        "keep_alive": 0, "options": {"num_predict": 1}});
+                    let reply = server.post("/api/generate", &body);
+                    assert_eq!(reply.status, 200, "{}", reply.body);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn a_client_that_goes_away_is_forgotten() {
     let server = running();
     server.post("/api/generate", &json!({"model": "demo"}));
@@ -481,6 +498,10 @@ fn half_a_request_does_not_wait_for_ever() {
     assert_eq!(server.get("/health").status, 200);
     assert!(start.elapsed() < Duration::from_millis(500));
     let mut rest = Vec::new();
+    // One that never says anything is closed as well.
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(silent.read_to_end(&mut rest).is_ok_and(|n| n == 0));
     stuck[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     // It is closed, with or without a word.
     assert!(stuck[0].read_to_end(&mut rest).is_ok());

@@ -374,3 +374,52 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oprel_api::{EndReason, Piece, Sampled};
+
+    use super::*;
+    use crate::{LoadOptions, ModelSource, Patience, wait};
+
+    fn inner() -> Arc<Inner> {
+        Arc::new(Inner::new(Launch {
+            program: "none".into(),
+            args: Vec::new(),
+            source: ModelSource::Demo,
+            options: LoadOptions::default(),
+            patience: Patience::default(),
+        }))
+    }
+
+    fn prompt(ids: std::ops::Range<u32>) -> Event {
+        Event::Prompt(ids.map(|id| Sampled { id, ..Sampled::default() }).collect())
+    }
+
+    #[test]
+    fn an_answer_that_is_over_before_it_was_taken_is_an_answer() {
+        let inner = inner();
+        let (taken, mut events) = inner.generate(Request::raw("x")).unwrap();
+        let said = vec![Event::Text(Piece::default()), Event::End(EndReason::EndOfText)];
+        inner.lock().said(1, said);
+        inner.lock().reply(1, Ok(Reply::Tokens(Vec::new())));
+        assert_eq!(wait(taken), Some(Ok(())));
+        assert!(events.remove(0).any(|event| event.is_last()));
+    }
+
+    #[test]
+    fn a_prompt_in_pieces_is_told_once_however_often_it_is_begun() {
+        let inner = inner();
+        let (_taken, mut events) = inner.generate(Request::raw("x")).unwrap();
+        inner.lock().said(1, vec![prompt(0..3)]);
+        let (out, _to_worker) = std::sync::mpsc::channel();
+        inner.lock().begin_again(out);
+        inner.lock().said(1, vec![prompt(0..2), prompt(2..5), prompt(5..6)]);
+        inner.lock().said(1, vec![Event::End(EndReason::EndOfText)]);
+        let told = events.remove(0).filter_map(|event| match event {
+            Event::Prompt(tokens) => Some(tokens.iter().map(|t| t.id).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    }
+}
