@@ -59,12 +59,13 @@ fn said(tags: &ThinkTags, inside: bool, most: u32, wish: &str) -> (String, u32) 
 
 /// The same constraint, as it is made for another answer.
 fn fork(budget: &Budget) -> Box<Budget> {
-    let Budget { meter, most, close, forced, n_vocab, .. } = budget;
+    let Budget { meter, most, close, forced, closed, n_vocab, .. } = budget;
     Box::new(Budget {
         meter: meter.clone(),
         most: *most,
         close: close.clone(),
         forced: *forced,
+        closed: *closed,
         n_vocab: *n_vocab,
         mask: Vec::new(),
         then: None,
@@ -131,4 +132,18 @@ fn a_bound_that_cannot_be_kept_is_refused_and_one_that_is_kept_anyway_is_not() {
     facts.can.thinking = false;
     assert!(!guide(&facts, &bound, Some("")).unwrap());
     assert!(!guide(&facts, &bound, None).unwrap());
+}
+
+#[test]
+fn what_was_closed_for_the_model_it_does_not_close_again() {
+    let tags = ThinkTags::new("<think>", "</think>");
+    let meter = Meter::new(&FACTS.tokenizer, &tags, true);
+    let close = tokens(&tags.close);
+    let mut budget = Budget::new(meter, 0, close.clone(), FACTS.n_vocab, None);
+    budget.accept(close[0]).unwrap();
+    assert!(budget.forced().is_empty());
+    let allowed = budget.allowed().unwrap().unwrap();
+    let is_allowed = |token: u32| allowed[token as usize / 32] >> (token % 32) & 1 == 1;
+    let barred: Vec<u32> = (0..FACTS.n_vocab).filter(|&t| !is_allowed(t)).collect();
+    assert_eq!(barred, close);
 }
