@@ -99,6 +99,12 @@ pub(crate) struct Run {
     /// A smaller model of the same vocabulary, which proposes tokens where that makes the answer faster.
     #[arg(long, value_name = "FILE")]
     pub(crate) draft: Option<String>,
+    /// Let a server answer; start one if none does. It stays.
+    #[arg(long, conflicts_with_all = ["threads", "prompt_cache", "draft"])]
+    pub(crate) server: bool,
+    /// Answer in this process, even if a server is there.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) local: bool,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Print timing to standard error.

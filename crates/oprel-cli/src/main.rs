@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod commands;
 mod daemon;
+mod engine;
 mod generate;
 mod interactive;
 #[cfg(unix)]

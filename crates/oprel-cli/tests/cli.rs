@@ -30,6 +30,8 @@ impl Place {
             .args(args)
             .current_dir(&self.0)
             .env_clear()
+            // No server of this machine answers for the program under test.
+            .env("OPREL_HOST", "127.0.0.1:1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -124,6 +124,22 @@ fn a_model_is_a_process_that_can_be_listed_and_stopped() {
 }
 
 #[test]
+fn run_lets_a_server_answer_where_one_is() {
+    let server = serve(&[]);
+    let ask = ["run", "demo", "What is oprel?", "--temperature", "0", "-n", "12"];
+    let there = server.run(&ask);
+    assert_eq!(server.workers().len(), 1, "{there:?}");
+    let here = server.run(&[&ask[..], &["--local"]].concat());
+    assert_eq!((text(&there.stdout), there.status.code()), (text(&here.stdout), Some(0)));
+    let forbidden = server.run(&[&ask[..], &["--logit-bias", "5-inf"]].concat());
+    assert!(forbidden.status.success(), "{forbidden:?}");
+    let missing = server.run(&["run", "/no/such.gguf", "x"]);
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+    let wrong = server.run(&["run", "demo", "x", "--top-p", "7"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+#[test]
 fn it_ends_when_it_is_asked_to_and_leaves_nothing() {
     let mut server = serve(&[]);
     server.post("/api/chat", HELLO);

@@ -486,6 +486,20 @@ fn a_conversation_is_remembered_turn_by_turn() {
 }
 
 #[test]
+fn ranking_wants_a_model_that_ranks() {
+    let server = running();
+    let ask = |documents: Value| {
+        server.post("/v1/rerank", &json!({"model": "demo", "query": "q", "documents": documents}))
+    };
+    let cannot = ask(json!(["a", {"text": "b"}]));
+    assert_eq!(cannot.status, 400);
+    assert!(cannot.body.contains("rank"), "{}", cannot.body);
+    for bad in [json!([]), json!("a"), json!([1]), json!([{"title": "x"}]), Value::Null] {
+        assert_eq!(ask(bad.clone()).status, 400, "{bad}");
+    }
+}
+
+#[test]
 fn half_a_request_does_not_wait_for_ever() {
     let server = running();
     let mut stuck: Vec<TcpStream> = Vec::new();

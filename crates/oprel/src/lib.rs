@@ -30,8 +30,8 @@ pub use oprel_api::{
     AdapterChoice, Answer, CachePolicy, Chat, Constraint, Content, Dry, EmbedInput, EmbedRequest,
     Embeddings, EndReason, ErrorKind, Event, Failure, GrammarSyntax, Input, InputOverflow, Limits,
     LogitBias, Media, MediaSource, Message, Mirostat, OutputOverflow, Part, Piece, Prompt, Ranked,
-    Ranking, Request, RerankRequest, Role, Sampled, Sampling, Think, Tool, ToolCall, ToolChoice,
-    TopToken, Truncation, Usage, Xtc,
+    Ranking, Request, RerankRequest, Role, Sampled, Sampling, SamplingPatch, Think, Tool, ToolCall,
+    ToolChoice, TopToken, Truncation, Usage, Xtc,
 };
 #[cfg(unix)]
 #[doc(hidden)]
