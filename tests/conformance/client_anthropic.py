@@ -1,8 +1,10 @@
 """The Anthropic client against the server (line 52)."""
 
 import asyncio
+from typing import Literal
 
 import anthropic
+from pydantic import BaseModel, Field
 
 from check import DEMO, URL, check, main, stories
 
@@ -109,6 +111,28 @@ def thinks():
     assert [block.type for block in off.content] == ["text"]
     plain = client.messages.create(**say(model=stories(), max_tokens=1100, thinking=thinking, temperature=1))
     assert [block.type for block in plain.content] == ["text"]
+
+
+class Pet(BaseModel):
+    kind: Literal["cat", "dog"]
+    age: int = Field(ge=0, le=30)
+
+
+@check("52", "parse() gives an object, and effort is taken")
+def forms():
+    ask = {"model": DEMO, "max_tokens": 400, "messages": ASK, "output_format": Pet}
+    assert isinstance(client.messages.parse(**ask).parsed_output, Pet)
+    with client.messages.stream(**ask) as stream:
+        assert isinstance(stream.get_final_message().parsed_output, Pet)
+    assert client.messages.create(**say(output_config={"effort": "low"}, thinking={"type": "adaptive"})).content
+
+
+@check("52", "models are listed in the client's own shape")
+def models():
+    listed = client.models.list()
+    assert [m.id for m in listed] == ["demo:latest"] and listed.data[0].type == "model" and not listed.has_more
+    assert client.models.retrieve(DEMO).created_at.year >= 1970
+    refused(anthropic.NotFoundError, lambda: client.models.retrieve("no-such-model"))
 
 
 def refused(kind, call, says=None):

@@ -4,6 +4,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -248,6 +249,32 @@ def keep_alive():
         ask(server, "/api/generate", short(keep_alive=-1))
         time.sleep(2)
         assert len(server.children()) == 1
+
+
+@check("48", "models that come and go under load fail nobody")
+def churn():
+    other, until = stories(), time.monotonic() + 8
+    with Server() as server:
+        def client(n):
+            done, dice = 0, random.Random(n)
+            while time.monotonic() < until:
+                name = dice.choice([DEMO, DEMO, other])
+                bodies = [
+                    ("/api/generate", {"model": name, "keep_alive": 0}),
+                    ("/unload", {"model": name}),
+                    ("/api/embed", {"model": name, "input": ["x"] * dice.randrange(1, 9)}),
+                    ("/api/generate", short(dice.randrange(1, 30), name, keep_alive=dice.choice([0, 1, "1ms"]))),
+                    ("/v1/completions", {"model": name, "prompt": "Hi", "max_tokens": 3, "n": 2}),
+                ]
+                path, body = dice.choice(bodies)
+                status, _, answer = ask(server, path, body)
+                assert status == 200, (path, body, status, answer)
+                done += 1
+            return done
+
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            assert sum(pool.map(client, range(12))) > 12
+        assert server.end() == 0
 
 
 @check("-", "a file that is no model is refused and takes nothing down")
