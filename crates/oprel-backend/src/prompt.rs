@@ -1,5 +1,7 @@
 //! From a request to the tokens that the model continues.
 
+use std::ops::Range;
+
 use oprel_api::Truncation;
 use oprel_api::{Chat, Input, InputOverflow, Message, Prompt, Request, Role, ToolChoice};
 use oprel_chat::{ChatTemplate, LocalTime};
@@ -128,35 +130,83 @@ fn rendered(
         Some(template) => template,
         None => facts.template(with_tools)?,
     };
-    let mut chat = chat.clone();
-    let mut truncation = Truncation::default();
-    let mut full = None;
-    loop {
-        let text = template.render_chat(&chat, now)?;
+    let drops = if cut { oldest(&chat.messages) } else { Vec::new() };
+    let bare = Chat { messages: Vec::new(), ..chat.clone() };
+    let render = |n: usize| -> Result<Tokens> {
+        let kept = Chat { messages: without(&chat.messages, &drops[..n]), ..bare.clone() };
+        let text = template.render_chat(&kept, now)?;
         let mut tokens = before.to_vec();
         tokens.extend(tokenize_rendered(facts, &text, before.is_empty()));
-        let full = *full.get_or_insert(tokens.len());
-        let dropped = match cut && tokens.len() > room as usize {
-            true => drop_oldest(&mut chat.messages),
-            false => 0,
-        };
-        if dropped == 0 {
-            truncation.dropped_tokens = full.saturating_sub(tokens.len()) as u32;
-            truncation.kept_tokens = tokens.len() as u32;
-            let truncated = (truncation.dropped_messages > 0).then_some(truncation);
-            return Ok(Tokens { tokens, truncated, rendered: Some(text) });
-        }
-        truncation.dropped_messages += dropped;
+        Ok(Tokens { tokens, truncated: None, rendered: Some(text) })
+    };
+    let whole = render(0)?;
+    let full = whole.tokens.len();
+    if full <= room as usize || drops.is_empty() {
+        return Ok(whole);
     }
+    let (n, mut made) = fewest(drops.len(), whole, render, |t| t.tokens.len() <= room as usize)?;
+    made.truncated = Some(Truncation {
+        dropped_messages: drops[..n].iter().map(ExactSizeIterator::len).sum::<usize>() as u32,
+        dropped_tokens: full.saturating_sub(made.tokens.len()) as u32,
+        kept_tokens: made.tokens.len() as u32,
+        during_answer: false,
+    });
+    Ok(made)
 }
 
-/// Drops the oldest message that is not the system's, with the answers to it: templates want a
-/// conversation to begin with the user. The last message stays. How many were dropped.
-fn drop_oldest(messages: &mut Vec<Message>) -> u32 {
-    let Some(from) = messages.iter().position(|m| m.role != Role::System) else { return 0 };
-    let last = messages.len() - 1;
-    let to = (from + 1..last).find(|&i| messages[i].role == Role::User).unwrap_or(last).max(from);
-    messages.drain(from..to).count() as u32
+/// What may be dropped of a conversation, piece by piece: the oldest message that is not the system's,
+/// with the answers to it, since templates want a conversation to begin with the user. The last
+/// message stays.
+fn oldest(messages: &[Message]) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let Some(last) = messages.len().checked_sub(1) else { return pieces };
+    let mut at = 0;
+    while let Some(from) = (at..last).find(|&i| messages[i].role != Role::System) {
+        at = (from + 1..last).find(|&i| messages[i].role == Role::User).unwrap_or(last);
+        pieces.push(from..at);
+    }
+    pieces
+}
+
+/// The messages but some.
+fn without(messages: &[Message], dropped: &[Range<usize>]) -> Vec<Message> {
+    let mut kept = Vec::new();
+    let mut at = 0;
+    for piece in dropped {
+        kept.extend_from_slice(&messages[at..piece.start]);
+        at = piece.end;
+    }
+    kept.extend_from_slice(&messages[at..]);
+    kept
+}
+
+/// The fewest drops, and what is made with them, that fit; all of `most` where none do. `none` is what
+/// is made without drops, and does not fit. Found by doubling and halving: long conversations are not
+/// rendered once for every message.
+fn fewest<T>(
+    most: usize,
+    none: T,
+    make: impl Fn(usize) -> Result<T>,
+    fits: impl Fn(&T) -> bool,
+) -> Result<(usize, T)> {
+    let (mut low, mut long) = (0, none);
+    let mut found: Option<(usize, Result<T>)> = None;
+    loop {
+        let n = match &found {
+            Some((high, _)) if low + 1 >= *high => break,
+            Some((high, _)) => low.midpoint(*high),
+            None if low == most => break,
+            None => (2 * low).clamp(1, most),
+        };
+        match make(n) {
+            Ok(made) if !fits(&made) => (low, long) = (n, made),
+            made => found = Some((n, made)),
+        }
+    }
+    match found {
+        Some((n, made)) => Ok((n, made?)),
+        None => Ok((low, long)),
+    }
 }
 
 /// Templates write BOS as text; a second one is not added.

@@ -139,3 +139,34 @@ fn what_the_template_cannot_say_is_refused_by_name() {
     }
     check(&facts, &prompt(|p| p.think = Some(Think::Off))).unwrap();
 }
+
+#[test]
+fn no_more_is_dropped_than_must_be_and_that_is_found_in_few_steps() {
+    for most in [1, 2, 7, 1000] {
+        for enough in 1..=most + 1 {
+            let steps = std::cell::Cell::new(0);
+            let make = |n| {
+                steps.set(steps.get() + 1);
+                Ok(n)
+            };
+            let (n, made) = fewest(most, 0, make, |&n| n >= enough).unwrap();
+            assert_eq!((n, made), (enough.min(most), enough.min(most)));
+            assert!(steps.get() <= 20, "{} steps", steps.get());
+        }
+    }
+    // What cannot be made is of no consequence where less is enough.
+    let fails = |n| if n > 5 { Err(Error::Unsupported { field: "x" }) } else { Ok(n) };
+    assert_eq!(fewest(9, 0, fails, |&n| n >= 5).unwrap(), (5, 5));
+    assert!(fewest(9, 0, fails, |&n| n >= 6).is_err());
+}
+
+#[test]
+fn the_pieces_that_may_go_leave_the_system_and_the_last_message() {
+    let mut messages = conversation(3);
+    assert_eq!(oldest(&messages), [1..3, 3..5]);
+    assert_eq!(without(&messages, &[1..3]).len(), 4);
+    messages.push(Message::assistant("answer 2"));
+    assert_eq!(oldest(&messages), [1..3, 3..5, 5..6]);
+    assert!(oldest(&[Message::system("x")]).is_empty() && oldest(&[]).is_empty());
+    assert!(oldest(&[Message::user("x")]).is_empty());
+}
