@@ -173,7 +173,7 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
             size: description.memory_bytes.max(model.file_bytes),
             digest: String::new(),
             details: details(&model.name),
-            expires_at: model.until.map_or(now.clone().never(), stamp),
+            expires_at: model.until.map_or(now.never(), stamp),
             size_vram: 0,
             context_length: description.context,
         }
