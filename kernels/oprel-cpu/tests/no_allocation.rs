@@ -1,7 +1,7 @@
 //! Kernels allocate nothing: what a step needs is there before it begins.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
-use oprel_cpu::act::{q8_words, quantize_acts};
+use oprel_cpu::act::{Share, q8_words, quantize_acts};
 use oprel_cpu::activation::{Activation, activate_gated};
 use oprel_cpu::attention::{
     AppendSpan, AttnSpan, Heads, Kv, KvLayout, KvMut, KvType, Seen, append, attention, partial_len,
