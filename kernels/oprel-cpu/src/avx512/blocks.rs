@@ -127,9 +127,9 @@ pub(super) trait Block: 'static {
     const ORDER: Order = Order::Natural;
     /// Whether scales and minima of a group are integers.
     const WHOLE: bool = false;
-    /// Of such types: where the half-precision numbers that multiply scales and minima are. Minima are
-    /// subtracted.
-    const NUMBERS: [usize; 2] = [0; 2];
+    /// Of such types: where the half-precision number is that multiplies scales; the one for minima, which
+    /// are subtracted, is behind it.
+    const NUMBERS: usize = 0;
     /// Whether there are [`Raw`] codes, and how far they are shifted up in each block.
     const SHIFTS: Option<[i32; BLOCKS]> = None;
     /// Whether the upper bit of raw codes is apart, and what power of 2 it counts.

@@ -163,7 +163,7 @@ impl Block for Q4K {
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
     const WHOLE: bool = true;
-    const NUMBERS: [usize; 2] = [0, 2];
+    const NUMBERS: usize = 0;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -217,7 +217,7 @@ impl Block for Q5K {
     const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
     const UPPER: Option<u32> = Some(4);
     const WHOLE: bool = true;
-    const NUMBERS: [usize; 2] = [0, 2];
+    const NUMBERS: usize = 0;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -272,7 +272,7 @@ impl Block for Q6K {
     const MOST: i32 = 63;
     const HALVES: bool = true;
     const WHOLE: bool = true;
-    const NUMBERS: [usize; 2] = [208, 208];
+    const NUMBERS: usize = 208;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -362,7 +362,7 @@ impl Block for Q2K {
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
     const WHOLE: bool = true;
-    const NUMBERS: [usize; 2] = [80, 82];
+    const NUMBERS: usize = 80;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -400,7 +400,7 @@ impl Block for Q3K {
     const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
     const UPPER: Option<u32> = Some(2);
     const WHOLE: bool = true;
-    const NUMBERS: [usize; 2] = [108, 108];
+    const NUMBERS: usize = 108;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]

@@ -13,12 +13,13 @@ pub(super) use panel::{size, unpack};
 
 use super::blocks::Block;
 use super::dots::prefetch;
+use super::fields::u32_at;
 use super::turned;
-use crate::act::{BLOCKS, Q8Acts, WholeRow};
+use crate::act::{BLOCKS, GROUP, Q8Acts, WholeGroup, WholeRow};
 use crate::avx2::Avx2Ops;
-use crate::blocks::Vectors;
+use crate::blocks::{LONGEST, Vectors};
 use crate::table::Rows;
-use integers::{Turned, add_across, integers_of};
+use integers::{Turned, add_eights, add_fours, add_twos, integers_of};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -27,6 +28,18 @@ use std::mem::MaybeUninit;
 const ORDERED: usize = 64;
 /// Rows whose sums are kept meanwhile.
 const KEPT: usize = 16;
+
+/// Groups whose integers are added across lanes before they meet others.
+const FOUR: usize = 4;
+/// Activations beyond the last.
+static NONE: WholeGroup = WholeGroup {
+    codes: [0; GROUP],
+    raised: [0x80; GROUP],
+    runs: [0; 2 * BLOCKS],
+    totals: [0; BLOCKS],
+    scale: -0.0,
+    padding: [0; 3],
+};
 
 /// Scales of eight groups, which add nothing where there are no groups.
 type Scales = [f32; BLOCKS];
@@ -52,16 +65,18 @@ fn rows_with<B: Block, const N: usize>(
             let here = at_once.min(n_groups - from);
             if first == 0 || n_groups > at_once {
                 scales.fill([-0.0; BLOCKS]);
-                for g in 0..here {
+                for g in 0..here.next_multiple_of(FOUR) {
                     for t in 0..N {
-                        let act = &acts[t][from + g];
-                        ordered[g * N + t].write(Turned::of::<B, N>(act));
-                        scales[g / BLOCKS * N + t][g % BLOCKS] = act.scale;
+                        let act = acts[t].get(from + g);
+                        ordered[g * N + t].write(Turned::of::<B, N>(act.unwrap_or(&NONE)));
+                        let scale = act.map_or(-0.0, |act| act.scale);
+                        scales[g / BLOCKS * N + t][g % BLOCKS] = scale;
                     }
                 }
             }
+            let n_turned = here.next_multiple_of(FOUR) * N;
             // SAFETY: so many were written, now or before the first rows.
-            let turned = unsafe { ordered[..here * N].assume_init_ref() };
+            let turned = unsafe { ordered[..n_turned].assume_init_ref() };
             for r in first..end {
                 let row = &rows.bytes[r * rows.row_bytes..][..rows.row_bytes];
                 let row = &row[from * B::BYTES..][..here * B::BYTES];
@@ -106,18 +121,21 @@ fn add_eight<B: Block, const N: usize>(
     turned: &[[Turned; N]],
     scales: &[Scales; N],
 ) {
-    let mut integers = [[_mm512_setzero_si512(); BLOCKS]; N];
-    let mut numbers = [0u32; BLOCKS];
-    let groups = bytes.chunks_exact(B::BYTES).zip(turned);
-    for (i, (bytes, act)) in groups.enumerate().take(BLOCKS) {
-        prefetch::<N>(bytes);
-        numbers[i] = bits_at(bytes, B::NUMBERS[0]);
-        if B::MINS {
-            numbers[i] |= bits_at(bytes, B::NUMBERS[1]) << 16;
-        }
-        let w = turned::unpack::<B, N, 0>(bytes);
+    let mut integers = [[_mm512_setzero_si512(); 2]; N];
+    let mut numbers = [[0u32; FOUR]; 2];
+    let fours = bytes.chunks(FOUR * B::BYTES).zip(turned.as_chunks().0);
+    for (i, (bytes, act)) in fours.enumerate().take(2) {
+        let last;
+        let bytes = match bytes.len() == FOUR * B::BYTES {
+            true => bytes,
+            false => {
+                last = filled(bytes);
+                &last[..FOUR * B::BYTES]
+            }
+        };
+        let four = four_groups::<B, N>(bytes, act, &mut numbers[i]);
         for t in 0..N {
-            integers[t][i] = integers_of::<B, N>(&w, &act[t]);
+            integers[t][i] = four[t];
         }
     }
     // SAFETY: an array of eight is read.
@@ -125,7 +143,7 @@ fn add_eight<B: Block, const N: usize>(
     let d = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(numbers));
     let d_min = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(numbers)));
     for t in 0..N {
-        let [products, mins] = add_across::<B>(&integers[t]);
+        let [products, mins] = add_eights::<B>(integers[t]);
         let mut p = _mm256_mul_ps(d, _mm256_cvtepi32_ps(products));
         if B::MINS {
             p = _mm256_fnmadd_ps(d_min, _mm256_cvtepi32_ps(mins), p);
@@ -136,10 +154,58 @@ fn add_eight<B: Block, const N: usize>(
     }
 }
 
-/// The 16 bits at `at`.
-#[inline(always)]
-fn bits_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+/// Fewer than four groups, and zeros behind them.
+#[inline(never)]
+fn filled(bytes: &[u8]) -> [u8; FOUR * LONGEST] {
+    let mut four = [0; FOUR * LONGEST];
+    four[..bytes.len()].copy_from_slice(bytes);
+    four
+}
+
+/// Integers of four groups with `N` tokens, those of a group in each fourth lane; what they are multiplied
+/// by goes to `numbers`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn four_groups<B: Block, const N: usize>(
+    bytes: &[u8],
+    act: &[[Turned; N]; FOUR],
+    numbers: &mut [u32; FOUR],
+) -> [__m512i; N] {
+    let a = one_group::<B, N, 0>(bytes, act, numbers);
+    let b = one_group::<B, N, 1>(bytes, act, numbers);
+    let mut first = a;
+    for t in 0..N {
+        first[t] = add_twos(a[t], b[t]);
+    }
+    let c = one_group::<B, N, 2>(bytes, act, numbers);
+    let d = one_group::<B, N, 3>(bytes, act, numbers);
+    for t in 0..N {
+        first[t] = add_fours(first[t], add_twos(c[t], d[t]));
+    }
+    first
+}
+
+/// Integers of group `I` of four.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn one_group<B: Block, const N: usize, const I: u8>(
+    bytes: &[u8],
+    act: &[[Turned; N]; FOUR],
+    numbers: &mut [u32; FOUR],
+) -> [__m512i; N] {
+    let i = usize::from(I);
+    let bytes = &bytes[i * B::BYTES..][..B::BYTES];
+    prefetch::<N>(bytes);
+    numbers[i] = match B::MINS {
+        true => u32_at(bytes, B::NUMBERS),
+        false => u32::from(u16::from_le_bytes([bytes[B::NUMBERS], bytes[B::NUMBERS + 1]])),
+    };
+    let w = turned::unpack::<B, N, I>(bytes);
+    let mut integers = [_mm512_setzero_si512(); N];
+    for t in 0..N {
+        integers[t] = integers_of::<B, N>(&w, &act[i][t]);
+    }
+    integers
 }
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]

@@ -6,8 +6,8 @@
 
 use super::super::blocks::Block;
 use super::super::panel::{CODE_WORDS, LANES, ROWS};
-use super::panel::Layout;
-use crate::act::{BLOCKS, Q8Acts, WholeGroup, WholeRow};
+use super::panel::layout;
+use crate::act::{BLOCKS, Q8Acts, SUMMED, WholeGroup, WholeRow};
 use crate::table::Panel;
 use std::arch::x86_64::*;
 
@@ -45,7 +45,7 @@ fn tile<B: Block, const C: usize>(
     first: usize,
     out: &mut [f32],
 ) {
-    let layout = const { Layout::new(B::HALVES, B::MINS) };
+    let layout = const { layout::<B>() };
     let acts: [WholeRow<'_>; C] = std::array::from_fn(|c| acts.whole_row(first + c));
     let mut lanes = [[[_mm512_setzero_ps(); 2]; C]; BLOCKS];
     for (g, group) in panel.memory.chunks_exact(layout.group).enumerate().take(acts[0].len()) {
@@ -71,7 +71,7 @@ fn tile<B: Block, const C: usize>(
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn add_group<B: Block, const C: usize>(group: &[f32], act: &[&WholeGroup; C], lane: &mut Tile<C>) {
-    let layout = const { Layout::new(B::HALVES, B::MINS) };
+    let layout = const { layout::<B>() };
     let (blocks, rest) = group.split_at(BLOCKS * layout.block);
     let mut p = [load(&rest[layout.n_pairs * ROWS..]); C];
     for (b, block) in blocks.chunks_exact(layout.block).enumerate().take(BLOCKS) {
@@ -113,18 +113,22 @@ fn add_block<B: Block, const C: usize>(
     let (codes, scales) = block.split_at(CODE_WORDS);
     let halves = if B::HALVES { 2 } else { 1 };
     let quarters = 8 / halves;
-    for half in 0..halves {
-        let mut sums = [[_mm512_setzero_si512(); 2]; C];
-        for q in half * quarters..(half + 1) * quarters {
-            let w = load(&codes[q * ROWS..]);
-            for c in 0..C {
-                let (fours, _) = act[c].raised.as_chunks::<4>();
-                let four = _mm512_set1_epi32(i32::from_le_bytes(fours[8 * (b % BLOCKS) + q]));
-                for r in 0..2 {
-                    sums[c][r] = _mm512_dpbusd_epi32(sums[c][r], four, w[r]);
-                }
+    if fits_half::<B>() {
+        // Sums of halves in the halves of words, as their scales are.
+        let first = sums_of::<C>(codes, act, b, 0, 4);
+        let second = sums_of::<C>(codes, act, b, 4, 8);
+        let scale = load(scales);
+        for c in 0..C {
+            for r in 0..2 {
+                let above = _mm512_slli_epi32::<16>(second[c][r]);
+                let both = _mm512_mask_blend_epi16(0xaaaa_aaaa, first[c][r], above);
+                p[c][r] = _mm512_dpwssd_epi32(p[c][r], both, scale[r]);
             }
         }
+        return;
+    }
+    for half in 0..halves {
+        let sums = sums_of::<C>(codes, act, b, half * quarters, (half + 1) * quarters);
         let scale = load(&scales[half * ROWS..]);
         for c in 0..C {
             for r in 0..2 {
@@ -135,12 +139,42 @@ fn add_block<B: Block, const C: usize>(
     }
 }
 
+/// Whether sums of raised activations and codes of half a block always fit 16 bits.
+pub(super) const fn fits_half<B: Block>() -> bool {
+    let most = if B::OFFSET > B::MOST - B::OFFSET { B::OFFSET } else { B::MOST - B::OFFSET };
+    B::HALVES && most * 255 * SUMMED as i32 <= i16::MAX as i32
+}
+
+/// Sums of products of quarters `from..to` of a block.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn sums_of<const C: usize>(
+    codes: &[f32],
+    act: &[&WholeGroup; C],
+    b: usize,
+    from: usize,
+    to: usize,
+) -> Sums<C> {
+    let mut sums = [[_mm512_setzero_si512(); 2]; C];
+    for q in from..to {
+        let w = load(&codes[q * ROWS..]);
+        for c in 0..C {
+            let (fours, _) = act[c].raised.as_chunks::<4>();
+            let four = _mm512_set1_epi32(i32::from_le_bytes(fours[8 * (b % BLOCKS) + q]));
+            for r in 0..2 {
+                sums[c][r] = _mm512_dpbusd_epi32(sums[c][r], four, w[r]);
+            }
+        }
+    }
+    sums
+}
+
 /// Minima times sums of activations.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn mins_of<B: Block, const C: usize>(pairs: &[f32], act: &[&WholeGroup; C]) -> Sums<C> {
     let mut mins = [[_mm512_setzero_si512(); 2]; C];
-    for pair in 0..const { Layout::new(B::HALVES, B::MINS).n_pairs } {
+    for pair in 0..const { layout::<B>().n_pairs } {
         let of = load(&pairs[pair * ROWS..]);
         for c in 0..C {
             let sums: [i16; 2] = match B::HALVES {

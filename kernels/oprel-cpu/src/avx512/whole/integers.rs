@@ -3,7 +3,7 @@
 
 use super::super::blocks::{Block, Order, Raw, by_lanes, joined, order, reordered, words};
 use super::super::turned::four_products;
-use crate::act::{BLOCKS, WholeGroup};
+use crate::act::WholeGroup;
 use std::arch::x86_64::*;
 
 /// 256 activations as codes of a type meet them.
@@ -150,19 +150,24 @@ fn with_mins<B: Block>(sums: __m512i, scales: __m512i, w: &Raw, act: &Turned) ->
     _mm512_mullo_epi32(both, joined(w.scales[0], w.mins[0]))
 }
 
-/// Integers of eight groups added across lanes: products, and minima where there are any.
+/// Lanes of two groups, added by pairs: in each 128 bits two of the one and two of the other.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn add_across<B: Block>(x: &[__m512i; BLOCKS]) -> [__m256i; 2] {
-    let two = |a: __m512i, b: __m512i| {
-        _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
-    };
-    let four = |a: __m512i, b: __m512i| {
-        _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
-    };
-    // Four groups in each 128 bits.
-    let first = four(two(x[0], x[1]), two(x[2], x[3]));
-    let second = four(two(x[4], x[5]), two(x[6], x[7]));
+pub(super) fn add_twos(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
+}
+
+/// The same of two times two groups: in each 128 bits one of each.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn add_fours(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+}
+
+/// Integers of eight groups: products, and minima where there are any.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn add_eights<B: Block>([first, second]: [__m512i; 2]) -> [__m256i; 2] {
     let all = _mm512_add_epi32(
         _mm512_shuffle_i32x4::<0b10_00_10_00>(first, second),
         _mm512_shuffle_i32x4::<0b11_01_11_01>(first, second),

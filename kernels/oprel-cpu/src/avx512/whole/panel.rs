@@ -2,13 +2,14 @@
 //! side in a register, four weights of each, so that a row is a lane.
 //!
 //! A panel is a list of groups of 256 weights, of which each has eight blocks: signed codes (8 quarters
-//! of four weights, 32 rows), scales (32 rows), where halves have their own the second scales. After
+//! of four weights, 32 rows), scales (32 rows), where halves have their own the second scales, or both in the halves of words. After
 //! them stand pairs of minima in 16 bits, what makes up for activations being 128 above, and the
 //! numbers that multiply scales and minima. Rows beyond the last are zero.
 
 use super::super::blocks::{Block, Group, joined};
 use super::super::dots::prefetch;
 use super::super::panel::{CODE_WORDS, LANES, ROWS, store, transpose};
+use super::gemm::fits_half;
 use crate::act::{BLOCKS, GROUP};
 use crate::table::{Panel, PanelSize, Rows, has_halves};
 use oprel_quant::{QuantType, has_mins};
@@ -25,18 +26,24 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) const fn new(halves: bool, mins: bool) -> Layout {
+    pub(super) const fn new(halves: bool, mins: bool, paired: bool) -> Layout {
         let runs = if halves { 2 } else { 1 };
-        let block = CODE_WORDS + runs * ROWS;
+        let block = CODE_WORDS + if paired { ROWS } else { runs * ROWS };
         let n_pairs = if mins { runs * BLOCKS / 2 } else { 0 };
         let group = BLOCKS * block + (n_pairs + 2 + mins as usize) * ROWS;
         Layout { block, n_pairs, group }
     }
 }
 
+/// The layout of a type.
+pub(super) const fn layout<B: Block>() -> Layout {
+    Layout::new(B::HALVES, B::MINS, fits_half::<B>())
+}
+
 /// How large a panel of a type is.
 pub(in super::super) fn size(ty: QuantType, k: usize) -> PanelSize {
-    let group = Layout::new(has_halves(ty), has_mins(ty)).group;
+    let paired = matches!(ty, QuantType::Q2_K | QuantType::Q3_K);
+    let group = Layout::new(has_halves(ty), has_mins(ty), paired).group;
     PanelSize { rows: ROWS, words: k.div_ceil(GROUP) * group }
 }
 
@@ -47,7 +54,7 @@ type Columns = [[__m512i; LANES]; 6];
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(in super::super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let layout = const { Layout::new(B::HALVES, B::MINS) };
+    let layout = const { layout::<B>() };
     let mut columns: Columns = [[_mm512_setzero_si512(); LANES]; 6];
     for first in (0..ROWS).step_by(LANES) {
         for (g, to) in panel.memory.chunks_exact_mut(layout.group).enumerate() {
@@ -57,7 +64,8 @@ pub(in super::super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) 
                 match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
                     Some(bytes) => {
                         prefetch::<0>(bytes);
-                        for (of, at) in numbers.iter_mut().zip(B::NUMBERS) {
+                        for (n, of) in numbers.iter_mut().enumerate().take(1 + B::MINS as usize) {
+                            let at = B::NUMBERS + 2 * n;
                             let bits = i32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
                             of[i] = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
                         }
@@ -91,11 +99,18 @@ fn set<B: Block>(columns: &mut Columns, i: usize, group: &Group) {
     }
 }
 
+/// Small integers as the halves of words.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn paired(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xaaaa_aaaa, a, _mm512_slli_epi32::<16>(b))
+}
+
 /// Writes a group of 16 rows from `first` on.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn put<B: Block>(columns: &mut Columns, first: usize, to: &mut [f32]) {
-    let layout = const { Layout::new(B::HALVES, B::MINS) };
+    let layout = const { layout::<B>() };
     for column in &mut columns[..if B::MINS { 6 } else { 5 }] {
         transpose(column);
     }
@@ -112,10 +127,15 @@ fn put<B: Block>(columns: &mut Columns, first: usize, to: &mut [f32]) {
             let sum = &mut of_halves[if B::HALVES { quarter / 4 } else { 0 }];
             *sum = _mm512_dpbusd_epi32(*sum, _mm512_set1_epi8(1), codes);
         }
-        for (half, to) in scales_to.chunks_exact_mut(ROWS).enumerate() {
-            let scales = scales[half * BLOCKS + lane];
-            store(scales, &mut to[first..]);
-            sums = _mm512_add_epi32(sums, _mm512_mullo_epi32(of_halves[half], scales));
+        for half in 0..if B::HALVES { 2 } else { 1 } {
+            let scale = scales[half * BLOCKS + lane];
+            if !fits_half::<B>() {
+                store(scale, &mut scales_to[half * ROWS + first..]);
+            }
+            sums = _mm512_add_epi32(sums, _mm512_mullo_epi32(of_halves[half], scale));
+        }
+        if fits_half::<B>() {
+            store(paired(scales[lane], scales[BLOCKS + lane]), &mut scales_to[first..]);
         }
     }
     for pair in 0..layout.n_pairs {
@@ -124,8 +144,7 @@ fn put<B: Block>(columns: &mut Columns, first: usize, to: &mut [f32]) {
             true => (mins[pair], mins[BLOCKS + pair]),
             false => (mins[2 * pair], mins[2 * pair + 1]),
         };
-        let both = _mm512_or_si512(a, _mm512_slli_epi32::<16>(b));
-        store(both, &mut rest[pair * ROWS + first..]);
+        store(paired(a, b), &mut rest[pair * ROWS + first..]);
     }
     let above = _mm512_slli_epi32::<7>(sums);
     let less = _mm512_sub_epi32(_mm512_setzero_si512(), above);
