@@ -105,23 +105,33 @@ fn add_row<B: Block, const N: usize>(
     scales: &[[Scales; N]],
 ) {
     let mut acc = *sums;
-    let eights = row.chunks(BLOCKS * B::BYTES).zip(turned.chunks(BLOCKS)).zip(scales);
-    for ((bytes, turned), scales) in eights {
-        add_eight::<B, N>(&mut acc, bytes, turned, scales);
+    let (turned, last_turned) = turned.as_chunks::<BLOCKS>();
+    let mut eights = row.chunks_exact(BLOCKS * B::BYTES);
+    for ((bytes, turned), scales) in eights.by_ref().zip(turned).zip(scales) {
+        let mut numbers = [[0u32; FOUR]; 2];
+        let (halves, _) = turned.as_chunks::<FOUR>();
+        let (first, second) = bytes.split_at(FOUR * B::BYTES);
+        let a = four_groups::<B, N, 0>(first, &halves[0], &mut numbers[0]);
+        let b = four_groups::<B, N, 1>(second, &halves[1], &mut numbers[1]);
+        add_integers::<B, N>(&mut acc, [a, b], numbers, scales);
+    }
+    let last = eights.remainder();
+    if !last.is_empty() {
+        add_last::<B, N>(&mut acc, last, last_turned, &scales[scales.len() - 1]);
     }
     *sums = acc;
 }
 
-/// [`add_row`] of eight groups, or fewer.
+/// [`add_row`] of fewer than eight groups.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn add_eight<B: Block, const N: usize>(
+#[inline(never)]
+fn add_last<B: Block, const N: usize>(
     acc: &mut [__m256; N],
     bytes: &[u8],
     turned: &[[Turned; N]],
     scales: &[Scales; N],
 ) {
-    let mut integers = [[_mm512_setzero_si512(); 2]; N];
+    let mut integers = [[_mm512_setzero_si512(); N]; 2];
     let mut numbers = [[0u32; FOUR]; 2];
     let fours = bytes.chunks(FOUR * B::BYTES).zip(turned.as_chunks().0);
     for (i, (bytes, act)) in fours.enumerate().take(2) {
@@ -133,17 +143,26 @@ fn add_eight<B: Block, const N: usize>(
                 &last[..FOUR * B::BYTES]
             }
         };
-        let four = four_groups::<B, N>(bytes, act, &mut numbers[i]);
-        for t in 0..N {
-            integers[t][i] = four[t];
-        }
+        integers[i] = four_groups::<B, N, 2>(bytes, act, &mut numbers[i]);
     }
+    add_integers::<B, N>(acc, integers, numbers, scales);
+}
+
+/// Adds the integers of two times four groups, times what they are multiplied by, to lanes.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add_integers<B: Block, const N: usize>(
+    acc: &mut [__m256; N],
+    [first, second]: [[__m512i; N]; 2],
+    numbers: [[u32; FOUR]; 2],
+    scales: &[Scales; N],
+) {
     // SAFETY: an array of eight is read.
     let numbers = unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) };
     let d = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(numbers));
     let d_min = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(numbers)));
     for t in 0..N {
-        let [products, mins] = add_eights::<B>(integers[t]);
+        let [products, mins] = add_eights::<B>([first[t], second[t]]);
         let mut p = _mm256_mul_ps(d, _mm256_cvtepi32_ps(products));
         if B::MINS {
             p = _mm256_fnmadd_ps(d_min, _mm256_cvtepi32_ps(mins), p);
@@ -166,19 +185,19 @@ fn filled(bytes: &[u8]) -> [u8; FOUR * LONGEST] {
 /// by goes to `numbers`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn four_groups<B: Block, const N: usize>(
+fn four_groups<B: Block, const N: usize, const PLACE: u8>(
     bytes: &[u8],
     act: &[[Turned; N]; FOUR],
     numbers: &mut [u32; FOUR],
 ) -> [__m512i; N] {
-    let a = one_group::<B, N, 0>(bytes, act, numbers);
-    let b = one_group::<B, N, 1>(bytes, act, numbers);
+    let a = one_group::<B, N, PLACE, 0>(bytes, act, numbers);
+    let b = one_group::<B, N, PLACE, 1>(bytes, act, numbers);
     let mut first = a;
     for t in 0..N {
         first[t] = add_twos(a[t], b[t]);
     }
-    let c = one_group::<B, N, 2>(bytes, act, numbers);
-    let d = one_group::<B, N, 3>(bytes, act, numbers);
+    let c = one_group::<B, N, PLACE, 2>(bytes, act, numbers);
+    let d = one_group::<B, N, PLACE, 3>(bytes, act, numbers);
     for t in 0..N {
         first[t] = add_fours(first[t], add_twos(c[t], d[t]));
     }
@@ -188,22 +207,21 @@ fn four_groups<B: Block, const N: usize>(
 /// Integers of group `I` of four.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn one_group<B: Block, const N: usize, const I: u8>(
+fn one_group<B: Block, const N: usize, const PLACE: u8, const I: usize>(
     bytes: &[u8],
     act: &[[Turned; N]; FOUR],
     numbers: &mut [u32; FOUR],
 ) -> [__m512i; N] {
-    let i = usize::from(I);
-    let bytes = &bytes[i * B::BYTES..][..B::BYTES];
+    let bytes = &bytes[I * B::BYTES..][..B::BYTES];
     prefetch::<N>(bytes);
-    numbers[i] = match B::MINS {
+    numbers[I] = match B::MINS {
         true => u32_at(bytes, B::NUMBERS),
         false => u32::from(u16::from_le_bytes([bytes[B::NUMBERS], bytes[B::NUMBERS + 1]])),
     };
-    let w = turned::unpack::<B, N, I>(bytes);
+    let w = turned::unpack::<B, N, PLACE>(bytes);
     let mut integers = [_mm512_setzero_si512(); N];
     for t in 0..N {
-        integers[t] = integers_of::<B, N>(&w, &act[i][t]);
+        integers[t] = integers_of::<B, N>(&w, &act[I][t]);
     }
     integers
 }

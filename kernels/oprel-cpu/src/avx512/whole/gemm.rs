@@ -14,6 +14,9 @@ use std::arch::x86_64::*;
 /// Most tokens of a tile.
 const MOST: usize = 6;
 
+/// How far ahead of its use a panel is fetched to the first cache, in words.
+const AHEAD: usize = 2 * (CODE_WORDS + ROWS);
+
 /// Integers of `C` tokens with two registers of rows.
 type Sums<const C: usize> = [[__m512i; 2]; C];
 /// Numbers likewise.
@@ -157,6 +160,11 @@ fn sums_of<const C: usize>(
 ) -> Sums<C> {
     let mut sums = [[_mm512_setzero_si512(); 2]; C];
     for q in from..to {
+        // The same of the block after the next one.
+        for line in 0..2 {
+            let at = codes.as_ptr().wrapping_add(AHEAD + q * ROWS + line * LANES);
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
         let w = load(&codes[q * ROWS..]);
         for c in 0..C {
             let (fours, _) = act[c].raised.as_chunks::<4>();
