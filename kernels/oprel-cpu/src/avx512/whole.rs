@@ -117,7 +117,7 @@ fn add_row<B: Block, const N: usize>(
     }
     let last = eights.remainder();
     if !last.is_empty() {
-        add_last::<B, N>(&mut acc, last, last_turned, &scales[scales.len() - 1]);
+        add_last::<B, N>(&mut acc, last, last_turned, &scales[turned.len()]);
     }
     *sums = acc;
 }
