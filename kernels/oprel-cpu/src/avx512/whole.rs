@@ -105,9 +105,11 @@ fn add_row<B: Block, const N: usize>(
     scales: &[[Scales; N]],
 ) {
     let mut acc = *sums;
-    let (turned, last_turned) = turned.as_chunks::<BLOCKS>();
     let mut eights = row.chunks_exact(BLOCKS * B::BYTES);
-    for ((bytes, turned), scales) in eights.by_ref().zip(turned).zip(scales) {
+    let n_eights = eights.len();
+    let (turned, last_turned) = turned.split_at(n_eights * BLOCKS);
+    for ((bytes, turned), scales) in eights.by_ref().zip(turned.as_chunks::<BLOCKS>().0).zip(scales)
+    {
         let mut numbers = [[0u32; FOUR]; 2];
         let (halves, _) = turned.as_chunks::<FOUR>();
         let (first, second) = bytes.split_at(FOUR * B::BYTES);
@@ -117,7 +119,7 @@ fn add_row<B: Block, const N: usize>(
     }
     let last = eights.remainder();
     if !last.is_empty() {
-        add_last::<B, N>(&mut acc, last, last_turned, &scales[turned.len()]);
+        add_last::<B, N>(&mut acc, last, last_turned, &scales[n_eights]);
     }
     *sums = acc;
 }
