@@ -36,7 +36,7 @@ pub(crate) fn size(rows: usize, ty: QuantType, k: usize) -> PanelSize {
 pub(crate) fn write_numbers<B: Block>(from: Rows<'_>, g: usize, rows: usize, to: &mut [f32]) {
     to.fill(0.0);
     for (r, row) in from.iter().enumerate().take(rows) {
-        let [d, d_min] = B::numbers(&row[g * B::SPAN_BYTES..]).map(|bits| f16::from_bits(bits));
+        let [d, d_min] = B::numbers(&row[g * B::SPAN_BYTES..]).map(f16::from_bits);
         to[r] = d.to_f32();
         if B::MINS {
             to[rows + r] = -d_min.to_f32();
