@@ -1,5 +1,9 @@
 //! Splits what a model writes into thinking and answer.
 
+mod channels;
+
+use channels::Channels;
+
 /// The tags around thinking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThinkTags {
@@ -11,6 +15,7 @@ pub struct ThinkTags {
 
 /// Pairs that models were trained on. A template that has both of a pair uses it.
 const KNOWN: &[(&str, &str)] = &[
+    (ANALYSIS, FINAL),
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
@@ -18,7 +23,16 @@ const KNOWN: &[(&str, &str)] = &[
     ("<thinking>", "</thinking>"),
     ("<|channel>thought\n", "<channel|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<thought>", "</thought>"),
+    ("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]"),
 ];
+
+/// Begins thinking where it is a message on a channel.
+const ANALYSIS: &str = "<|channel|>analysis<|message|>";
+
+/// Begins the answer there.
+const FINAL: &str = "<|channel|>final<|message|>";
 
 /// A piece of what a model writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +54,21 @@ impl ThinkTags {
         let written = template.replace("\\n", "\n");
         let pair = KNOWN.iter().find(|(_, close)| written.contains(close))?;
         Some(ThinkTags::new(pair.0, pair.1))
+    }
+
+    /// Whether the tags are channels of messages, which all that a model writes has to be on.
+    pub fn are_channels(&self) -> bool {
+        self.open == ANALYSIS
+    }
+
+    /// All texts around thinking that may be tokens of their own: whoever splits thinking off has to
+    /// see their text, though they are never shown.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        let tags = [self.open.as_str(), self.close.as_str()];
+        // Of `<|channel>thought` only the first part is a token of its own.
+        let parts = tags.into_iter().filter_map(|tag| tag.get(..=tag.find('>')?));
+        let channels = if self.are_channels() { channels::MARKS } else { &[] };
+        tags.into_iter().chain(parts).chain(channels.iter().copied())
     }
 
     /// Whether a rendered prompt leaves thinking open, so that the model goes on inside of it.
@@ -71,24 +100,36 @@ pub struct ThinkSplitter {
     tags: ThinkTags,
     at: At,
     held: String,
+    channels: Option<Channels>,
 }
 
 impl ThinkSplitter {
     /// A splitter for text that begins outside of thinking, or inside if the prompt left it open.
-    pub fn new(tags: ThinkTags, inside: bool) -> ThinkSplitter {
-        ThinkSplitter { tags, at: if inside { At::Opened } else { At::Start }, held: String::new() }
+    pub fn new(tags: ThinkTags, prompt: &str) -> ThinkSplitter {
+        let channels = tags.are_channels().then(|| Channels::behind(prompt));
+        let at = if tags.left_open_by(prompt) { At::Opened } else { At::Start };
+        ThinkSplitter { tags, at, held: String::new(), channels }
     }
 
     /// Takes a piece of text, gives what is certain.
     pub fn push(&mut self, text: &str) -> Vec<Said> {
-        self.held.push_str(text);
         let mut said = Vec::new();
+        if let Some(channels) = &mut self.channels {
+            channels.push(text, &mut said);
+            return said;
+        }
+        self.held.push_str(text);
         while self.step(&mut said) {}
         said
     }
 
     /// Gives what is left when nothing more comes.
     pub fn finish(mut self) -> Vec<Said> {
+        if let Some(channels) = self.channels {
+            let mut said = Vec::new();
+            channels.finish(&mut said);
+            return said;
+        }
         let rest = std::mem::take(&mut self.held);
         match self.at {
             _ if rest.is_empty() => Vec::new(),
@@ -100,7 +141,10 @@ impl ThinkSplitter {
 
     /// Whether what is being written is thinking.
     pub fn is_thinking(&self) -> bool {
-        matches!(self.at, At::Opened | At::Thinking)
+        match &self.channels {
+            Some(channels) => channels.is_thinking(),
+            None => matches!(self.at, At::Opened | At::Thinking),
+        }
     }
 
     /// Goes one step on; false if it needs more text.
@@ -180,7 +224,10 @@ mod tests {
 
     /// Thinking and answer of a text that comes in pieces of so many characters.
     fn split(text: &str, inside: bool, size: usize) -> (String, String) {
-        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), inside);
+        let mut splitter = ThinkSplitter::new(
+            ThinkTags::new("<think>", "</think>"),
+            if inside { "<think>\n" } else { "" },
+        );
         let chars: Vec<char> = text.chars().collect();
         let mut said = Vec::new();
         for piece in chars.chunks(size) {
@@ -227,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_not_held_back() {
-        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), false);
+        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), "");
         assert_eq!(splitter.push("Y"), [Said::Answer("Y".into())]);
         assert_eq!(splitter.push(" <"), [Said::Answer(" <".into())]);
     }
@@ -237,6 +284,8 @@ mod tests {
         assert_eq!(ThinkTags::of("{{ '<think>\\n\\n</think>' }}").unwrap().open, "<think>");
         assert_eq!(ThinkTags::of("x[/THINK]").unwrap().open, "[THINK]");
         assert_eq!(ThinkTags::of("plain"), None);
+        let channels = ThinkTags::of("<|channel|>final<|message|>").unwrap();
+        assert!(channels.are_channels() && channels.tokens().any(|t| t == "<|constrain|>"));
         let tags = ThinkTags::new("<think>", "</think>");
         assert!(tags.left_open_by("<|im_start|>assistant\n<think>\n"));
         assert!(!tags.left_open_by("<think>\n\n</think>\n\n"));
