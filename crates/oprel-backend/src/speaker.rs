@@ -2,14 +2,10 @@
 //! texts, the end.
 
 use oprel_api::{EndReason, Event, Input, Piece, Request, Sampled, ToolChoice, Usage};
-use oprel_chat::{Said, Spoken, ThinkSplitter, ToolCallParser};
+use oprel_chat::{Said, Spoken, ThinkSplitter, ThinkTags, ToolCallParser, ToolFormat};
 use oprel_tokenizer::{Detokenizer, Tokenizer};
 
 use crate::Facts;
-
-/// Tokens that models write around calls of tools.
-const CALL_MARKS: &[&str] =
-    &["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>"];
 
 /// Speaks for one sequence.
 pub(crate) struct Speaker {
@@ -42,32 +38,26 @@ impl Speaker {
     /// `rendered` is the prompt that a template made, if one did: then thinking and calls of tools
     /// are told apart from the answer.
     pub(crate) fn new(facts: &Facts, request: &Request, rendered: Option<&str>) -> Speaker {
-        let tags = rendered.and_then(|prompt| {
-            let tags = facts.can.think_tags.clone()?;
-            Some((tags.left_open_by(prompt), tags))
-        });
+        let tags = rendered.and(facts.can.think_tags.as_ref());
         let tools = match (&request.input, rendered) {
             (Input::Messages(chat), Some(_)) if chat.tool_choice != ToolChoice::None => {
                 &chat.tools[..]
             }
             _ => &[],
         };
-        let mut marks: Vec<&str> = if tools.is_empty() { Vec::new() } else { CALL_MARKS.to_vec() };
-        marks.extend(tags.iter().flat_map(|(_, t)| [t.open.as_str(), t.close.as_str()]));
-        // Of `<|channel>thought` only the first part is a token of its own.
-        let parts = marks.iter().filter_map(|m| m.get(..=m.find('>')?));
-        let marks = marks.iter().copied().chain(parts);
-        let marks = marks.filter_map(|m| facts.tokenizer.id_of(m)).collect();
-        let names = tools.iter().map(|t| t.name.clone());
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
+        let around_thinking = tags.into_iter().flat_map(ThinkTags::tokens);
+        let marks = around_thinking.chain(format.into_iter().flat_map(ToolFormat::tokens));
+        let marks = marks.filter_map(|mark| facts.tokenizer.id_of(mark)).collect();
+        let splitter = |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
         Speaker {
             detokenizer: facts.tokenizer.stream(Default::default()),
             tokenizer: facts.tokenizer.clone(),
             stops: request.stop.clone(),
             too_early: request.limits.min_tokens,
             held: Piece::default(),
-            think: tags.map(|(inside, tags)| ThinkSplitter::new(tags, inside)),
-            calls: format.map(|f| ToolCallParser::new(f, names)),
+            think: tags.zip(rendered).map(splitter),
+            calls: format.map(|format| ToolCallParser::new(format, tools)),
             tags: marks,
             silent: Vec::new(),
             thinking_tokens: 0,

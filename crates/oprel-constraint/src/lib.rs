@@ -36,5 +36,5 @@ pub use error::{Error, Result};
 pub use gate::{Gate, GateOptions};
 pub use mask::Mask;
 pub use matcher::Matcher;
-pub use tools::{CallFormat, tool_call_matcher};
+pub use tools::{CallFormat, CallFrame, CallPart, tool_call_matcher};
 pub use vocabulary::Vocabulary;
