@@ -49,7 +49,8 @@ impl Speaker {
         let around_thinking = tags.into_iter().flat_map(ThinkTags::tokens);
         let marks = around_thinking.chain(format.into_iter().flat_map(ToolFormat::tokens));
         let marks = marks.filter_map(|mark| facts.tokenizer.id_of(mark)).collect();
-        let splitter = |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
+        let splitter =
+            |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
         Speaker {
             detokenizer: facts.tokenizer.stream(Default::default()),
             tokenizer: facts.tokenizer.clone(),

@@ -23,6 +23,8 @@ pub struct GateOptions {
     pub inside: bool,
     /// Open a call of a tool that may come in place of the answer.
     pub call_opens: Vec<String>,
+    /// A call may open while the model thinks, and ends that.
+    pub calls_within: bool,
 }
 
 /// A constraint that applies to the answer alone.
@@ -48,6 +50,7 @@ struct Tags {
     think_open: Option<Vec<u8>>,
     think_close: Vec<u8>,
     call_opens: Vec<Vec<u8>>,
+    calls_within: bool,
     /// What may come while the model thinks.
     thinking: Mask,
 }
@@ -94,6 +97,7 @@ impl Gate {
                 .filter(|open| !open.is_empty() && !think_close.is_empty()),
             thinking: thinking_mask(vocabulary, &think_close),
             call_opens: calls.map(|open| open.clone().into_bytes()).collect(),
+            calls_within: options.calls_within,
             think_close,
         };
         let state = if options.inside && !tags.think_close.is_empty() {
@@ -348,7 +352,12 @@ impl Tags {
             let begin = Begin { said: vec![], space, fits: true, thought: true };
             return is_space(&said[at + close.len()..]).then_some(State::Begin(begin));
         }
-        let kept = said.len() - said.len().min(close.len() - 1);
+        let opens = self.call_opens.iter().filter(|_| self.calls_within);
+        if opens.clone().any(|open| said.windows(open.len()).any(|part| part == open)) {
+            return Some(State::Free { ended: false });
+        }
+        let longest = opens.chain([close]).map(Vec::len).max().unwrap_or(close.len());
+        let kept = said.len() - said.len().min(longest - 1);
         Some(State::Thinking { tail: said[kept..].to_vec() })
     }
 

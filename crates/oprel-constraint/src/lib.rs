@@ -30,6 +30,7 @@ mod regex;
 mod schema;
 mod tools;
 mod vocabulary;
+mod watch;
 
 pub use ahead::{Ahead, Pending};
 pub use error::{Error, Result};
@@ -38,3 +39,4 @@ pub use mask::Mask;
 pub use matcher::Matcher;
 pub use tools::{CallFormat, CallFrame, CallPart, tool_call_matcher};
 pub use vocabulary::Vocabulary;
+pub use watch::{Prepared, Watch};

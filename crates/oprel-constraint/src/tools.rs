@@ -185,7 +185,8 @@ fn literal(vocabulary: &Vocabulary, text: &str) -> String {
     while let Some(found) = text[at..].find(['<', '[']) {
         let begin = at + found;
         let end = text[begin..].find(['>', ']']).map(|end| begin + end + 1);
-        let Some((end, id)) = end.and_then(|end| Some((end, vocabulary.control(&text[begin..end])?)))
+        let Some((end, id)) =
+            end.and_then(|end| Some((end, vocabulary.control(&text[begin..end])?)))
         else {
             at = begin + 1;
             continue;
