@@ -33,6 +33,14 @@ pub(crate) fn opens(format: ToolFormat) -> Vec<String> {
     opens
 }
 
+/// Texts that open a call wherever they stand: no prose has them. A call in JSON without a mark is not
+/// known to be one before its end.
+pub(crate) fn certain_opens(format: ToolFormat) -> Vec<String> {
+    let is_certain = |open: &String| open.starts_with(['<', '[']) && !open.starts_with("<function");
+    let opens = opens(format).into_iter().filter(is_certain);
+    if format == ToolFormat::Bare { Vec::new() } else { opens.collect() }
+}
+
 fn frame(format: ToolFormat) -> Option<CallFrame> {
     let list = |open, close| Some(CallFrame { open, between: Some(", "), close, ..NOTHING });
     match format {
@@ -154,5 +162,25 @@ fn deepseek(format: ToolFormat) -> CallFrame {
         between: Some("\n"),
         close,
         ..NOTHING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_certain_is_no_prose() {
+        assert_eq!(certain_opens(ToolFormat::Tagged), ["<tool_call>"]);
+        assert!(certain_opens(ToolFormat::ActionBlock).is_empty());
+        assert!(certain_opens(ToolFormat::Bare).is_empty());
+        assert_eq!(opens(ToolFormat::Bare)[0], "<|python_tag|>");
+    }
+
+    #[test]
+    fn formats_without_json_have_a_name_only() {
+        let refused = CallFormat::Other("ParameterTags".into());
+        assert_eq!(call_format(ToolFormat::ParameterTags), refused);
+        assert!(matches!(call_format(ToolFormat::Kimi), CallFormat::Framed(_)));
     }
 }

@@ -13,7 +13,7 @@ use oprel_constraint::{
 };
 use oprel_engine::{Constraint, Guide};
 
-use crate::calls::{call_format, opens};
+use crate::calls::{call_format, certain_opens, opens};
 use crate::{Error, Facts, Result};
 
 /// What all constraints of a model share; made when the first one comes.
@@ -52,10 +52,11 @@ impl Guides {
             options = gate_options(tags, prompt, must_call || request.constraint.is_none());
         }
         if let Some((chat, format)) = may_call {
-            options.call_opens = opens(format);
             if request.constraint.is_none() {
+                options.call_opens = certain_opens(format);
                 return self.watching(facts, chat, format, &options);
             }
+            options.call_opens = opens(format);
         }
         let vocabulary = self.vocabulary(facts)?;
         let matcher = if let Some(chat) = chat.filter(|_| must_call) {

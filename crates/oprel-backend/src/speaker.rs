@@ -46,9 +46,14 @@ impl Speaker {
             _ => &[],
         };
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
-        let around_thinking = tags.into_iter().flat_map(ThinkTags::tokens);
-        let marks = around_thinking.chain(format.into_iter().flat_map(ToolFormat::tokens));
-        let marks = marks.filter_map(|mark| facts.tokenizer.id_of(mark)).collect();
+        let mut marks: Vec<&str> = Vec::new();
+        if let Some(tags) = tags {
+            marks.extend(tags.tokens());
+        }
+        if let Some(format) = format {
+            marks.extend(format.tokens());
+        }
+        let marks = marks.into_iter().filter_map(|mark| facts.tokenizer.id_of(mark)).collect();
         let splitter =
             |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
         Speaker {

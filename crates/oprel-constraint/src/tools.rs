@@ -54,11 +54,13 @@ pub enum CallPart {
     Quoted,
     /// A number.
     Number,
+    /// `[CALL_ID]` and nine characters, which may be left out; nothing where there is no such token.
+    CallId,
     /// The arguments.
     Arguments,
 }
 
-use CallPart::{Arguments, Name, Number, Quoted, Text};
+use CallPart::{Arguments, CallId, Name, Number, Quoted, Text};
 
 const TAGGED: CallFrame = CallFrame {
     may_open: "",
@@ -93,7 +95,7 @@ const LISTED: CallFrame = CallFrame {
 const NAMED: CallFrame = CallFrame {
     may_open: "",
     open: "",
-    call: &[Text("[TOOL_CALLS]"), Name, Text("[ARGS]"), Arguments],
+    call: &[Text("[TOOL_CALLS]"), Name, CallId, Text("[ARGS]"), Arguments],
     between: Some(""),
     close: "",
 };
@@ -172,6 +174,10 @@ fn call(vocabulary: &Vocabulary, parts: &[CallPart], i: usize, name: &str) -> St
         Name => format!(" {}", quoted(name)),
         Quoted => format!(" {}", quoted(&json!(name).to_string())),
         Number => " /[0-9]{1,4}/".to_owned(),
+        CallId => match vocabulary.control("[CALL_ID]") {
+            Some(id) => format!(" (<[{id}]> /[a-zA-Z0-9]{{9}}/)?"),
+            None => String::new(),
+        },
         Arguments => format!(" args{i}"),
     };
     parts.iter().map(part).collect()

@@ -48,8 +48,7 @@ impl ToolFormat {
                 cursor.has("```json")?;
                 json(cursor, tools)
             }
-            ToolFormat::Pythonic => python_list(cursor, tools),
-            ToolFormat::PythonTagged => python_list(cursor, tools),
+            ToolFormat::Pythonic | ToolFormat::PythonTagged => python_list(mark, cursor, tools),
             ToolFormat::ToolCode => python::lines(cursor, tools, "```"),
             ToolFormat::FunctionCalls => python::lines(cursor, tools, "</function_calls>"),
             ToolFormat::Listed => {
@@ -171,35 +170,41 @@ fn json(cursor: &mut Cursor<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     tools.calls(&value).ok_or(Stop::No)
 }
 
-fn python_list(cursor: &mut Cursor<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
+/// Calls as in Python, or in JSON.
+fn python_list(mark: &str, cursor: &mut Cursor<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     cursor.space();
     let mut ahead = cursor.clone();
-    if ahead.has("[")? {
-        ahead.space();
-        if ahead.peek()? == '{' {
-            return json(cursor, tools);
-        }
+    ahead.expect("[")?;
+    ahead.space();
+    match ahead.peek()? {
+        '{' => objects(mark, ahead, cursor, tools),
+        _ => python::list(cursor, tools),
     }
-    python::list(cursor, tools)
 }
 
 fn bare(mark: &str, cursor: &mut Cursor<'_>, tools: &Tools) -> Read<Vec<ToolCall>> {
     cursor.space();
     match cursor.peek()? {
-        '[' => python_list(cursor, tools),
-        '{' if mark.is_empty() => {
-            // What is no call is known by its first key, and need not be waited for.
-            let mut ahead = cursor.clone();
-            ahead.step(1);
-            ahead.space();
-            if !tags::any(&mut ahead, FIRST_KEYS)? {
-                return Err(Stop::No);
-            }
-            json(cursor, tools)
-        }
-        '{' => json(cursor, tools),
+        '[' => python_list(mark, cursor, tools),
+        '{' => objects(mark, cursor.clone(), cursor, tools),
         _ => one(python::call(cursor, tools)),
     }
+}
+
+/// Calls in JSON, the first of which begins at `ahead`. Without a mark, what is none is known by its
+/// first key, and need not be waited for.
+fn objects(
+    mark: &str,
+    mut ahead: Cursor<'_>,
+    cursor: &mut Cursor<'_>,
+    tools: &Tools,
+) -> Read<Vec<ToolCall>> {
+    ahead.expect("{")?;
+    ahead.space();
+    if mark.is_empty() && !tags::any(&mut ahead, FIRST_KEYS)? {
+        return Err(Stop::No);
+    }
+    json(cursor, tools)
 }
 
 /// A call in markup; `own` is the mark that is the beginning of the call itself.

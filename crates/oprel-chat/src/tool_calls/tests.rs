@@ -132,8 +132,10 @@ fn calls_of_python_are_found_in_all_their_places() {
 fn a_text_that_only_begins_like_a_call_is_not_waited_for() {
     let mut parser = ToolCallParser::new(ToolFormat::Bare, &tools());
     assert_eq!(parser.push("{\"answer\": "), [Spoken::Text("{\"answer\":".into())]);
-    let mut parser = ToolCallParser::new(ToolFormat::Pythonic, &tools());
-    assert_eq!(parser.push("[see"), [Spoken::Text("[see".into())]);
+    for text in ["[see", "[{\"answer\": 1}"] {
+        let mut parser = ToolCallParser::new(ToolFormat::Pythonic, &tools());
+        assert_eq!(parser.push(text), [Spoken::Text(text.into())]);
+    }
 }
 
 #[test]
