@@ -46,14 +46,10 @@ impl Speaker {
             _ => &[],
         };
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
-        let mut marks: Vec<&str> = Vec::new();
-        if let Some(tags) = tags {
-            marks.extend(tags.tokens());
-        }
-        if let Some(format) = format {
-            marks.extend(format.tokens());
-        }
-        let marks = marks.into_iter().filter_map(|mark| facts.tokenizer.id_of(mark)).collect();
+        let mut marks = Vec::new();
+        let mut add = |mark: &str| marks.extend(facts.tokenizer.id_of(mark));
+        tags.into_iter().for_each(|tags| tags.tokens().for_each(&mut add));
+        format.into_iter().for_each(|format| format.tokens().for_each(&mut add));
         let splitter =
             |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
         Speaker {
