@@ -289,3 +289,6 @@ impl Constraint for Gated {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

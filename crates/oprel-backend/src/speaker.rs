@@ -2,7 +2,7 @@
 //! texts, the end.
 
 use oprel_api::{EndReason, Event, Input, Piece, Request, Sampled, ToolChoice, Usage};
-use oprel_chat::{Said, Spoken, ThinkSplitter, ThinkTags, ToolCallParser, ToolFormat};
+use oprel_chat::{Said, Spoken, ThinkSplitter, ThinkTags, ToolCallParser};
 use oprel_tokenizer::{Detokenizer, Tokenizer};
 
 use crate::Facts;

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use oprel_api::{Answer, Message, Tool};
+use oprel_chat::{Capabilities, ToolFormat};
 use oprel_tokenizer::TokenizeOptions;
 use serde_json::json;
 
@@ -163,7 +164,7 @@ fn nothing_follows_the_end() {
 }
 
 /// What is said by a model with other tags and calls than the demo's.
-fn said_by(can: oprel_chat::Capabilities, prompt: &str, text: &str) -> Answer {
+fn said_by(can: Capabilities, prompt: &str, text: &str) -> Answer {
     let mut facts = describe(&ModelSource::Demo).unwrap().0;
     facts.can = can;
     let chat = oprel_api::Chat {
@@ -183,8 +184,8 @@ fn said_by(can: oprel_chat::Capabilities, prompt: &str, text: &str) -> Answer {
 
 #[test]
 fn other_families_are_read_by_their_own_marks() {
-    let channels = oprel_chat::Capabilities {
-        think_tags: oprel_chat::ThinkTags::of("<|channel|>final<|message|>"),
+    let channels = Capabilities {
+        think_tags: ThinkTags::of("<|channel|>final<|message|>"),
         tool_format: Some(ToolFormat::Harmony),
         ..FACTS.can.clone()
     };
@@ -193,7 +194,7 @@ fn other_families_are_read_by_their_own_marks() {
     let answer = said_by(channels, "<|start|>assistant", text);
     assert_eq!((answer.thinking.as_str(), answer.text.as_str()), ("I look.", ""));
     assert_eq!(answer.tool_calls[0].arguments, json!({"place": "Rome"}));
-    let python = oprel_chat::Capabilities {
+    let python = Capabilities {
         think_tags: None,
         tool_format: Some(ToolFormat::Pythonic),
         ..FACTS.can.clone()

@@ -161,3 +161,16 @@ fn a_call_may_open_while_the_model_thinks_where_that_is_said() {
     write(&mut gate, "hm</think>{\"a\": 1}").unwrap();
     assert!(gate.may_end().unwrap());
 }
+
+#[test]
+fn thinking_may_begin_as_the_constraint_does() {
+    let options = GateOptions { think_open: Some("{\"a\": think".into()), ..thinks(false) };
+    let mut gate = gate(&options);
+    write(&mut gate, "{\"a\": think hm</think>").unwrap();
+    write(&mut gate, "{\"a\": 1}").unwrap();
+    assert!(gate.may_end().unwrap());
+    let tokens = gate.past.len();
+    gate.rollback(tokens).unwrap();
+    write(&mut gate, "{\"a\": 2}").unwrap();
+    assert!(gate.may_end().unwrap());
+}
