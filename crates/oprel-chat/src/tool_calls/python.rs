@@ -57,7 +57,7 @@ pub(super) fn call(cursor: &mut Cursor<'_>, tools: &Tools) -> Read<ToolCall> {
             None => unnamed.next().ok_or(Stop::No)?.to_owned(),
         };
         cursor.space();
-        let value = value(cursor, 0)?;
+        let value = tools.fitted(&name, &key, value(cursor, 0)?);
         arguments.insert(key, value);
         cursor.space();
         if !cursor.has(",")? && cursor.peek()? != ')' {

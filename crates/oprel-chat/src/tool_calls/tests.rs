@@ -121,6 +121,7 @@ fn calls_of_python_are_found_in_all_their_places() {
     let lines = format!("<function_calls>\n{f}\ng()\n</function_calls>");
     check(ToolFormat::FunctionCalls, &lines, "", &calls);
     check(ToolFormat::Bare, "<|python_tag|>f.call(a=\"x\")", "", &[("f", json!({"a": "x"}))]);
+    check(ToolFormat::Pythonic, "[f(a=\"3\", n=\"3\")]", "", &[("f", json!({"a": "3", "n": 3}))]);
     let by_place = [("f", json!({"a": "it's so", "n": 2}))];
     check(ToolFormat::Pythonic, "[f('it's so', 2)]", "", &by_place);
     for text in ["[1, 2]", "[foo(a=1)]", "[f(a=1", "[f(a=1) oops]", "[f(a=b)]", "so [f(a=1)]"] {
@@ -289,4 +290,36 @@ fn long_calls_are_read_whole() {
     }
     let endless = format!("<tool_call>{{\"x\": \"{}", "y".repeat(MOST_BYTES));
     assert_eq!(parse(ToolFormat::Tagged, &endless, 4096), (endless.clone(), vec![]));
+}
+
+#[test]
+fn every_format_is_shown_by_some_template() {
+    for (shown, format) in [
+        ("Use exactly [func_name1(a=1), func_name2()]", ToolFormat::Pythonic),
+        ("'<|tool_call_start|>[' ~ calls ~ ']<|tool_call_end|>'", ToolFormat::PythonTagged),
+        ("'```tool_code\\n' ~ call ~ '\\n```'", ToolFormat::ToolCode),
+        ("'<function_calls>\\n' ~ call", ToolFormat::FunctionCalls),
+        ("'<|channel|>commentary to=functions.' ~ name ~ '<|message|>'", ToolFormat::Harmony),
+        ("'<｜tool▁calls▁begin｜>' ~ name ~ '\\n```json'", ToolFormat::DeepSeek),
+        ("'<｜tool▁calls▁begin｜>' ~ name ~ '<｜tool▁sep｜>'", ToolFormat::DeepSeekPlain),
+        ("{% set mark = '｜DSML｜' %}", ToolFormat::DeepSeekMarkup),
+        ("'<tool_call>' ~ name ~ '<arg_key>'", ToolFormat::ArgumentTags),
+        ("'<seed:tool_call><function=' ~ name ~ '><parameter='", ToolFormat::ParameterTags),
+        ("'<minimax:tool_call><invoke name='", ToolFormat::Invoke),
+        ("'<|tool_call_begin|>' ~ id ~ '<|tool_call_argument_begin|>'", ToolFormat::Kimi),
+        ("'<start_function_call>call:' ~ name", ToolFormat::FunctionGemma),
+        ("'\\nAction:\\n```json\\n'", ToolFormat::ActionBlock),
+        ("'<|START_ACTION|>['", ToolFormat::Action),
+        ("'<TOOLCALL>['", ToolFormat::ToolCallList),
+        ("'<tool_calls>['", ToolFormat::ToolCallsList),
+        ("'<|tool_call|>['", ToolFormat::MarkedList),
+        ("' functools['", ToolFormat::Functools),
+        ("'<|function_call|>'", ToolFormat::FunctionCall),
+        ("'<|tools_prefix|>['", ToolFormat::Keyed),
+        ("'<function=' ~ name ~ '>'", ToolFormat::FunctionTag),
+        ("'>>>all\\n' ~ content", ToolFormat::Recipient),
+        ("'<|tool_call:begin|>' ~ id", ToolFormat::Fields),
+    ] {
+        assert_eq!(ToolFormat::of(shown), Some(format), "{shown}");
+    }
 }

@@ -85,6 +85,18 @@ impl Tools {
         self.call(name, id, arguments)
     }
 
+    /// An argument in quotes that its tool's schema wants to be no text: some models quote all.
+    pub(super) fn fitted(&self, name: &str, key: &str, value: Value) -> Value {
+        let schema = self.schemas(name).and_then(|schemas| schemas.get(key));
+        let types = schema.map(types).unwrap_or_default();
+        match value {
+            Value::String(text) if !types.is_empty() && !types.contains(&"string") => {
+                self.typed(name, key, &text)
+            }
+            other => other,
+        }
+    }
+
     /// An argument that is written without quotes: a text where the tool's schema says so, else what it
     /// reads as in JSON or Python, else a text.
     pub(super) fn typed(&self, name: &str, key: &str, written: &str) -> Value {
