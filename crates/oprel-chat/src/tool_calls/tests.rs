@@ -323,3 +323,101 @@ fn every_format_is_shown_by_some_template() {
         assert_eq!(ToolFormat::of(shown), Some(format), "{shown}");
     }
 }
+
+const ALL: &[ToolFormat] = &[
+    ToolFormat::Tagged,
+    ToolFormat::Bare,
+    ToolFormat::Listed,
+    ToolFormat::Pythonic,
+    ToolFormat::PythonTagged,
+    ToolFormat::ToolCode,
+    ToolFormat::FunctionCalls,
+    ToolFormat::Harmony,
+    ToolFormat::DeepSeek,
+    ToolFormat::DeepSeekPlain,
+    ToolFormat::DeepSeekMarkup,
+    ToolFormat::ArgumentTags,
+    ToolFormat::ParameterTags,
+    ToolFormat::Invoke,
+    ToolFormat::Kimi,
+    ToolFormat::FunctionGemma,
+    ToolFormat::Gemma4,
+    ToolFormat::ActionBlock,
+    ToolFormat::Action,
+    ToolFormat::ToolCallList,
+    ToolFormat::ToolCallsList,
+    ToolFormat::MarkedList,
+    ToolFormat::Functools,
+    ToolFormat::FunctionCall,
+    ToolFormat::Keyed,
+    ToolFormat::FunctionTag,
+    ToolFormat::Recipient,
+    ToolFormat::Fields,
+];
+
+/// A text of marks and parts of calls in any order, the same for the same seed.
+fn jumble(format: ToolFormat, seed: u64) -> String {
+    const PARTS: &[&str] = &[
+        "f",
+        "g",
+        "(",
+        ")",
+        "a=",
+        "'x'",
+        "{\"name\": \"f\", \"arguments\": {}}",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\n",
+        " ",
+        "so",
+        "é",
+        "{\"a\": 1}",
+        "\"",
+        ",",
+        ":",
+        "call:",
+        ">",
+        "<",
+        "</",
+        "all\n",
+        ";",
+        "```json",
+        "<parameter=a>1</parameter>",
+        "<function=f>",
+        "</function>",
+        "</invoke>",
+        "[f()]",
+        "functions.f:0",
+    ];
+    let marks: Vec<&str> = format.tokens().collect();
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = |n: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % n
+    };
+    let mut text = String::new();
+    for _ in 0..2 + next(9) {
+        let mark = next(2) == 0;
+        text += if mark { marks[next(marks.len())] } else { PARTS[next(PARTS.len())] };
+    }
+    text
+}
+
+#[test]
+fn it_does_not_matter_how_a_text_is_cut() {
+    for &format in ALL {
+        for seed in 0..500 {
+            let text = jumble(format, seed);
+            let whole = parse(format, &text, text.len());
+            for size in [1, 2, 3, 7] {
+                assert_eq!(
+                    parse(format, &text, size),
+                    whole,
+                    "{format:?} {seed}: {text:?} by {size}"
+                );
+            }
+        }
+    }
+}

@@ -69,3 +69,21 @@ fn a_message_that_the_prompt_left_open_goes_on() {
     let thinking = format!("{PROMPT}<|channel|>analysis<|message|>hm");
     check(&thinking, "m<|end|><|start|>assistant<|channel|>final<|message|>a", "m", "a");
 }
+
+#[test]
+fn it_does_not_matter_how_messages_are_cut() {
+    let parts =
+        [MARKS, &["assistant", "analysis", "final", " to=f", "é", "a b", "<|", "\n"]].concat();
+    let mut state = 1_u64;
+    let mut next = |n: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % n
+    };
+    for _ in 0..2000 {
+        let text: String = (0..2 + next(12)).map(|_| parts[next(parts.len())]).collect();
+        let whole = split(PROMPT, &text, text.len());
+        for size in [1, 2, 5] {
+            assert_eq!(split(PROMPT, &text, size), whole, "{text:?} by {size}");
+        }
+    }
+}
