@@ -166,21 +166,4 @@ fn deepseek(format: ToolFormat) -> CallFrame {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_certain_is_no_prose() {
-        assert_eq!(certain_opens(ToolFormat::Tagged), ["<tool_call>"]);
-        assert!(certain_opens(ToolFormat::ActionBlock).is_empty());
-        assert!(certain_opens(ToolFormat::Bare).is_empty());
-        assert_eq!(opens(ToolFormat::Bare)[0], "<|python_tag|>");
-    }
-
-    #[test]
-    fn formats_without_json_have_a_name_only() {
-        let refused = CallFormat::Other("ParameterTags".into());
-        assert_eq!(call_format(ToolFormat::ParameterTags), refused);
-        assert!(matches!(call_format(ToolFormat::Kimi), CallFormat::Framed(_)));
-    }
-}
+mod tests;
