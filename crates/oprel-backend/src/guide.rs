@@ -12,14 +12,17 @@ use oprel_constraint::{
     tool_call_matcher,
 };
 use oprel_engine::{Constraint, Guide};
+use oprel_tokenizer::Tokenizer;
 
 use crate::calls::{call_format, certain_opens, opens};
 use crate::{Error, Facts, Result};
 
+type SharedVocabulary = Arc<OnceLock<Result<Arc<Vocabulary>, oprel_constraint::Error>>>;
+
 /// What all constraints of a model share; made when the first one comes.
 #[derive(Debug, Default)]
 pub(crate) struct Guides {
-    vocabulary: OnceLock<Result<Arc<Vocabulary>, oprel_constraint::Error>>,
+    vocabulary: SharedVocabulary,
     ahead: OnceLock<Result<Arc<Ahead>, oprel_constraint::Error>>,
 }
 
@@ -58,7 +61,7 @@ impl Guides {
             }
             options.call_opens = opens(format);
         }
-        let vocabulary = self.vocabulary(facts)?;
+        let vocabulary = vocabulary(&self.vocabulary, &facts.tokenizer, facts.n_vocab)?;
         let matcher = if let Some(chat) = chat.filter(|_| must_call) {
             let format = facts.can.tool_format.map(call_format);
             let format = format.ok_or(Error::Unsupported { field: "tool_choice" })?;
@@ -71,7 +74,7 @@ impl Guides {
         let place = Place::Here(Box::new(Gate::new(matcher, &options)));
         Ok(Some(Guide(Box::new(Gated {
             place: Mutex::new(place),
-            vocabulary,
+            ends: facts.ends.clone(),
             ahead: self.ahead()?,
             ended: false,
             by_choice: false,
@@ -92,38 +95,43 @@ impl Guides {
             return Ok(None);
         }
         // It is a help, so what is in its way is no reason to refuse.
-        let (Ok(vocabulary), Ok(ahead)) = (self.vocabulary(facts), self.ahead()) else {
-            return Ok(None);
-        };
+        let Ok(ahead) = self.ahead() else { return Ok(None) };
         let prepared = Prepared::default();
-        let (filled, over, tools) = (prepared.clone(), vocabulary.clone(), chat.tools.clone());
+        let (filled, tools) = (prepared.clone(), chat.tools.clone());
+        let (shared, tokenizer, n_vocab) =
+            (self.vocabulary.clone(), facts.tokenizer.clone(), facts.n_vocab);
         // Nobody waits for it before a call opens.
         let compile = move || {
-            let compile = || tool_call_matcher(&over, &format, &tools, &ToolChoice::Required);
-            let matcher = catch_unwind(AssertUnwindSafe(compile));
-            let _ = filled.set(matcher.ok().and_then(|matcher| matcher.ok().flatten()));
+            let compile = || {
+                let vocabulary = vocabulary(&shared, &tokenizer, n_vocab).ok()?;
+                tool_call_matcher(&vocabulary, &format, &tools, &ToolChoice::Required).ok()?
+            };
+            let _ = filled.set(catch_unwind(AssertUnwindSafe(compile)).ok().flatten());
         };
         if thread::Builder::new().name("calls".into()).spawn(compile).is_err() {
             return Ok(None);
         }
-        let place = Place::Watching(Watch::new(&vocabulary, options, prepared));
+        let place = Place::Watching(Watch::new(&facts.tokenizer, options, prepared));
         Ok(Some(Guide(Box::new(Gated {
             place: Mutex::new(place),
-            vocabulary,
+            ends: facts.ends.clone(),
             ahead,
             ended: false,
             by_choice: true,
         }))))
     }
 
-    fn vocabulary(&self, facts: &Facts) -> Result<Arc<Vocabulary>> {
-        let make = || Vocabulary::new(&facts.tokenizer, facts.n_vocab as usize);
-        Ok(self.vocabulary.get_or_init(make).clone()?)
-    }
-
     fn ahead(&self) -> Result<Arc<Ahead>> {
         Ok(self.ahead.get_or_init(|| Ahead::new().map(Arc::new)).clone()?)
     }
+}
+
+fn vocabulary(
+    shared: &SharedVocabulary,
+    tokenizer: &Tokenizer,
+    n_vocab: u32,
+) -> Result<Arc<Vocabulary>, oprel_constraint::Error> {
+    shared.get_or_init(|| Vocabulary::new(tokenizer, n_vocab as usize)).clone()
 }
 
 /// Where thinking begins and ends behind this prompt; `called` if a call follows it.
@@ -160,7 +168,7 @@ enum Place {
 
 struct Gated {
     place: Mutex<Place>,
-    vocabulary: Arc<Vocabulary>,
+    ends: Arc<[u32]>,
     ahead: Arc<Ahead>,
     /// One of the model's ends was taken.
     ended: bool,
@@ -252,7 +260,7 @@ impl Constraint for Gated {
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
-        if self.vocabulary.ends().contains(&token) {
+        if self.ends.contains(&token) {
             // Where the model's ends are ignored, they still end what is constrained.
             self.ended = !matches!(self.place(), Place::Watching(_) | Place::Free);
             return Ok(());
@@ -282,7 +290,7 @@ impl Constraint for Gated {
         };
         Box::new(Gated {
             place: Mutex::new(copy),
-            vocabulary: self.vocabulary.clone(),
+            ends: self.ends.clone(),
             ahead: self.ahead.clone(),
             ended: self.ended,
             by_choice: self.by_choice,

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::{Gate, GateOptions, Matcher, Result, Vocabulary};
+use oprel_tokenizer::Tokenizer;
+
+use crate::{Gate, GateOptions, Matcher, Result};
 
 /// The constraint on calls that a model may make: compiled while nobody waits for it.
 ///
@@ -13,7 +15,7 @@ pub type Prepared = Arc<OnceLock<Option<Matcher>>>;
 /// fit their schema. What is thought opens none.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    vocabulary: Arc<Vocabulary>,
+    tokenizer: Tokenizer,
     matcher: Prepared,
     think_open: Vec<u8>,
     think_close: Vec<u8>,
@@ -29,11 +31,11 @@ pub struct Watch {
 
 impl Watch {
     /// Watches for `options.call_opens` with the matcher that will be in `matcher`.
-    pub fn new(vocabulary: &Arc<Vocabulary>, options: &GateOptions, matcher: Prepared) -> Watch {
+    pub fn new(tokenizer: &Tokenizer, options: &GateOptions, matcher: Prepared) -> Watch {
         let bytes = |text: &Option<String>| text.clone().unwrap_or_default().into_bytes();
         let opens = options.call_opens.iter().filter(|open| !open.is_empty());
         Watch {
-            vocabulary: vocabulary.clone(),
+            tokenizer: tokenizer.clone(),
             matcher,
             think_open: bytes(&options.think_open),
             think_close: bytes(&options.think_close),
@@ -55,7 +57,7 @@ impl Watch {
             return Ok(None);
         }
         self.recent.push(token);
-        self.said.extend_from_slice(self.vocabulary.spelling(token));
+        self.said.extend_from_slice(self.tokenizer.piece(token));
         if self.thinking {
             self.leave_thinking();
             return Ok(None);
@@ -78,7 +80,7 @@ impl Watch {
     /// The constraint after the tokens from this byte on.
     fn begin(&self, mut matcher: Matcher, at: usize) -> Result<Option<Gate>> {
         let mut before = 0;
-        let len = |token: &u32| self.vocabulary.spelling(*token).len();
+        let len = |token: &u32| self.tokenizer.piece(*token).len();
         let from = self.recent.iter().position(|token| {
             let here = before == at && len(token) > 0;
             before += len(token);
@@ -116,7 +118,7 @@ impl Watch {
         let mut old = 0;
         let mut bytes = 0;
         for &token in &self.recent {
-            let len = self.vocabulary.spelling(token).len();
+            let len = self.tokenizer.piece(token).len();
             if self.said.len() - bytes - len < most {
                 break;
             }
@@ -138,7 +140,7 @@ fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::demo_vocabulary;
+    use crate::compile::{demo_tokenizer, demo_vocabulary};
     use crate::{CallFormat, tool_call_matcher};
     use oprel_api::{Tool, ToolChoice};
     use serde_json::json;
@@ -157,13 +159,13 @@ mod tests {
             call_opens: vec!["<tool_call>".into()],
             ..GateOptions::default()
         };
-        Watch::new(&vocabulary, &options, Arc::new(OnceLock::from(matcher.unwrap())))
+        Watch::new(&demo_tokenizer(), &options, Arc::new(OnceLock::from(matcher.unwrap())))
     }
 
     /// The constraint after a text, and what of it was left.
     fn after(text: &str) -> (Option<Gate>, Vec<u32>) {
         let mut watch = watch();
-        let tokens = watch.vocabulary.tokenize(text);
+        let tokens = demo_vocabulary().tokenize(text);
         for (i, &token) in tokens.iter().enumerate() {
             if let Some(gate) = watch.accept(token).unwrap() {
                 return (Some(gate), tokens[i + 1..].to_vec());
