@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64
+.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64 conformance
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -52,3 +52,9 @@ PYTHON ?= python3
 bench-peers:
 	cargo build --release --bin oprel
 	$(PYTHON) benches/peers.py --peer $(PEER) $(BENCH) $(MODELS)
+
+# Real client programs against the real server: make conformance [OPREL_BIN=an/oprel] [SCRIPTS="client_openai sockets"]
+# Their packages are installed below target/; what cannot be had is skipped and told.
+conformance:
+	@test -n "$(OPREL_BIN)" || cargo build --release --bin oprel
+	OPREL_BIN="$(or $(OPREL_BIN),$(CURDIR)/target/release/oprel)" $(PYTHON) tests/conformance/run.py $(SCRIPTS)

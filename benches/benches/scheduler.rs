@@ -88,6 +88,7 @@ fn decoder() -> Decoder {
             scale: 1.0,
             soft_cap: None,
         }],
+        classifier: None,
     }
 }
 

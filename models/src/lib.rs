@@ -29,7 +29,7 @@ pub struct Model {
     pub weights: Weights,
     /// Tokens see only what is before them; encoders see all.
     pub causal: bool,
-    /// How an embedder makes one vector of a text; `None` for models that generate.
+    /// How an embedder or a reranker makes one vector of a text; `None` for models that generate.
     pub pooling: Option<Pooling>,
 }
 

@@ -89,7 +89,7 @@ fn size(values: &[f32]) -> f32 {
 }
 
 /// The model with all matrices in `ty`.
-fn written(model: &Model, ty: QuantType) -> Model {
+pub(crate) fn written(model: &Model, ty: QuantType) -> Model {
     changed(model, |_, values| (ty, stored(ty, &values)))
 }
 

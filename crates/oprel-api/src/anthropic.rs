@@ -16,6 +16,8 @@ pub use messages::{count_tokens, messages};
 use serde_json::{Value, json};
 
 use crate::dialect::Problem;
+use crate::ollama::Timestamp;
+use crate::openai::Listed;
 use crate::{Cause, EndReason, ErrorKind, Failure, Usage};
 
 /// How a request that failed before it had an answer is told.
@@ -36,6 +38,28 @@ pub fn complaint(problem: &Problem) -> Value {
 /// The body of a count of tokens.
 pub fn counted(tokens: u32) -> Value {
     json!({"input_tokens": tokens})
+}
+
+/// The body of the list of models, whole: there are no further pages.
+pub fn models(listed: &[Listed]) -> Value {
+    let id = |model: Option<&Listed>| model.map(|m| m.id.clone());
+    json!({
+        "data": listed.iter().map(model).collect::<Vec<_>>(),
+        "has_more": false,
+        "first_id": id(listed.first()),
+        "last_id": id(listed.last()),
+    })
+}
+
+/// The body of one model.
+pub fn model(listed: &Listed) -> Value {
+    let created = Timestamp::utc(listed.created.saturating_mul(1_000_000_000));
+    json!({
+        "type": "model",
+        "id": listed.id,
+        "display_name": listed.id,
+        "created_at": created,
+    })
 }
 
 /// A failure after the stream began: there is no status any more.
@@ -123,6 +147,21 @@ mod tests {
         let body = complaint(&Problem { status: 400, failure, id: "abc".into() });
         assert_eq!(body["error"]["message"], "prompt is too long: 9 tokens > 8 maximum");
         assert_eq!(counted(7).to_string(), r#"{"input_tokens":7}"#);
+    }
+
+    #[test]
+    fn models_are_listed_as_this_dialect_lists_them() {
+        assert_eq!(
+            models(&[]).to_string(),
+            r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#
+        );
+        let one = Listed { id: "m:q4".into(), created: 5, owned_by: "ns".into() };
+        let body = models(&[one]);
+        assert_eq!((&body["first_id"], &body["last_id"]), (&json!("m:q4"), &json!("m:q4")));
+        assert_eq!(
+            body["data"][0].to_string(),
+            r#"{"type":"model","id":"m:q4","display_name":"m:q4","created_at":"1970-01-01T00:00:05Z"}"#
+        );
     }
 
     #[test]

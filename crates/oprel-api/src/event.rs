@@ -91,7 +91,7 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens made, with those of thinking and the one that ended it.
     pub generated_tokens: u32,
-    /// Tokens made while thinking.
+    /// Tokens of thinking, without the tags around it.
     pub thinking_tokens: u32,
     /// Tokens that speculation proposed.
     pub drafted_tokens: u32,

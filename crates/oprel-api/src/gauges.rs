@@ -30,6 +30,8 @@ pub struct Gauges {
     pub drafted_tokens: u64,
     /// Of these, taken.
     pub accepted_tokens: u64,
+    /// Tokens of texts that a smaller model read before it could propose any.
+    pub draft_read_tokens: u64,
     /// Sequences that had to give up their pages.
     pub preemptions: u64,
 }

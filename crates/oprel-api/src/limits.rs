@@ -12,7 +12,8 @@ pub struct Limits {
     pub max_tokens: Option<u32>,
     /// Fewest tokens to make before an end is accepted.
     pub min_tokens: u32,
-    /// Most tokens of thinking; then thinking is closed and the answer begins.
+    /// Most tokens of thinking; then thinking is closed and the answer begins. 0 closes it as soon as
+    /// it is opened. Tags are not counted. A model that does not think keeps to any bound.
     pub max_thinking_tokens: Option<u32>,
     /// Context length: most tokens of prompt and answer together.
     pub context: Option<u32>,

@@ -39,6 +39,16 @@ pub fn complaint(problem: &Problem) -> Value {
     voice::complaint(&problem.failure)
 }
 
+/// The same, of requests for vectors: a model that is not here is told of in other words.
+pub fn complaint_of_embed(problem: &Problem) -> Value {
+    let failure = &problem.failure;
+    let name = failure.message.strip_prefix("model '").and_then(|m| m.strip_suffix("' not found"));
+    match name.filter(|_| failure.kind == ErrorKind::ModelNotFound) {
+        Some(name) => voice::complaint(&absent_embedder(name)),
+        None => voice::complaint(failure),
+    }
+}
+
 /// The failure of a model that is not here, named as the client did.
 pub fn absent(model: &str) -> Failure {
     Failure::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
@@ -92,5 +102,18 @@ mod tests {
             let problem = Problem { status: 400, failure, id: String::new() };
             assert_eq!(complaint(&problem), serde_json::json!({ "error": text }));
         }
+    }
+
+    #[test]
+    fn an_absent_embedder_is_told_of_in_its_own_words() {
+        let told = |failure| {
+            complaint_of_embed(&Problem { status: 404, failure, id: String::new() })["error"]
+                .clone()
+        };
+        assert_eq!(told(absent("a'b")), "model \"a'b\" not found, try pulling it first");
+        assert_eq!(
+            told(Failure::new(ErrorKind::Validation, "model 'x' not found")),
+            "model 'x' not found"
+        );
     }
 }

@@ -43,6 +43,9 @@ pub struct Request {
     /// Log probabilities of the prompt's tokens, with so many alternatives each.
     #[serde(default)]
     pub prompt_logprobs: Option<u32>,
+    /// Tell the prompt's tokens in the answer, as [`Event::Prompt`](crate::Event::Prompt).
+    #[serde(default)]
+    pub prompt_ids: bool,
     /// How many answers to give. Each is a sequence of its own with its own stream of events.
     #[serde(default = "one")]
     pub n: u32,
@@ -189,6 +192,7 @@ impl Request {
             cache: CachePolicy::default(),
             logprobs: None,
             prompt_logprobs: None,
+            prompt_ids: false,
             n: 1,
             adapters: Vec::new(),
             priority: 0,
@@ -253,6 +257,16 @@ impl Request {
 }
 
 impl Input {
+    /// Whether it is wished that nothing is thought.
+    pub fn thinks_not(&self) -> bool {
+        let think = match self {
+            Input::Messages(chat) => chat.think,
+            Input::Prompt(prompt) => prompt.think,
+            Input::Tokens(_) => None,
+        };
+        think == Some(Think::Off)
+    }
+
     fn validate(&self) -> Result<()> {
         match self {
             Input::Messages(chat) if chat.messages.is_empty() => {

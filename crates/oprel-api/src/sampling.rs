@@ -1,7 +1,7 @@
 //! How the next token is chosen from the logits.
 
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most entries of a [`Sampling::logit_bias`].
 const MOST_BIASES: usize = 65_536;
@@ -111,8 +111,30 @@ pub struct Xtc {
 pub struct LogitBias {
     /// The token.
     pub token: u32,
-    /// Added to its logit; minus infinity forbids it.
+    /// Added to its logit; minus infinity forbids it, which JSON has no number for: `"-inf"`.
+    #[serde(serialize_with = "write_bias", deserialize_with = "read_bias")]
     pub bias: f32,
+}
+
+fn write_bias<S: Serializer>(bias: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    match *bias == f32::NEG_INFINITY {
+        true => serializer.serialize_str("-inf"),
+        false => serializer.serialize_f32(*bias),
+    }
+}
+
+fn read_bias<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bias {
+        Number(f32),
+        Word(String),
+    }
+    match Bias::deserialize(deserializer)? {
+        Bias::Number(bias) => Ok(bias),
+        Bias::Word(word) if word == "-inf" => Ok(f32::NEG_INFINITY),
+        Bias::Word(_) => Err(serde::de::Error::custom("a bias is a number or \"-inf\"")),
+    }
 }
 
 impl Default for Sampling {
@@ -397,6 +419,16 @@ mod tests {
         assert_eq!(with(f32::NEG_INFINITY).validate(), Ok(()));
         assert_eq!(field_of(with(f32::NAN)), "logit_bias");
         assert_eq!(field_of(with(f32::INFINITY)), "logit_bias");
+    }
+
+    #[test]
+    fn a_token_stays_forbidden_in_json() {
+        for bias in [f32::NEG_INFINITY, -1.5, 0.0] {
+            let bias = LogitBias { token: 7, bias };
+            let json = serde_json::to_string(&bias).unwrap();
+            assert_eq!(serde_json::from_str::<LogitBias>(&json).unwrap(), bias, "{json}");
+        }
+        assert!(serde_json::from_str::<LogitBias>(r#"{"token":1,"bias":"inf"}"#).is_err());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use oprel_api::{EmbedRequest, Embeddings, Failure, Gauges, Request, SamplingPatch};
+use oprel_api::{
+    EmbedRequest, Embeddings, Failure, Gauges, Ranking, Request, RerankRequest, SamplingPatch,
+};
 use oprel_tokenizer::TokenizeOptions;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,9 @@ pub trait Backend: Send + Sync {
 
     /// Makes vectors of texts.
     fn embed(&self, request: EmbedRequest) -> Later<'_, Embeddings>;
+
+    /// Ranks documents by a query.
+    fn rerank(&self, request: RerankRequest) -> Later<'_, Ranking>;
 
     /// The tokens that the answer to a request would follow.
     fn prompt_tokens(&self, request: Request) -> Later<'_, Vec<u32>>;
@@ -138,6 +143,10 @@ impl Backend for Native {
 
     fn embed(&self, request: EmbedRequest) -> Later<'_, Embeddings> {
         now(Native::embed(self, &request))
+    }
+
+    fn rerank(&self, request: RerankRequest) -> Later<'_, Ranking> {
+        now(Native::rerank(self, &request))
     }
 
     fn prompt_tokens(&self, request: Request) -> Later<'_, Vec<u32>> {

@@ -45,6 +45,18 @@ pub enum Error {
         /// The field, as a user writes it.
         field: &'static str,
     },
+    /// Text or vectors were asked of a model that ranks.
+    #[error("this model ranks documents, it makes no text and no embeddings")]
+    OnlyRanks,
+    /// A ranking was asked of a model that cannot give one.
+    #[error("this model has no ranking head")]
+    NeverRanks,
+    /// The model thinks, but does not mark where that ends in a way that is known.
+    #[error("{field}: how this model marks its thinking is not known")]
+    Unmarked {
+        /// The field, as a user writes it.
+        field: &'static str,
+    },
     /// An option of loading makes no sense.
     #[error("{option} is {value}: {why}")]
     Option {
@@ -89,12 +101,20 @@ impl From<Error> for Failure {
             Error::Model(_) | Error::Tokenizer(_) => {
                 failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
             }
+            Error::OnlyRanks => failure(ErrorKind::Validation, "use `oprel rerank` with it"),
+            Error::NeverRanks => failure(
+                ErrorKind::Validation,
+                "a reranker has `pooling_type` 4 and a `cls.output` in its file",
+            ),
             Error::Template(_) => failure(ErrorKind::Validation, "--raw goes without the template"),
             Error::Unsupported { field } => {
                 failure(ErrorKind::Validation, "").because(Cause::Unsupported(field.into()))
             }
             Error::Incapable { field } => {
                 failure(ErrorKind::Validation, "").because(Cause::Incapable(field.into()))
+            }
+            Error::Unmarked { field } => {
+                failure(ErrorKind::Validation, "").because(Cause::Unsupported(field.into()))
             }
             Error::Request(_) | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Constraint(error) if error.is_invalid() => failure(ErrorKind::Validation, ""),

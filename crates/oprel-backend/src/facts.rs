@@ -26,6 +26,8 @@ pub enum Capability {
     Insert,
     /// Makes vectors of texts.
     Embedding,
+    /// Ranks documents by a query.
+    Rerank,
 }
 
 impl Capability {
@@ -37,6 +39,7 @@ impl Capability {
             Capability::Thinking => "thinking",
             Capability::Insert => "insert",
             Capability::Embedding => "embedding",
+            Capability::Rerank => "rerank",
         }
     }
 }
@@ -75,6 +78,10 @@ pub struct Facts {
     pub n_vocab: u32,
     /// How it makes vectors, if that is what it is for.
     pub pooling: Option<Pooling>,
+    /// Whether it ranks documents: its vectors go through a classifier.
+    pub ranks: bool,
+    /// What takes the places of query and document, where the file says it.
+    pub(crate) pair: Option<String>,
     /// How its makers suggest to choose tokens.
     pub suggested: SamplingPatch,
     /// Tokens that end a text.
@@ -102,6 +109,8 @@ impl Facts {
             width: model.decoder.width,
             n_vocab: model.decoder.n_vocab,
             pooling: model.pooling,
+            ranks: model.decoder.classifier.is_some(),
+            pair: file.metadata().str("tokenizer.chat_template.rerank")?.map(str::to_string),
             file,
         })
     }
@@ -124,8 +133,11 @@ pub fn capabilities(file: &Gguf) -> Vec<Capability> {
     let architecture = metadata.str("general.architecture").ok().flatten().unwrap_or_default();
     let pools = metadata.u32(&format!("{architecture}.pooling_type")).ok().flatten();
     // 0 is "none"; files of generators also say -1.
-    let embeds = pools.is_some_and(|p| (1..=4).contains(&p));
-    let mut all = vec![if embeds { Capability::Embedding } else { Capability::Completion }];
+    let mut all = vec![match pools {
+        Some(1..=3) => Capability::Embedding,
+        Some(4) => Capability::Rerank,
+        _ => Capability::Completion,
+    }];
     let chosen = templates(file).ok().filter(|t| !t.choose(true).stands_in);
     let compiled =
         chosen.and_then(|t| ChatTemplate::compile(t.choose(true).source, Default::default()).ok());

@@ -4,7 +4,7 @@ use oprel_gguf::Gguf;
 use oprel_nn::state::KvTypes;
 use sha2::{Digest, Sha256};
 
-use crate::Machine;
+use crate::{Executor, Machine};
 
 /// Raised when kernels give other bits of the same weights and tokens.
 const NUMERICS: u32 = 1;
@@ -13,11 +13,18 @@ const SAMPLE: usize = 256;
 
 /// A hash of all that the state after some tokens depends on: the model's description and shapes, a
 /// sample of each tensor's bytes, how keys and values are stored, the context length (which chooses
-/// rope factors), and the arithmetic.
-pub(crate) fn of(file: &Gguf, kv: KvTypes, context: u32, machine: Machine) -> Vec<u8> {
+/// rope factors), the arithmetic, and how an
+/// executor lays things out.
+pub(crate) fn of(
+    file: &Gguf,
+    kv: KvTypes,
+    context: u32,
+    machine: Machine,
+    executor: Executor,
+) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(NUMERICS.to_le_bytes());
-    hash.update(format!("{kv:?} {context}"));
+    hash.update(format!("{kv:?} {context} {executor:?}"));
     // The only tier in which a type gives other bits than in the others.
     hash.update([u8::from(machine.isa.name() == "avx512bf16")]);
     for (key, value) in file.metadata().iter() {

@@ -53,6 +53,7 @@ impl Guides {
         let mut options = GateOptions::default();
         if let (Some(prompt), Some(tags)) = (rendered, &facts.can.think_tags) {
             options = gate_options(tags, prompt, must_call || request.constraint.is_none());
+            options.think_open = options.think_open.filter(|_| !request.input.thinks_not());
         }
         if let Some((chat, format)) = may_call {
             if request.constraint.is_none() {
@@ -134,6 +135,9 @@ fn vocabulary(
     shared.get_or_init(|| Vocabulary::new(tokenizer, n_vocab as usize)).clone()
 }
 
+/// Begins the answer of a model that writes messages on channels.
+const ANSWER: &str = "<|channel|>final<|message|>";
+
 /// Where thinking begins and ends behind this prompt; `called` if a call follows it.
 fn gate_options(tags: &ThinkTags, prompt: &str, called: bool) -> GateOptions {
     let inside = tags.left_open_by(prompt);
@@ -148,7 +152,8 @@ fn gate_options(tags: &ThinkTags, prompt: &str, called: bool) -> GateOptions {
     } else if tags.are_channels() {
         // Whatever comes before the answer is a head of a message, thinking or a call.
         let last = prompt.rsplit("<|start|>").next().unwrap_or_default();
-        options.inside = !last.contains(&tags.close);
+        options.think_close = Some(ANSWER.into());
+        options.inside = !last.contains(ANSWER);
         options.calls_within = true;
     }
     options

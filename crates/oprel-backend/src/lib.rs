@@ -7,6 +7,7 @@ mod backend;
 mod bench;
 mod calls;
 mod disk;
+mod draft;
 mod error;
 mod events;
 mod facts;
@@ -17,8 +18,10 @@ mod native;
 #[cfg(unix)]
 mod process;
 mod prompt;
+mod rank;
 mod speaker;
 mod template;
+mod thinking;
 mod worker;
 
 pub use backend::{Backend, Description, Health, Later};

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use oprel_cpu::Isa;
-use oprel_engine::{Engine, Options, Scope};
+use oprel_engine::{DraftModel, Engine, Options, Scope};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
@@ -68,6 +68,8 @@ pub struct LoadOptions {
     pub executor: Executor,
     /// Instruction set of the CPU kernels by name, instead of the best that there is.
     pub isa: Option<String>,
+    /// A smaller model of the same vocabulary, which proposes tokens where that pays.
+    pub draft: Option<ModelSource>,
 }
 
 /// A folder for what prompts computed, so that it is not computed again.
@@ -110,55 +112,87 @@ fn is_missing(path: &Path) -> bool {
     path.metadata().is_err_and(|e| missing.contains(&e.kind()))
 }
 
-/// The engine of a described model.
-pub(crate) fn engine(
-    file: &Gguf,
-    model: &Model,
-    options: &LoadOptions,
-) -> Result<(Engine, Machine)> {
-    let trained = model.decoder.context_length;
-    let context = match options.context {
-        Some(0) => {
-            return Err(Error::Option {
+/// What an engine is made of, as often as that is tried.
+struct Parts<'a> {
+    model: &'a Model,
+    draft: Option<&'a Model>,
+    options: &'a LoadOptions,
+}
+
+impl Parts<'_> {
+    fn make(&self, exec: Box<dyn Exec>, sizes: &Options) -> Result<Engine> {
+        let scope = if self.model.causal { Scope::Causal } else { Scope::Bidirectional };
+        let place = |model: &Model| Placement::all_on(Dev(0), model.decoder.layers().count());
+        let (decoder, weights) = (&self.model.decoder, &self.model.weights);
+        let engine = Engine::new(exec, decoder, weights, &place(self.model), scope, sizes)?;
+        let Some(draft) = self.draft else { return Ok(engine) };
+        Ok(engine.with_draft(DraftModel {
+            exec: executor(self.options)?.0,
+            decoder: &draft.decoder,
+            weights: &draft.weights,
+            placement: &place(draft),
+        })?)
+    }
+
+    /// Most tokens of a sequence.
+    fn context(&self) -> Result<u32> {
+        let trained = self.model.decoder.context_length;
+        match self.options.context {
+            Some(0) => Err(Error::Option {
                 option: "ctx-size",
                 value: "0".into(),
                 why: "must be 1 or more".into(),
-            });
+            }),
+            // An encoder reads a text whole: beyond what it was trained on it has no positions.
+            Some(n) if !self.model.causal => Ok(n.min(trained)),
+            Some(n) => Ok(n),
+            None if self.options.longest => {
+                let usual = trained.min(USUAL_CONTEXT);
+                Ok(positions(self.bytes_of_token(), usual, trained).min(trained))
+            }
+            None => Ok(trained.min(USUAL_CONTEXT)),
         }
-        // An encoder reads a text whole: beyond what it was trained on it has no positions.
-        Some(n) if !model.causal => n.min(trained),
-        Some(n) => n,
-        None if options.longest => {
-            positions(&model.decoder, options.kv, trained.min(USUAL_CONTEXT), trained).min(trained)
-        }
-        None => trained.min(USUAL_CONTEXT),
-    };
-    let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
-    let scope = if model.causal { Scope::Causal } else { Scope::Bidirectional };
+    }
+
+    /// Bytes of keys and values of one token, of all models.
+    fn bytes_of_token(&self) -> u64 {
+        let models = [Some(self.model), self.draft];
+        let kv = self.options.kv;
+        models.into_iter().flatten().map(|m| bytes_of_token(&m.decoder, kv)).sum()
+    }
+}
+
+/// The engine of a described model, with another one that proposes tokens for it.
+pub(crate) fn engine(
+    file: &Gguf,
+    model: &Model,
+    draft: Option<&Model>,
+    options: &LoadOptions,
+) -> Result<(Engine, Machine)> {
+    let parts = Parts { model, draft, options };
+    let context = parts.context()?;
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
     let (exec, machine) = executor(options)?;
     let mut sizes = Options {
-        batch: BATCH,
+        // A text that is ranked is read at once.
+        batch: if model.decoder.classifier.is_some() { context.max(BATCH) } else { BATCH },
         sequences,
         positions: match options.executor {
-            Executor::Cpu => positions(&model.decoder, options.kv, context, sequences),
+            Executor::Cpu => positions(parts.bytes_of_token(), context, sequences),
             // The reference takes its memory at once.
             Executor::Candle => context,
         },
         kv: options.kv,
-        fingerprint: fingerprint::of(file, options.kv, context, machine),
+        fingerprint: fingerprint::of(file, options.kv, context, machine, options.executor),
         ..Options::new(context)
     };
-    let (decoder, weights) = (&model.decoder, &model.weights);
-    let make =
-        |exec, sizes: &Options| Engine::new(exec, decoder, weights, &placement, scope, sizes);
-    let mut engine = match make(exec, &sizes) {
-        Err(oprel_engine::Error::Nn(oprel_nn::Error::Memory { .. }))
+    let mut engine = match parts.make(exec, &sizes) {
+        Err(Error::Engine(oprel_engine::Error::Nn(oprel_nn::Error::Memory { .. })))
             if sizes.positions > context =>
         {
             // A limit that the system does not tell of: one context may still fit.
             sizes.positions = context;
-            make(executor(options)?.0, &sizes)
+            parts.make(executor(options)?.0, &sizes)
         }
         made => made,
     }?;
@@ -175,7 +209,14 @@ pub(crate) fn engine(
 
 /// Positions that there are pages for: a context for each sequence, while that is a small part of what
 /// is free. Pages take no memory before they are used.
-fn positions(decoder: &Decoder, kv: KvTypes, context: u32, sequences: u32) -> u32 {
+fn positions(bytes_of_token: u64, context: u32, sequences: u32) -> u32 {
+    let room = free_memory() / PART / bytes_of_token.max(1);
+    let wanted = u64::from(context) * u64::from(sequences);
+    wanted.min(room).min(u64::from(u32::MAX / 2)).max(u64::from(context)) as u32
+}
+
+/// Bytes of keys and values of one token.
+fn bytes_of_token(decoder: &Decoder, kv: KvTypes) -> u64 {
     let of_slot = |slot: &StateSpec| match *slot {
         StateSpec::Kv { heads, k, v, .. } => {
             let v = if let VDim::Own(v) = v { v } else { 0 };
@@ -183,10 +224,7 @@ fn positions(decoder: &Decoder, kv: KvTypes, context: u32, sequences: u32) -> u3
         }
         _ => 0,
     };
-    let one = decoder.slots.iter().map(of_slot).sum::<usize>().max(1) as u64;
-    let room = free_memory() / PART / one;
-    let wanted = u64::from(context) * u64::from(sequences);
-    wanted.min(room).min(u64::from(u32::MAX / 2)).max(u64::from(context)) as u32
+    decoder.slots.iter().map(of_slot).sum::<usize>() as u64
 }
 
 /// Bytes that the system says are free, from Linux' memory information.

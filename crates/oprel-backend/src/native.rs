@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{
     Dry, EmbedInput, EmbedRequest, Embeddings, Event, Gauges, LogitBias, OutputOverflow, Request,
-    Usage,
+    Sampled, Usage,
 };
 use oprel_chat::LocalTime;
-use oprel_engine::{Ask, Bounds, Breakers};
+use oprel_engine::{Ask, Becomes, Bounds, Breakers};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
 use crate::events::way;
 use crate::guide::Guides;
 use crate::load::{describe, engine};
-use crate::prompt;
 use crate::speaker::Speaker;
 use crate::worker::{Command, Embed, Generate, Pulse, Worker};
 use crate::{Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result};
+use crate::{draft, prompt, thinking};
 
 /// Most answers to one request.
 pub(crate) const MOST_ANSWERS: u32 = 64;
@@ -48,7 +48,9 @@ impl Native {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
         let (facts, model) = describe(source)?;
-        let (engine, machine) = engine(&facts.file, &model, options)?;
+        let draft = options.draft.as_ref().map(|draft| draft::describe(draft, &facts));
+        let draft = draft.transpose()?;
+        let (engine, machine) = engine(&facts.file, &model, draft.as_ref(), options)?;
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let pulse = Arc::<Pulse>::default();
@@ -136,18 +138,25 @@ impl Native {
         mut listener: impl FnMut(u32) -> Option<Box<dyn Listener>>,
     ) -> Result<()> {
         let submitted = Instant::now();
+        self.check_speaks()?;
         let (mut ask, made) = self.asked(request)?;
-        ask.guide = self.guides.of(&self.facts, request, made.rendered.as_deref())?;
+        let rendered = made.rendered.as_deref();
+        let constraint = self.guides.of(&self.facts, request, rendered)?;
+        ask.guide = thinking::bounded(&self.facts, request, rendered, constraint)?;
         self.bounds.check(&ask)?;
         let seed = ask.sampling.seed.unwrap_or_default();
         for i in 0..request.n {
             let Some(mut listener) = listener(i) else { continue };
-            let mut speaker = Speaker::new(&self.facts, request, made.rendered.as_deref());
+            let mut speaker = Speaker::new(&self.facts, request, rendered);
             speaker.resume(&request.resume);
             let mut ask = ask.clone();
             ask.sampling.seed = Some(seed.wrapping_add(u64::from(i)));
             if let Some(truncated) = made.truncated {
                 listener.hear(vec![Event::Truncated(truncated)]);
+            }
+            if request.prompt_ids && request.prompt_logprobs.is_none() {
+                let token = |&id: &u32| Sampled { id, ..Sampled::default() };
+                listener.hear(vec![Event::Prompt(made.tokens.iter().map(token).collect())]);
             }
             self.start(Generate { ask, speaker, listener, submitted, ticks: None })?;
         }
@@ -198,7 +207,8 @@ impl Native {
         sampling.seed.get_or_insert_with(fresh_seed);
         let never = self.facts.tokenizer.suppressed().iter().filter(|&&t| t < self.n_vocab());
         let forbid = |&token: &u32| LogitBias { token, bias: f32::NEG_INFINITY };
-        sampling.logit_bias.extend(never.map(forbid));
+        let quiet = self.quiet(request);
+        sampling.logit_bias.extend(never.chain(&quiet).map(forbid));
         Ask {
             breakers: self.breakers(&sampling.dry),
             sampling,
@@ -223,6 +233,12 @@ impl Native {
             },
             ..Ask::new(tokens)
         }
+    }
+
+    /// The token that would open a thought, where none is wanted.
+    fn quiet(&self, request: &Request) -> Option<u32> {
+        let tags = self.facts.can.think_tags.as_ref().filter(|_| request.input.thinks_not())?;
+        self.facts.tokenizer.id_of(&tags.open).filter(|&t| t < self.n_vocab())
     }
 
     /// The texts that break repetitions, in this vocabulary.
@@ -251,6 +267,9 @@ impl Native {
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
         let start = Instant::now();
         request.validate()?;
+        if self.facts.ranks {
+            return Err(Error::OnlyRanks);
+        }
         let width = self.facts.width;
         if let Some(n) = request.dimensions.filter(|&n| n > width) {
             let why = format!("vectors of this model have {width}");
@@ -260,12 +279,27 @@ impl Native {
             request.input.iter().map(|i| self.embed_tokens(i, request)).collect();
         let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
         let pooling = self.facts.pooling.unwrap_or(Pooling::Mean);
-        let (reply, answer) = channel();
-        self.send(Command::Embed(Embed { inputs, pooling, reply, submitted: start }))?;
-        let vectors = answer.recv().map_err(|_| stopped())??;
+        let vectors = self.vectors(inputs, Becomes::Vector(pooling), start)?;
         let vectors = vectors.into_iter().map(|v| finish(v, request)).collect();
         let total_ns = start.elapsed().as_nanos() as u64;
         Ok(Embeddings { vectors, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } })
+    }
+
+    /// What becomes of texts, in their order.
+    pub(crate) fn vectors(
+        &self,
+        inputs: Vec<Vec<u32>>,
+        becomes: Becomes,
+        submitted: Instant,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (reply, answer) = channel();
+        self.send(Command::Embed(Embed { inputs, becomes, reply, submitted }))?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Most tokens of a text that is read at once.
+    pub(crate) fn longest_read_at_once(&self) -> usize {
+        self.bounds.longest_embedded as usize
     }
 
     /// An input that is cut keeps the token that ends every text of this model.
@@ -275,7 +309,7 @@ impl Native {
             EmbedInput::Text(text) => self.facts.tokenizer.tokenize(text, options),
             EmbedInput::Tokens(tokens) => tokens.clone(),
         };
-        let room = self.bounds.longest_embedded as usize;
+        let room = self.longest_read_at_once();
         if request.truncate && tokens.len() > room {
             let ending = tokens.last().copied().filter(|&t| self.facts.ends_texts(t));
             tokens.truncate(room);
@@ -298,9 +332,10 @@ impl Native {
         answer.recv().map_err(|_| stopped())?
     }
 
-    /// Refuses a model that gives vectors and no logits.
+    /// Refuses a model that makes vectors or ranks, and makes no text.
     pub(crate) fn check_speaks(&self) -> Result<()> {
         match self.facts.pooling {
+            Some(_) if self.facts.ranks => Err(Error::OnlyRanks),
             Some(_) => Err(oprel_engine::Error::OnlyEmbeds.into()),
             None => Ok(()),
         }

@@ -31,7 +31,6 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
     };
     let refused = [
         ("adapters", !request.adapters.is_empty()),
-        ("max_thinking_tokens", request.limits.max_thinking_tokens.is_some()),
         ("images", chat.is_some_and(|c| c.messages.iter().any(|m| m.content.has_media()))),
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),
         ("suffix", prompt.is_some_and(|p| p.suffix.is_some())),

@@ -6,6 +6,7 @@ use oprel_chat::{Said, Spoken, ThinkSplitter, ThinkTags, ToolCallParser};
 use oprel_tokenizer::{Detokenizer, Tokenizer};
 
 use crate::Facts;
+use crate::thinking::Meter;
 
 /// Speaks for one sequence.
 pub(crate) struct Speaker {
@@ -22,7 +23,7 @@ pub(crate) struct Speaker {
     tags: Vec<u32>,
     /// Tokens whose text was read as a tag or is held back: they go with the next text.
     silent: Vec<Sampled>,
-    thinking_tokens: u32,
+    meter: Option<Meter>,
 }
 
 /// Whether a sequence goes on after what was said.
@@ -50,19 +51,22 @@ impl Speaker {
         let mut add = |mark: &str| marks.extend(facts.tokenizer.id_of(mark));
         tags.into_iter().for_each(|tags| tags.tokens().for_each(&mut add));
         format.into_iter().for_each(|format| format.tokens().for_each(&mut add));
+        let meter = |(tags, prompt): (&ThinkTags, &str)| {
+            Meter::new(&facts.tokenizer, tags, tags.left_open_by(prompt))
+        };
         let splitter =
-            |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::new(tags.clone(), prompt);
+            |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::behind(tags.clone(), prompt);
         Speaker {
             detokenizer: facts.tokenizer.stream(Default::default()),
             tokenizer: facts.tokenizer.clone(),
             stops: request.stop.clone(),
             too_early: request.limits.min_tokens,
             held: Piece::default(),
+            meter: tags.zip(rendered).map(meter),
             think: tags.zip(rendered).map(splitter),
-            calls: format.map(|format| ToolCallParser::new(format, tools)),
+            calls: format.map(|f| ToolCallParser::new(f, tools)),
             tags: marks,
             silent: Vec::new(),
-            thinking_tokens: 0,
         }
     }
 
@@ -72,6 +76,9 @@ impl Speaker {
         for &id in tokens {
             self.token(Sampled { id, ..Sampled::default() }, &mut said);
         }
+        // Those that made no text yet were told of too.
+        self.silent.clear();
+        self.held.tokens.clear();
     }
 
     /// Takes a token; appends what can be said now.
@@ -80,8 +87,9 @@ impl Speaker {
         if text.is_empty() && self.tags.contains(&token.id) {
             text = self.tokenizer.raw_piece(token.id).unwrap_or_default().to_string();
         }
-        let thinking = self.think.as_ref().is_some_and(ThinkSplitter::is_thinking);
-        self.thinking_tokens += u32::from(thinking);
+        if let Some(meter) = &mut self.meter {
+            meter.take(token.id);
+        }
         self.held.tokens.push(self.with_bytes(token));
         self.held.text.push_str(&text);
         self.too_early = self.too_early.saturating_sub(1);
@@ -118,7 +126,7 @@ impl Speaker {
             let tokens = std::mem::take(&mut self.silent);
             events.push(Event::Text(Piece { text: String::new(), tokens }));
         }
-        usage.thinking_tokens = self.thinking_tokens;
+        usage.thinking_tokens = self.meter.as_ref().map_or(0, Meter::thought);
         events.push(Event::Usage(usage));
         events.push(Event::End(reason));
     }

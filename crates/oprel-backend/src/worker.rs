@@ -8,8 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use oprel_api::{ErrorKind, Event, Failure, Gauges};
-use oprel_engine::{Ask, Engine, Says, SeqId};
-use oprel_nn::Pooling;
+use oprel_engine::{Ask, Becomes, Engine, Says, SeqId};
 
 use crate::speaker::{After, Speaker};
 use crate::{Error, Listener, Result};
@@ -45,7 +44,7 @@ pub(crate) struct Generate {
 /// Vectors that are wanted, all or none.
 pub(crate) struct Embed {
     pub(crate) inputs: Vec<Vec<u32>>,
-    pub(crate) pooling: Pooling,
+    pub(crate) becomes: Becomes,
     pub(crate) reply: Sender<Result<Vec<Vec<f32>>>>,
     pub(crate) submitted: Instant,
 }
@@ -204,12 +203,12 @@ impl Worker {
     }
 
     fn embed(&mut self, embed: Embed) {
-        let Embed { inputs, pooling, reply, submitted } = embed;
+        let Embed { inputs, becomes, reply, submitted } = embed;
         let now = self.since_epoch(submitted);
         let (request, n) = (self.next_request, inputs.len());
         let mut ids = Vec::new();
         for tokens in inputs {
-            match self.engine.submit_text(tokens, pooling, now) {
+            match self.engine.submit_text(tokens, becomes, now) {
                 Ok(id) => ids.push(id),
                 Err(error) => {
                     ids.into_iter().for_each(|id| self.engine.cancel(id));

@@ -2,7 +2,7 @@
 
 use oprel_api::{
     Answer, Constraint, EmbedInput, EmbedRequest, EndReason, Event, Failure, GrammarSyntax, Input,
-    InputOverflow, Message, OutputOverflow, Request, Sampling,
+    InputOverflow, Message, OutputOverflow, Request, Sampling, Think,
 };
 use oprel_backend::{Error, LoadOptions, ModelSource, Native, PromptCache};
 use serde_json::json;
@@ -305,4 +305,82 @@ fn prompts_outlive_the_model_in_a_folder() {
     assert_eq!(answer(&load(&other), &request).unwrap().usage.cached_tokens, 0);
     request.cache.salt = Some("tenant".into());
     assert_eq!(answer(&load(&options), &request).unwrap().usage.cached_tokens, 0);
+}
+
+/// A question that the demo model thinks about, with a bound on that.
+fn thinking(most: Option<u32>) -> Request {
+    let mut request = greedy("What is oprel?", 60);
+    if let Input::Prompt(prompt) = &mut request.input {
+        prompt.think = Some(Think::On);
+    }
+    request.ignore_end = false;
+    request.limits.max_thinking_tokens = most;
+    request
+}
+
+#[test]
+fn thinking_is_bounded_and_the_answer_follows() {
+    let native = demo();
+    let free = answer(&native, &thinking(None)).unwrap();
+    let n = free.usage.thinking_tokens;
+    assert!(n > 4 && !free.text.is_empty(), "{free:?}");
+    for most in [0, 1, 4, n, n + 9] {
+        let bound = answer(&native, &thinking(Some(most))).unwrap();
+        assert_eq!(bound.usage.thinking_tokens, most.min(n));
+        assert!(!bound.text.is_empty() && free.thinking.starts_with(&bound.thinking), "{bound:?}");
+        assert_eq!(bound.thinking.is_empty(), most == 0);
+        if most >= n {
+            assert_eq!((&bound.text, &bound.thinking), (&free.text, &free.thinking));
+        }
+    }
+}
+
+#[test]
+fn bounded_thinking_ends_at_the_same_place_resumed_in_company_and_with_probabilities() {
+    let native = demo();
+    let ids = |made: &Answer| made.tokens.iter().map(|t| t.id).collect::<Vec<_>>();
+    for temperature in [0.0, 1.2] {
+        let mut request = thinking(Some(5));
+        request.sampling = Sampling { temperature, seed: Some(3), ..Sampling::default() };
+        let whole = ids(&answer(&native, &request).unwrap());
+        for n in 0..whole.len().min(16) {
+            request.resume = whole[..n].to_vec();
+            assert_eq!(ids(&answer(&native, &request).unwrap()), whole[n..], "{n}");
+        }
+        request.resume.clear();
+        let all = [thinking(None), request.clone(), thinking(Some(0)), request.clone()];
+        let all = all.map(|r| native.generate(&r).unwrap());
+        let all = all.map(|events| ids(&Answer::fold(events).unwrap()));
+        assert_eq!((&all[1], &all[3]), (&whole, &whole));
+        request.logprobs = Some(0);
+        assert_eq!(ids(&answer(&native, &request).unwrap()), whole);
+    }
+}
+
+#[test]
+fn a_constraint_holds_after_bounded_thinking() {
+    let native = demo();
+    let mut request = thinking(Some(4));
+    request.constraint = Some(Constraint::Choice(vec!["yes".into(), "no".into()]));
+    let made = answer(&native, &request).unwrap();
+    assert!(["yes", "no"].contains(&made.text.as_str()), "{made:?}");
+    assert_eq!(made.usage.thinking_tokens, 4);
+}
+
+#[test]
+fn nothing_is_thought_where_that_is_wished_also_under_a_constraint() {
+    let native = demo();
+    for seed in 0..4 {
+        for constraint in [None, Some(Constraint::JsonSchema(json!({"enum": ["a", "b"]})))] {
+            let mut request = greedy("Signs!", 24);
+            request.sampling =
+                Sampling { temperature: 1.5, seed: Some(seed), ..Sampling::default() };
+            request.constraint = constraint;
+            if let Input::Prompt(prompt) = &mut request.input {
+                prompt.think = Some(Think::Off);
+            }
+            let said = answer(&native, &request).unwrap();
+            assert_eq!((said.thinking.as_str(), said.usage.thinking_tokens), ("", 0), "{said:?}");
+        }
+    }
 }

@@ -15,7 +15,6 @@ pub struct ThinkTags {
 
 /// Pairs that models were trained on. A template that has both of a pair uses it.
 const KNOWN: &[(&str, &str)] = &[
-    (ANALYSIS, FINAL),
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
@@ -31,8 +30,8 @@ const KNOWN: &[(&str, &str)] = &[
 /// Begins thinking where it is a message on a channel.
 const ANALYSIS: &str = "<|channel|>analysis<|message|>";
 
-/// Begins the answer there.
-const FINAL: &str = "<|channel|>final<|message|>";
+/// Goes from thinking to the answer there.
+const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
 
 /// A piece of what a model writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +51,9 @@ impl ThinkTags {
     /// The tags that a template mentions, `None` if it mentions none that are known.
     pub fn of(template: &str) -> Option<ThinkTags> {
         let written = template.replace("\\n", "\n");
+        if written.contains("<|channel|>final<|message|>") {
+            return Some(ThinkTags::new(ANALYSIS, TO_FINAL));
+        }
         let pair = KNOWN.iter().find(|(_, close)| written.contains(close))?;
         Some(ThinkTags::new(pair.0, pair.1))
     }
@@ -104,11 +106,23 @@ pub struct ThinkSplitter {
 }
 
 impl ThinkSplitter {
-    /// A splitter for text that begins outside of thinking, or inside if the prompt left it open.
-    pub fn new(tags: ThinkTags, prompt: &str) -> ThinkSplitter {
+    /// A splitter for text that begins outside of thinking, or inside of it.
+    pub fn new(tags: ThinkTags, inside: bool) -> ThinkSplitter {
+        let prompt = if inside && tags.are_channels() {
+            "<|start|>assistant<|channel|>analysis<|message|>"
+        } else {
+            ""
+        };
         let channels = tags.are_channels().then(|| Channels::behind(prompt));
-        let at = if tags.left_open_by(prompt) { At::Opened } else { At::Start };
+        let at = if inside { At::Opened } else { At::Start };
         ThinkSplitter { tags, at, held: String::new(), channels }
+    }
+
+    /// A splitter for what follows a prompt.
+    pub fn behind(tags: ThinkTags, prompt: &str) -> ThinkSplitter {
+        let inside = tags.left_open_by(prompt);
+        let channels = tags.are_channels().then(|| Channels::behind(prompt));
+        ThinkSplitter { channels, ..ThinkSplitter::new(tags, inside) }
     }
 
     /// Takes a piece of text, gives what is certain.
@@ -145,6 +159,12 @@ impl ThinkSplitter {
             Some(channels) => channels.is_thinking(),
             None => matches!(self.at, At::Opened | At::Thinking),
         }
+    }
+
+    /// Whether the last of what was written may be the beginning of the closing tag.
+    pub fn may_close(&self) -> bool {
+        let held = self.channels.as_ref().map_or(self.held.as_str(), Channels::held);
+        self.is_thinking() && begun_at_end(held, &self.tags.close) > 0
     }
 
     /// Goes one step on; false if it needs more text.
@@ -224,10 +244,7 @@ mod tests {
 
     /// Thinking and answer of a text that comes in pieces of so many characters.
     fn split(text: &str, inside: bool, size: usize) -> (String, String) {
-        let mut splitter = ThinkSplitter::new(
-            ThinkTags::new("<think>", "</think>"),
-            if inside { "<think>\n" } else { "" },
-        );
+        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), inside);
         let chars: Vec<char> = text.chars().collect();
         let mut said = Vec::new();
         for piece in chars.chunks(size) {
@@ -274,9 +291,42 @@ mod tests {
 
     #[test]
     fn an_answer_is_not_held_back() {
-        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), "");
+        let mut splitter = ThinkSplitter::new(ThinkTags::new("<think>", "</think>"), false);
         assert_eq!(splitter.push("Y"), [Said::Answer("Y".into())]);
         assert_eq!(splitter.push(" <"), [Said::Answer(" <".into())]);
+    }
+
+    #[test]
+    fn harmony_thinks_in_one_message_and_answers_in_the_next() {
+        let tags = ThinkTags::of("<|channel|>analysis<|message|> <|channel|>final<|message|>");
+        let tags = tags.unwrap();
+        let (open, close) = (tags.open.clone(), tags.close.clone());
+        let call = "<|end|><|start|>assistant<|channel|>commentary to=f<|message|>{}";
+        let said = |text: &str| {
+            let mut all = Vec::new();
+            for size in 1..text.len() {
+                let mut splitter = ThinkSplitter::new(tags.clone(), false);
+                let mut said = [String::new(), String::new()];
+                let pieces = text.as_bytes().chunks(size).map(|p| str::from_utf8(p).unwrap());
+                let mut out: Vec<Said> = pieces.flat_map(|p| splitter.push(p)).collect();
+                out.extend(splitter.finish());
+                for piece in out {
+                    match piece {
+                        Said::Thinking(text) => said[0] += &text,
+                        Said::Answer(text) => said[1] += &text,
+                    }
+                }
+                all.push(said);
+            }
+            all.dedup();
+            assert_eq!(all.len(), 1, "{all:?}");
+            all.remove(0)
+        };
+        assert_eq!(said(&format!("{open}hm{close}Yes.")), ["hm", "Yes."]);
+        assert_eq!(said("<|channel|>final<|message|>Yes."), ["", "Yes."]);
+        let read = "<|start|>assistant to=f<|channel|>commentary json<|message|>{}";
+        assert_eq!(said(&format!("{open}hm{call}")), ["hm", read]);
+        assert_eq!(said("Yes."), ["", "Yes."]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Heard {
 
 /// What is heard of a text behind a prompt, in pieces of so many characters.
 fn heard(can: &Capabilities, format: ToolFormat, prompt: &str, text: &str, size: usize) -> Heard {
-    let mut splitter = can.think_tags.clone().map(|tags| ThinkSplitter::new(tags, prompt));
+    let mut splitter = can.think_tags.clone().map(|tags| ThinkSplitter::behind(tags, prompt));
     let mut parser = ToolCallParser::new(format, &[tool(false)]);
     let mut heard = Heard::default();
     let chars: Vec<char> = text.chars().collect();

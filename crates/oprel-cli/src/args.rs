@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Show(Show),
     /// Print vectors of texts.
     Embed(Embed),
+    /// Print documents by how well they answer a query.
+    Rerank(Rerank),
     /// Print the prompt that a chat template makes of a conversation.
     Render(Render),
     /// Write the logits of every token of a text, for testing.
@@ -34,6 +36,15 @@ pub(crate) enum Command {
     /// Serve models to other programs.
     #[cfg(unix)]
     Serve(Serve),
+    /// List the models that a server has loaded.
+    #[command(visible_alias = "models")]
+    Ps(Ps),
+    /// Unload a model of a server.
+    Stop(Stop),
+    /// Make, list and remove the keys of clients of a server.
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Key(Key),
     /// Run one model for the server that started this process.
     #[cfg(unix)]
     #[command(hide = true)]
@@ -70,6 +81,9 @@ pub(crate) struct Run {
     /// Let the model think before it answers, or not: true, false, low, medium, high.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) think: Option<ThinkArg>,
+    /// Most tokens of thinking; then it is closed, and the answer comes.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_thinking: Option<u32>,
     /// What the answer must be: `json`, or a file with a JSON Schema.
     #[arg(long, value_name = "json|FILE")]
     pub(crate) format: Option<PathBuf>,
@@ -82,6 +96,15 @@ pub(crate) struct Run {
     /// When the context is full, forget the older half of the text after the first N tokens, and go on.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub(crate) shift: Option<u32>,
+    /// A smaller model of the same vocabulary, which proposes tokens where that makes the answer faster.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) draft: Option<String>,
+    /// Let a server answer; start one if none does. It stays.
+    #[arg(long, conflicts_with_all = ["threads", "prompt_cache", "draft"])]
+    pub(crate) server: bool,
+    /// Answer in this process, even if a server is there.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) local: bool,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Print timing to standard error.
@@ -112,11 +135,57 @@ pub(crate) struct Serve {
     /// Let other machines use this server without a key.
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
+    /// Ask clients of this machine for a key, too.
+    #[arg(long)]
+    pub(crate) require_key: bool,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogFormat,
     #[command(flatten)]
     pub(crate) load: Load,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ps {
+    /// Print JSON, as /api/ps.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Stop {
+    /// The model, as `oprel ps` names it.
+    pub(crate) model: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make a key; it is shown once.
+    Create {
+        /// What you call it.
+        #[arg(long)]
+        name: String,
+        /// What it allows: chat, models:read, models:write, metrics, admin.
+        #[arg(long, value_delimiter = ',', default_value = "chat,models:read")]
+        scope: Vec<String>,
+        /// How long it lasts, in days [default: until it is removed]
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u32>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a key.
+    Remove {
+        /// Its id or its name.
+        key: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -200,6 +269,25 @@ pub(crate) struct Embed {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) dimensions: Option<u32>,
     /// Print JSON in the shape of /api/embed.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rerank {
+    /// Path of a GGUF file of a reranker.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) model: String,
+    /// What is looked for.
+    pub(crate) query: String,
+    /// What may answer it [default: the lines of standard input]
+    pub(crate) document: Vec<String>,
+    /// Print only the best N.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) top_n: Option<u32>,
+    /// Print JSON in the shape of /v1/rerank.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -303,7 +391,10 @@ pub(crate) struct Bench {
     /// Take prompt and answer from a text, or from a JSON list of token ids, whatever the model says.
     #[arg(long, value_name = "FILE", requires = "parallel")]
     pub(crate) replay: Option<PathBuf>,
-    /// Propose no tokens from what the text repeats.
+    /// Let a smaller model of the same vocabulary propose tokens (one sequence without --parallel).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["depth", "repeat"])]
+    pub(crate) draft: Option<String>,
+    /// Propose no tokens, neither from what the text repeats nor from another model.
     #[arg(long, requires = "parallel")]
     pub(crate) no_speculation: bool,
     #[command(flatten)]

@@ -10,7 +10,8 @@ use crate::args::Bench;
 use crate::commands::{builder, print, source};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
-    match args.parallel {
+    // Measurements of one after another propose nothing.
+    match args.parallel.or(args.draft.as_ref().map(|_| 1)) {
         Some(sequences) => together(args, sequences),
         None => alone(args),
     }
@@ -56,6 +57,9 @@ fn together(args: &Bench, sequences: u32) -> anyhow::Result<()> {
     let mut builder = builder(&args.model, &args.load).parallel(sequences);
     if args.load.ctx_size.is_none() {
         builder = builder.context(options.context());
+    }
+    if let Some(draft) = &args.draft {
+        builder = builder.draft(source(draft));
     }
     let bench = builder.load()?.bench_parallel(&options)?;
     if args.json {

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oprel::{
-    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, RawChat, Template,
-    TokenizeOptions,
+    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, Ranked, RawChat,
+    RerankRequest, Template, TokenizeOptions,
 };
 use serde_json::{Value, json};
 
-use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Show, Tokenize};
+use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, generate};
+use crate::{bench, daemon, generate};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
@@ -20,11 +20,16 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Tokenize(args) => tokenize(&args),
         Command::Show(args) => show(&args),
         Command::Embed(args) => embed(&args),
+        Command::Rerank(args) => rerank(&args),
         Command::Render(args) => render(args),
         Command::Logits(args) => logits(&args),
         Command::Bench(args) => bench::run(&args),
         #[cfg(unix)]
         Command::Serve(args) => crate::serve::run(&args),
+        Command::Ps(args) => daemon::ps(&args),
+        Command::Stop(args) => daemon::stop(&args),
+        #[cfg(unix)]
+        Command::Key(command) => crate::key::run(&command),
         #[cfg(unix)]
         Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
     }
@@ -151,6 +156,31 @@ fn embed(args: &Embed) -> anyhow::Result<()> {
         return print(&answer.to_string());
     }
     made.vectors.iter().try_for_each(|v| print(&json!(v).to_string()))
+}
+
+fn rerank(args: &Rerank) -> anyhow::Result<()> {
+    let documents = match args.document.is_empty() {
+        true => stdin_text()?.lines().map(str::to_string).collect(),
+        false => args.document.clone(),
+    };
+    let model = builder(&args.model, &args.load).load()?;
+    let mut request = RerankRequest::new(&args.query, documents);
+    request.top_n = args.top_n;
+    let ranking = model.rerank(&request)?;
+    if args.json {
+        let result = |r: &Ranked| json!({"index": r.index, "relevance_score": r.score});
+        let tokens = ranking.usage.prompt_tokens;
+        let answer = json!({
+            "model": args.model,
+            "object": "list",
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": ranking.results.iter().map(result).collect::<Vec<_>>(),
+        });
+        return print(&answer.to_string());
+    }
+    ranking.results.iter().try_for_each(|r| {
+        print(&harmless(&format!("{:.6}\t{}", r.score, request.documents[r.index as usize])))
+    })
 }
 
 fn render(args: Render) -> anyhow::Result<()> {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use oprel::{
-    Chat, Constraint, EndReason, Event, GrammarSyntax, Input, Message, Model, OprelError,
-    OutputOverflow, Prompt, Request, Stream, Think, Usage,
+    Chat, Constraint, EndReason, Event, GrammarSyntax, Input, Message, OprelError, OutputOverflow,
+    Prompt, Request, Think, Usage,
 };
 
 use crate::args::{Run, ThinkArg};
-use crate::commands::{builder, is_interactive, stdin_text};
+use crate::commands::{is_interactive, stdin_text};
+use crate::engine::Engine;
 use crate::interactive;
 use crate::outcome::tell;
 
@@ -24,18 +25,10 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<()> {
             OprelError::validation("--raw needs a prompt: a chat goes by a template").into()
         );
     }
-    let model = builder(&args.model, &args.load).load()?;
-    if model.only_embeds() {
-        return Err(OprelError::Validation {
-            message: "this model makes embeddings, not text".into(),
-            hint: Some("use `oprel embed` with it".into()),
-            source: None,
-        }
-        .into());
-    }
+    let engine = Engine::of(args)?;
     match prompt {
-        Some(text) => one_shot(&model, args, text),
-        None => interactive::chat(&model, args),
+        Some(text) => one_shot(&engine, args, text),
+        None => interactive::chat(&engine, args),
     }
 }
 
@@ -51,7 +44,7 @@ fn prompt(args: &Run) -> anyhow::Result<Option<String>> {
     }
 }
 
-fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
+fn one_shot(engine: &Engine, args: &Run, text: String) -> anyhow::Result<()> {
     let input = Input::Prompt(Prompt {
         text,
         system: args.system.clone(),
@@ -60,23 +53,24 @@ fn one_shot(model: &Model, args: &Run, text: String) -> anyhow::Result<()> {
         parse_special: args.raw,
         ..Prompt::default()
     });
-    let stream = model.generate(request(model, args, input)?)?;
+    let stream = engine.generate(request(args, input)?, &args.sampling.patch())?;
     let said = speak(stream, || false)?;
     if args.verbose {
-        timing(model, &said.usage);
+        timing(engine, &said.usage);
     }
     Ok(())
 }
 
-/// A request with the options of the command line.
+/// A request with the options of the command line, but those of sampling.
 ///
 /// # Errors
 /// If a file with a schema or a grammar cannot be read.
-pub(crate) fn request(model: &Model, args: &Run, input: Input) -> anyhow::Result<Request> {
+pub(crate) fn request(args: &Run, input: Input) -> anyhow::Result<Request> {
     let mut request = Request::new(input);
-    request.sampling = args.sampling.over(model.sampling());
+    request.limits.context = args.load.ctx_size;
     request.stop = args.stop.clone();
     request.limits.max_tokens = args.num_predict;
+    request.limits.max_thinking_tokens = args.max_thinking;
     request.constraint = constraint(args)?;
     if let Some(keep) = args.shift {
         request.limits.output_overflow = OutputOverflow::Shift { keep };
@@ -132,7 +126,10 @@ pub(crate) struct Said {
 }
 
 /// Prints an answer while it comes, until it ends or `stop` says so.
-pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<Said> {
+pub(crate) fn speak(
+    stream: impl Iterator<Item = Event>,
+    stop: impl Fn() -> bool,
+) -> anyhow::Result<Said> {
     let mut out = std::io::stdout();
     let mut said = Said::default();
     let mut thinking = false;
@@ -171,12 +168,13 @@ pub(crate) fn speak(stream: Stream, stop: impl Fn() -> bool) -> anyhow::Result<S
 }
 
 /// Timing, to standard error.
-pub(crate) fn timing(model: &Model, usage: &Usage) {
+pub(crate) fn timing(engine: &Engine, usage: &Usage) {
     let seconds = |ns: u64| format!("{:.3}s", ns as f64 / 1e9);
     let new = usage.prompt_tokens - usage.cached_tokens;
     tell("");
     tell(&format!("total duration:       {}", seconds(usage.total_ns)));
-    tell(&format!("load duration:        {:.3}s", model.load_time().as_secs_f64()));
+    let load_ns = engine.load_time().map_or(usage.load_ns, |time| time.as_nanos() as u64);
+    tell(&format!("load duration:        {}", seconds(load_ns)));
     tell(&format!("prompt eval count:    {new} token(s), {} from the cache", usage.cached_tokens));
     tell(&format!("prompt eval duration: {}", seconds(usage.prefill_ns)));
     tell(&format!("prompt eval rate:     {:.2} tokens/s", usage.prefill_tokens_per_s()));

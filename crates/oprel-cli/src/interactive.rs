@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use oprel::{InputOverflow, Message, Model};
+use oprel::{InputOverflow, Message};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::args::Run;
+use crate::engine::Engine;
 use crate::generate::{chat_input, request, speak, timing};
 use crate::outcome;
 
@@ -30,7 +31,7 @@ enum Line {
 }
 
 /// Reads, answers, until the user leaves.
-pub(crate) fn chat(model: &Model, args: &Run) -> anyhow::Result<()> {
+pub(crate) fn chat(engine: &Engine, args: &Run) -> anyhow::Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
@@ -49,7 +50,7 @@ pub(crate) fn chat(model: &Model, args: &Run) -> anyhow::Result<()> {
             Line::Say(text) => {
                 interrupted.store(false, Ordering::Relaxed);
                 messages.push(Message::user(text));
-                if let Err(error) = answer(model, args, &mut messages, &interrupted) {
+                if let Err(error) = answer(engine, args, &mut messages, &interrupted) {
                     outcome::explain(&error);
                     messages.pop();
                     if !messages.is_empty() {
@@ -63,17 +64,17 @@ pub(crate) fn chat(model: &Model, args: &Run) -> anyhow::Result<()> {
 
 /// Answers the last message. An answer that was stopped stays in the conversation.
 fn answer(
-    model: &Model,
+    engine: &Engine,
     args: &Run,
     messages: &mut Vec<Message>,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let mut request = request(model, args, chat_input(args, messages))?;
+    let mut request = request(args, chat_input(args, messages))?;
     request.limits.input_overflow = InputOverflow::DropOldest;
-    let stream = model.generate(request)?;
+    let stream = engine.generate(request, &args.sampling.patch())?;
     let said = speak(stream, || interrupted.load(Ordering::Relaxed))?;
     if args.verbose {
-        timing(model, &said.usage);
+        timing(engine, &said.usage);
     }
     println!();
     messages.push(Message::assistant(said.text));

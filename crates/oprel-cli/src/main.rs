@@ -3,8 +3,12 @@
 mod args;
 mod bench;
 mod commands;
+mod daemon;
+mod engine;
 mod generate;
 mod interactive;
+#[cfg(unix)]
+mod key;
 mod outcome;
 mod sampling;
 #[cfg(unix)]

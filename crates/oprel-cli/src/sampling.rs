@@ -1,7 +1,7 @@
 //! Options that say how tokens are chosen. Numbers are checked where the request is.
 
 use clap::Args;
-use oprel::LogitBias;
+use oprel::{LogitBias, SamplingPatch};
 
 /// Each option is `None` where it is not given.
 #[derive(Debug, Args)]
@@ -84,44 +84,39 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// What was asked for, over what the model suggests.
-    pub(crate) fn over(&self, own: oprel::Sampling) -> oprel::Sampling {
-        let mut all = own;
-        set(&mut all.temperature, self.temperature);
-        set(&mut all.dynatemp_range, self.dynatemp_range);
-        set(&mut all.dynatemp_exponent, self.dynatemp_exponent);
-        set(&mut all.top_k, self.top_k);
-        set(&mut all.top_p, self.top_p);
-        set(&mut all.min_p, self.min_p);
-        set(&mut all.typical_p, self.typical_p);
-        set(&mut all.top_n_sigma, self.top_n_sigma);
-        set(&mut all.xtc.probability, self.xtc_probability);
-        set(&mut all.xtc.threshold, self.xtc_threshold);
-        set(&mut all.repeat_penalty, self.repeat_penalty);
-        set(&mut all.repeat_last_n, self.repeat_last_n);
-        set(&mut all.presence_penalty, self.presence_penalty);
-        set(&mut all.frequency_penalty, self.frequency_penalty);
-        set(&mut all.dry.multiplier, self.dry_multiplier);
-        set(&mut all.dry.base, self.dry_base);
-        set(&mut all.dry.allowed_length, self.dry_allowed_length);
-        set(&mut all.dry.last_n, self.dry_penalty_last_n);
-        match &self.dry_sequence_breaker[..] {
-            [] => {}
-            [none] if none == "none" => all.dry.breakers.clear(),
-            texts => all.dry.breakers = texts.to_vec(),
+    /// What was asked for.
+    pub(crate) fn patch(&self) -> SamplingPatch {
+        let breakers = match &self.dry_sequence_breaker[..] {
+            [] => None,
+            [none] if none == "none" => Some(Vec::new()),
+            texts => Some(texts.to_vec()),
+        };
+        SamplingPatch {
+            temperature: self.temperature,
+            dynatemp_range: self.dynatemp_range,
+            dynatemp_exponent: self.dynatemp_exponent,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            top_n_sigma: self.top_n_sigma,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: self.repeat_last_n,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed,
+            mirostat: self.mirostat,
+            mirostat_tau: self.mirostat_tau,
+            mirostat_eta: self.mirostat_eta,
+            dry_multiplier: self.dry_multiplier,
+            dry_base: self.dry_base,
+            dry_allowed_length: self.dry_allowed_length,
+            dry_penalty_last_n: self.dry_penalty_last_n,
+            dry_sequence_breakers: breakers,
+            xtc_probability: self.xtc_probability,
+            xtc_threshold: self.xtc_threshold,
+            logit_bias: self.logit_bias.clone(),
         }
-        set(&mut all.mirostat.version, self.mirostat);
-        set(&mut all.mirostat.tau, self.mirostat_tau);
-        set(&mut all.mirostat.eta, self.mirostat_eta);
-        all.logit_bias.extend_from_slice(&self.logit_bias);
-        all.seed = self.seed;
-        all
-    }
-}
-
-fn set<T>(field: &mut T, asked: Option<T>) {
-    if let Some(asked) = asked {
-        *field = asked;
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
-use oprel_server::{Gate, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::conversations::{Bounds, Embedded, Store};
+use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -82,10 +83,12 @@ fn log(args: &Serve) {
 fn options(args: &Serve) -> anyhow::Result<Options> {
     let addresses = addresses(args)?;
     let open = addresses.iter().find(|a| !a.ip().is_loopback());
-    if let Some(address) = open.filter(|_| !args.insecure_no_auth) {
+    let has_keys =
+        keys_file().is_some_and(|path| Keys::at(path).list().is_ok_and(|k| !k.is_empty()));
+    if let Some(address) = open.filter(|_| !args.insecure_no_auth && !has_keys) {
         return Err(OprelError::Validation {
             message: format!("{address} can be reached from other machines, by anybody"),
-            hint: Some("listen on 127.0.0.1, or allow it with --insecure-no-auth".into()),
+            hint: Some("make a key with `oprel key create`, listen on 127.0.0.1, or allow it with --insecure-no-auth".into()),
             source: None,
         }
         .into());
@@ -118,6 +121,9 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         gate: gate(args, &addresses),
         addresses,
         socket: socket(args),
+        keys: Keys::at(keys_file().unwrap_or_default()),
+        keys_for_all: args.require_key,
+        conversations: conversations(),
         models,
         limits: Limits::default(),
         most_body: MOST_BODY,
@@ -225,6 +231,23 @@ fn socket(args: &Serve) -> Option<PathBuf> {
         return None;
     }
     args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
+}
+
+/// Conversations are kept in `OPREL_HOME`; a server without them still serves all else.
+fn conversations() -> Option<Arc<dyn Store>> {
+    let path = home()?.join("conversations.redb");
+    match Embedded::open(&path, Bounds::default()) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            tell(&format!("conversations are not remembered: {error}"));
+            None
+        }
+    }
+}
+
+/// Where keys are kept.
+pub(crate) fn keys_file() -> Option<PathBuf> {
+    Some(home()?.join("keys"))
 }
 
 /// `OPREL_HOME`, else `.oprel` in the user's home.

@@ -30,6 +30,8 @@ impl Place {
             .args(args)
             .current_dir(&self.0)
             .env_clear()
+            // No server of this machine answers for the program under test.
+            .env("OPREL_HOST", "127.0.0.1:1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -101,6 +103,57 @@ fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
     let cut = out(&place.oprel(&[&args[..], &["--stop", word]].concat()));
     let at = whole.find(word).expect("in it");
     assert_eq!(cut.trim_end(), whole[..at].trim_end());
+}
+
+#[test]
+fn a_draft_changes_no_answer_and_must_have_the_same_vocabulary() {
+    let place = Place::new();
+    let run = |more: &[&str]| {
+        let args = ["run", "demo", "What is oprel?", "--temperature", "0", "-n", "30"];
+        place.oprel(&[&args[..], more].concat())
+    };
+    assert_eq!(out(&run(&["--draft", "demo"])), out(&run(&[])));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo/oprel-demo-q8_0.gguf");
+    let mut file = std::fs::read(path).expect("committed");
+    // One token of another name, as long as the old one.
+    let at = file.windows(12).position(|w| w == b"<|im_start|>").expect("a token");
+    file[at..at + 12].copy_from_slice(b"<|im_tsart|>");
+    let other = place.file("other.gguf", &file);
+    let refused = run(&["--draft", &other]);
+    fails(&refused, 2, "is \"<|im_tsart|>\", that of the model \"<|im_start|>\"");
+    fails(&run(&["--draft", "nowhere.gguf"]), 3, "no model file at 'nowhere.gguf'");
+}
+
+#[test]
+fn a_measurement_with_a_draft_counts_what_was_proposed() {
+    let args = ["bench", "demo", "--draft", "demo", "-p", "8", "-n", "8", "--json"];
+    let measured = json(&Place::new().oprel(&args));
+    let [drafted, accepted] = ["drafted_tokens", "accepted_tokens"].map(|key| &measured[key]);
+    assert!(accepted.as_u64() <= drafted.as_u64() && drafted.is_u64(), "{measured}");
+}
+
+#[test]
+fn thinking_has_a_bound() {
+    let place = Place::new();
+    let run = ["run", "demo", "What is oprel?", "--temperature", "0", "--think"];
+    let thought = |most: &[&str]| {
+        let said = out(&place.oprel(&[&run[..], most].concat()));
+        let thought = said.strip_prefix("Thinking...\n").unwrap_or_default();
+        thought.split_once("\n...done thinking.\n").map_or(0, |(text, _)| text.len())
+    };
+    let (free, short) = (thought(&[]), thought(&["--max-thinking", "3"]));
+    assert!(short > 0 && short < free, "{short} {free}");
+    assert_eq!(thought(&["--max-thinking", "0"]), 0);
+    let raw = place.oprel(&["run", "demo", "x", "--raw", "--max-thinking", "3"]);
+    fails(&raw, 2, "max_thinking_tokens cannot be combined with raw");
+}
+
+#[test]
+fn what_cannot_rank_says_so() {
+    let place = Place::new();
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b"]), 2, "no ranking head");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a"]), 2, "documents");
+    fails(&place.oprel(&["rerank", "-m", "demo", "a", "b", "--top-n", "0"]), 2, "top_n");
 }
 
 #[test]

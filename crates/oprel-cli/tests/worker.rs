@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use oprel_api::{Answer, Cause, EmbedRequest, EndReason, Event, Failure, Request, Sampling};
+use oprel_api::{
+    Answer, Cause, EmbedRequest, EndReason, Event, Failure, Request, RerankRequest, Sampling,
+};
 use oprel_backend::{
     Backend, Events, Health, Launch, LoadOptions, ModelSource, Native, Patience, Worker, wait,
 };
@@ -67,6 +69,9 @@ fn answers_vectors_and_tokens_are_those_of_the_engine_in_this_process() {
     let embed = EmbedRequest::new(["one", "two"]);
     let ours = native.embed(&embed).unwrap().vectors;
     assert_eq!(wait(worker.embed(embed)).unwrap().vectors, ours);
+    let ranks = RerankRequest::new("one", ["two"]);
+    let ours = Failure::from(native.rerank(&ranks).unwrap_err());
+    assert_eq!(wait(worker.rerank(ranks)).unwrap_err(), ours);
     let tokens = wait(worker.tokenize("Hello".into(), Default::default())).unwrap();
     assert_eq!(wait(worker.detokenize(tokens)).unwrap(), "Hello");
     request.n = 1;

@@ -6,7 +6,9 @@
 
 mod admit;
 mod choose;
+mod load;
 mod plan;
+mod propose;
 mod run;
 mod spill;
 mod vectors;
@@ -21,8 +23,8 @@ use oprel_nn::state::groups;
 use oprel_nn::{Exec, KvTypes, Limits, Memory, PAGE_LEN, Placement, StepOut, Weights};
 
 use crate::bounds::Bounds;
-use crate::draft::{self, Drafter};
-use crate::name::Name;
+use crate::draft::{self, DraftModel, Drafter};
+use crate::name::{Name, Names};
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::sampler::{Sampler, Scratch};
@@ -30,7 +32,8 @@ use crate::sequence::{Ask, Says, Sequence, Times};
 use crate::state::State;
 use crate::store::{PageKey, PageStore};
 use crate::{Error, Result};
-pub(crate) use spill::Loading;
+pub(crate) use load::Loading;
+pub use vectors::Becomes;
 use vectors::Text;
 
 /// What an engine is made for.
@@ -103,10 +106,12 @@ pub struct Engine {
     texts: VecDeque<Text>,
     ended: Vec<(SeqId, Usage)>,
     pace: Pace,
+    /// Proposes tokens.
+    draft: Option<draft::Model>,
     gauges: Gauges,
-    /// Where whole pages are kept too.
+    /// Where whole pages and checkpoints are kept too.
     store: Option<Box<dyn PageStore>>,
-    /// Pages to be written there.
+    /// What is to be written there.
     spills: VecDeque<PageKey>,
     out: StepOut,
     scratch: Scratch,
@@ -148,6 +153,7 @@ impl Engine {
             texts: VecDeque::new(),
             ended: Vec::new(),
             pace: Pace::new(options.stretch),
+            draft: None,
             gauges: Gauges::default(),
             store: None,
             spills: VecDeque::new(),
@@ -158,9 +164,29 @@ impl Engine {
         })
     }
 
-    /// Memory that was taken.
+    /// Lets a smaller model propose tokens, where that pays. Takes all memory that it will need.
+    ///
+    /// # Errors
+    /// [`Error::Draft`] if it has another vocabulary or cannot take tokens back; if the executor cannot
+    /// run it, or memory cannot be had.
+    pub fn with_draft(mut self, model: DraftModel<'_>) -> Result<Engine> {
+        let options = Options { checkpoints: 0, ..self.options.clone() };
+        let mut limits = limits(model.decoder, Scope::Causal, &options);
+        limits.logit_rows = limits.spans;
+        let (n_vocab, caches) = (self.bounds.n_vocab, options.cache);
+        self.draft = Some(draft::Model::new(model, limits, n_vocab, self.memory, caches)?);
+        Ok(self)
+    }
+
+    /// Memory that was taken, for both models where one proposes tokens.
     pub fn memory(&self) -> Memory {
-        self.memory
+        let draft = self.draft.as_ref().map(draft::Model::memory).unwrap_or_default();
+        Memory {
+            mapped: self.memory.mapped + draft.mapped,
+            weights: self.memory.weights + draft.weights,
+            state: self.memory.state + draft.state,
+            scratch: self.memory.scratch + draft.scratch,
+        }
     }
 
     /// What sequences must keep to.
@@ -178,6 +204,7 @@ impl Engine {
             pages_cached,
             pages,
             names: self.state.n_names(),
+            draft_read_tokens: self.draft.as_ref().map_or(0, draft::Model::n_read),
             ..self.gauges
         }
     }
@@ -210,10 +237,11 @@ impl Engine {
             told: 0,
             context,
             sampler,
-            drafter: Drafter::new(),
+            drafter: Drafter::new(self.draft.as_ref().map_or((draft::HOPE, 0), draft::Model::rate)),
+            follow: None,
             times: Times { submitted: now, last: now, ..Times::default() },
             cached: 0,
-            root,
+            names: Names::new(root),
             holding: None,
             decodes: false,
             was_preempted: false,
@@ -260,7 +288,7 @@ impl Engine {
         self.end_late(clock(), says);
         self.take_fetched(says);
         self.admit(clock(), says);
-        let Some(plan) = self.plan(says) else { return false };
+        let Some(plan) = self.plan(clock, says) else { return false };
         self.gauges.steps += 1;
         self.save_evicted();
         let before = clock();
@@ -269,7 +297,11 @@ impl Engine {
         match outcome {
             Ok(()) => {
                 let (decoded, prompt) = (plan.n_decoded(), plan.n_prompt());
-                self.pace.record(decoded, prompt, after.saturating_sub(before));
+                let took = after.saturating_sub(before);
+                self.pace.record(decoded, prompt, took);
+                if let Some(draft) = &mut self.draft {
+                    draft.earn(took);
+                }
                 self.take_results(plan, after, says);
             }
             Err(error) => self.take_failure(plan, &error, says),
@@ -310,10 +342,14 @@ impl Engine {
     /// Gives back what a sequence holds.
     fn let_go(&mut self, sequence: &mut Sequence) {
         if let Some(holding) = sequence.holding.take() {
+            let names = holding.names.clone();
+            self.state.leave(holding, &sequence.tokens, &mut sequence.names, sequence.fed);
             if sequence.ask.leave {
-                self.note_spills(&holding.names);
+                self.note_spills(&names, &sequence.tokens);
             }
-            self.state.leave(holding, &sequence.tokens, sequence.fed);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.leave(sequence);
         }
         sequence.loading = None;
         sequence.fed = 0;

@@ -15,7 +15,7 @@ pub enum Error {
         context: u32,
     },
     /// A text that shall become a vector is longer than one step.
-    #[error("the text has {tokens} tokens; at most {most} can be embedded")]
+    #[error("the text has {tokens} tokens; at most {most} are read at once")]
     TextTooLong {
         /// Tokens of the text.
         tokens: usize,
@@ -63,6 +63,12 @@ pub enum Error {
         /// What it says.
         why: String,
     },
+    /// A model that cannot propose tokens for another one.
+    #[error("the draft model cannot be used: {why}")]
+    Draft {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The executor failed.
     #[error(transparent)]
     Nn(#[from] oprel_nn::Error),
@@ -91,6 +97,12 @@ impl Error {
             | Error::Token { .. }
             | Error::Unsupported { .. }
             | Error::Sampling(_) => (ErrorKind::Validation, None),
+            Error::Draft { .. } => (
+                ErrorKind::Validation,
+                Some(
+                    "a draft model is a smaller model of the same family, with the same vocabulary",
+                ),
+            ),
             Error::OnlyEmbeds => (ErrorKind::Validation, Some("use `oprel embed` with it")),
             Error::Nn(oprel_nn::Error::Memory { .. }) => (
                 ErrorKind::Memory,

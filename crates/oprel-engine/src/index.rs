@@ -34,6 +34,11 @@ impl Index {
         self.nodes.get(&name).map(|node| node.pages[group]).filter(|&page| page != PageId::NONE)
     }
 
+    /// The page before that of a name, and the tokens of its own.
+    pub(crate) fn tokens(&self, name: Name) -> Option<(Name, &[u32])> {
+        self.nodes.get(&name).map(|node| (node.parent, &*node.tokens))
+    }
+
     /// Notes that a page holds these tokens; if another one does already, that one is returned and
     /// nothing is changed.
     pub(crate) fn add(

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use oprel_nn::PAGE_LEN;
 use sha2::{Digest, Sha256};
 
 /// The name of a page, or of the place before the first one.
@@ -58,6 +59,40 @@ impl Name {
     }
 }
 
+/// Names of the whole pages of a text, each made once.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// The root first.
+    all: Vec<Name>,
+}
+
+impl Names {
+    /// Those of a text of which nothing was named yet.
+    pub(crate) fn new(root: Name) -> Names {
+        Names { all: vec![root] }
+    }
+
+    /// What comes before the first page.
+    pub(crate) fn root(&self) -> Name {
+        self.all[0]
+    }
+
+    /// The root and the names of all whole pages of these tokens, with which the text begins.
+    pub(crate) fn of(&mut self, tokens: &[u32]) -> &[Name] {
+        let pages = tokens.chunks_exact(PAGE_LEN);
+        let n = 1 + pages.len();
+        for page in pages.skip(self.all.len() - 1) {
+            self.all.push(self.all[self.all.len() - 1].child(page));
+        }
+        &self.all[..n]
+    }
+
+    /// The text is another one after so many tokens.
+    pub(crate) fn forget_after(&mut self, tokens: usize) {
+        self.all.truncate(1 + tokens / PAGE_LEN);
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -73,6 +108,27 @@ impl fmt::Debug for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_a_text_are_those_of_its_pages_also_when_it_changes() {
+        let root = Name::root(b"", None);
+        let mut text: Vec<u32> = (0..200).collect();
+        let plain = |text: &[u32]| {
+            let child = |name: &mut Name, page: &[u32]| {
+                *name = name.child(page);
+                Some(*name)
+            };
+            let pages = text.chunks_exact(PAGE_LEN).scan(root, child);
+            std::iter::once(root).chain(pages).collect::<Vec<_>>()
+        };
+        let mut names = Names::new(root);
+        for n in [0, 63, 64, 200, 130] {
+            assert_eq!(names.of(&text[..n]), plain(&text[..n]), "{n}");
+        }
+        text.drain(70..100);
+        names.forget_after(70);
+        assert_eq!(names.of(&text), plain(&text));
+    }
 
     #[test]
     fn names_tell_apart_models_tenants_places_and_tokens() {

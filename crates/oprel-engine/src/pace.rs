@@ -15,6 +15,8 @@ const REMEASURE: u32 = 512;
 
 /// How much longer a step is taken to be for one more token, until that was measured.
 const GUESS: f64 = 0.12;
+/// The least of it that is believed.
+const LEAST: f64 = 0.01;
 
 /// Measured times of steps, in seconds.
 #[derive(Debug)]
@@ -80,6 +82,17 @@ impl Pace {
         Some(((room / added) as usize).clamp(1, most))
     }
 
+    /// What so many more tokens take in a step that decodes `decoded`; nothing until that was measured.
+    pub(crate) fn checking(&self, decoded: usize) -> impl Fn(usize) -> f64 {
+        let added = move |n: usize| Some(self.estimate(decoded + n)? - self.estimate(decoded)?);
+        move |n| added(n).unwrap_or(0.0).max(0.0)
+    }
+
+    /// What reading so many tokens in a step of their own takes, if that was measured.
+    pub(crate) fn reading(&self, tokens: usize) -> Option<f64> {
+        Some(self.apart? * tokens as f64)
+    }
+
     /// What a step of decoding alone takes for so many tokens: measured, or between what was measured
     /// for fewer and for more; beyond the most measured, a guess that will be measured.
     pub(crate) fn estimate(&self, decoded: usize) -> Option<f64> {
@@ -92,8 +105,21 @@ impl Pace {
             Some((to, end)) if to > from => {
                 seconds + (end - seconds) * further / (to - from) as f64
             }
-            _ => seconds * (1.0 + GUESS * further),
+            _ => {
+                let first = (1..from).find_map(|n| Some((n, at(n)?)));
+                seconds + self.one_more((from, seconds), first) * further
+            }
         })
+    }
+
+    /// What a token takes beyond the most that were measured: as much as those beyond the first measured,
+    /// where there are several; else a guess, and not more than one of a prompt.
+    fn one_more(&self, (n, seconds): (usize, f64), first: Option<(usize, f64)>) -> f64 {
+        let Some((fewer, least)) = first else {
+            let guess = GUESS * seconds / (1.0 + GUESS * (n - 1) as f64);
+            return self.apart.map_or(guess, |apart| apart.min(guess));
+        };
+        ((seconds - least) / (n - fewer) as f64).max(LEAST * least)
     }
 }
 

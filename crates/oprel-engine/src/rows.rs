@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use oprel_nn::state::RowId;
 
 use crate::name::Name;
+use crate::store::{PageKey, Part};
 
 /// A state after some tokens.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ struct Point {
     rest: Box<[u32]>,
     row: RowId,
     since: u64,
+    /// It is where others may begin: worth a place outside memory.
+    lasting: bool,
 }
 
 /// Rows of recurrent state.
@@ -26,6 +29,17 @@ pub(crate) struct Rows {
     /// Checkpoints by last use.
     order: BTreeMap<u64, Name>,
     tick: u64,
+    /// Lasting checkpoints that were given up. What their rows held is there until the next step.
+    evicted: Vec<Gone>,
+}
+
+/// A checkpoint that is none any more.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    pub(crate) row: RowId,
+    /// The last whole page before it, and the tokens after that.
+    pub(crate) page: Name,
+    pub(crate) rest: Box<[u32]>,
 }
 
 impl Rows {
@@ -66,6 +80,31 @@ impl Rows {
             self.points.remove(&name);
         }
         self.release(point.row);
+        if point.lasting {
+            self.evicted.push(Gone { row: point.row, page: name, rest: point.rest });
+        }
+    }
+
+    /// Checkpoints that went since the last time.
+    pub(crate) fn take_evicted(&mut self) -> Vec<Gone> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// The checkpoint of a key: its row, and the tokens after the page.
+    pub(crate) fn point(&self, key: PageKey) -> Option<(RowId, &[u32])> {
+        let Part::Point { page, rest } = key.part else { return None };
+        let mut points = self.points.get(&page)?.iter();
+        let point = points
+            .find(|p| p.rest.len() == rest as usize && PageKey::point(page, &p.rest) == key)?;
+        Some((point.row, &point.rest))
+    }
+
+    /// Keys of lasting checkpoints after this page on the way of a text whose tokens after the page are
+    /// these.
+    pub(crate) fn lasting(&self, page: Name, tokens: &[u32]) -> impl Iterator<Item = PageKey> {
+        let points = self.points.get(&page).map_or(&[][..], Vec::as_slice);
+        let on_the_way = points.iter().filter(|p| p.lasting && tokens.starts_with(&p.rest));
+        on_the_way.map(move |p| PageKey::point(page, &p.rest))
     }
 
     pub(crate) fn hold(&mut self, row: RowId) {
@@ -86,14 +125,15 @@ impl Rows {
         self.held[row.0 as usize] > 1
     }
 
-    /// Keeps a row as the state after a page and the `rest` of the tokens.
-    pub(crate) fn keep(&mut self, page: Name, rest: &[u32], row: RowId) {
+    /// Keeps a row as the state after a page and the `rest` of the tokens; whether others may begin there.
+    pub(crate) fn keep(&mut self, page: Name, rest: &[u32], row: RowId, lasting: bool) {
         let points = self.points.entry(page).or_default();
-        if points.iter().any(|p| *p.rest == *rest) {
+        if let Some(point) = points.iter_mut().find(|p| *p.rest == *rest) {
+            point.lasting |= lasting;
             return;
         }
         self.tick += 1;
-        points.push(Point { rest: rest.into(), row, since: self.tick });
+        points.push(Point { rest: rest.into(), row, since: self.tick, lasting });
         self.order.insert(self.tick, page);
         self.held[row.0 as usize] += 1;
     }
@@ -147,8 +187,8 @@ mod tests {
         let page = Name::root(b"", None);
         let mut rows = Rows::new(2);
         let (a, b) = (rows.take().unwrap(), rows.take().unwrap());
-        rows.keep(page, &[1], a);
-        rows.keep(page, &[1, 2], b);
+        rows.keep(page, &[1], a, false);
+        rows.keep(page, &[1, 2], b, true);
         assert_eq!(rows.take(), None);
         rows.release(a);
         rows.release(b);
@@ -156,6 +196,9 @@ mod tests {
         assert_eq!(rows.points(page, &[1, 3]), [(1, a)]);
         rows.touch(page, a);
         assert_eq!(rows.take(), Some(b));
+        // Only what lasts is told of.
+        let gone: Vec<RowId> = rows.take_evicted().iter().map(|gone| gone.row).collect();
+        assert_eq!(gone, [b]);
         rows.forget(a);
         assert_eq!((rows.points(page, &[1]), rows.take()), (vec![], Some(a)));
         assert_eq!(rows.n_held(), 2);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use oprel_api::{EndReason, Failure, Sampled, Sampling, Truncation, Usage};
 use oprel_nn::batch::SeqId;
 
-use crate::draft::Drafter;
+use crate::draft::{Drafter, Follow};
 use crate::engine::Loading;
 use crate::guide::Guide;
-use crate::name::Name;
+use crate::name::Names;
 use crate::sampler::{Breakers, Sampler};
 use crate::state::Holding;
 
@@ -55,7 +55,8 @@ pub struct Ask {
     pub client: Arc<str>,
     /// Higher goes first.
     pub priority: i32,
-    /// Tokens may be proposed from what the text repeats, and checked several at a time.
+    /// Tokens may be proposed, from what the text repeats or by a smaller model, and checked several at
+    /// a time.
     pub speculate: bool,
     /// Tokens to make instead of those that were chosen: measurements of a given text.
     pub replay: Option<Arc<[u32]>>,
@@ -125,9 +126,12 @@ pub(crate) struct Sequence {
     pub(crate) context: u32,
     pub(crate) sampler: Sampler,
     pub(crate) drafter: Drafter,
+    /// What a smaller model holds of the text.
+    pub(crate) follow: Option<Follow>,
     pub(crate) times: Times,
     pub(crate) cached: u32,
-    pub(crate) root: Name,
+    /// Names of its pages.
+    pub(crate) names: Names,
     /// What it holds while it runs.
     pub(crate) holding: Option<Holding>,
     /// All but its latest tokens are in the state: it makes tokens.
@@ -172,6 +176,12 @@ impl Sequence {
     /// Whether the probabilities of prompt tokens are still to be said.
     pub(crate) fn tells_prompt(&self) -> bool {
         self.ask.prompt_logprobs.is_some() && self.told < self.ask.tokens.len()
+    }
+
+    /// Where the last message of its text ends: that which the model is to answer, a few tokens before the
+    /// prompt does.
+    pub(crate) fn message_end(&self) -> Option<usize> {
+        self.tokens.iter().rposition(|t| self.ask.ends.contains(t)).map(|i| i + 1)
     }
 
     /// Tokens of its beginning whose logits nobody needs: what others computed may serve for these.
@@ -240,6 +250,7 @@ impl Sequence {
         let keep = keep.min(len.saturating_sub(2));
         let dropped = (len - keep).div_ceil(2).max(1);
         self.tokens.drain(keep..keep + dropped);
+        self.names.forget_after(keep);
         Some(Truncation {
             dropped_messages: 0,
             dropped_tokens: dropped as u32,

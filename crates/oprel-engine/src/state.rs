@@ -9,10 +9,14 @@ use oprel_nn::{Exec, Limits};
 
 use crate::Result;
 use crate::index::Index;
-use crate::name::Name;
+use crate::name::{Name, Names};
 use crate::pages::Pages;
 use crate::rows::Rows;
 use crate::store::PageKey;
+
+mod stored;
+
+pub(crate) use stored::Place;
 
 /// Positions that a window keeps beyond what its layers see, so that a few tokens can be taken back.
 const SLACK: usize = PAGE_LEN;
@@ -43,6 +47,8 @@ pub(crate) struct State {
     step: usize,
     /// Pages that lost their names to be used again. What they held is there until the next step.
     evicted: Vec<(PageId, PageKey)>,
+    /// Checkpoints whose tokens after the last whole page lay in one of these.
+    evicted_points: Vec<(PageKey, Place)>,
 }
 
 /// What of a text is there.
@@ -81,6 +87,7 @@ impl State {
             rows: Rows::new(limits.recurrent_rows),
             step: limits.tokens as usize,
             evicted: Vec::new(),
+            evicted_points: Vec::new(),
             recurrent: slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })),
         }
     }
@@ -103,23 +110,24 @@ impl State {
         Holding { pages, row: None, names: vec![root], publishes }
     }
 
-    /// How many of the first `most` of these tokens are there.
-    pub(crate) fn has(&self, tokens: &[u32], most: usize, root: Name) -> usize {
-        self.find(&tokens[..most], root).position()
+    /// How many of these tokens are there, whose pages have these names.
+    pub(crate) fn has(&self, tokens: &[u32], names: &[Name]) -> usize {
+        self.find(tokens, names).position()
     }
 
-    /// Takes over what is there of these tokens: a holding, and how many tokens it stands for.
+    /// Takes over what is there of these tokens, whose pages have these names: a holding, and how many
+    /// tokens it stands for.
     ///
     /// # Errors
     /// If the executor cannot copy a page.
     pub(crate) fn begin(
         &mut self,
         exec: &mut dyn Exec,
-        tokens: &[u32],
-        root: Name,
+        (tokens, names): (&[u32], &[Name]),
         publishes: bool,
     ) -> Result<(Holding, usize)> {
-        let mut found = self.find(tokens, root);
+        let root = names[0];
+        let mut found = self.find(tokens, names);
         let position = found.position();
         let mut holding = self.empty(root, publishes);
         holding.names = std::mem::take(&mut found.names);
@@ -172,7 +180,7 @@ impl State {
             (0..self.groups.len()).map_while(|group| self.take(group)).collect();
         let enough = targets.len() == sources.len();
         // What they held is about to be overwritten.
-        self.evicted.retain(|(page, key)| targets.get(key.group as usize) != Some(page));
+        self.forget_evicted(&targets);
         let mut done = Ok(enough);
         for (group, &target) in targets.iter().enumerate() {
             if !enough {
@@ -200,18 +208,11 @@ impl State {
     }
 
     /// The longest beginning of these tokens from which a sequence can go on.
-    fn find(&self, tokens: &[u32], root: Name) -> Found {
+    fn find(&self, tokens: &[u32], all: &[Name]) -> Found {
         let full: Vec<usize> = (0..self.groups.len()).filter(|&g| self.is_full(g)).collect();
         let there = |name: Name| full.iter().all(|&g| self.index.page(name, g).is_some());
-        let mut names = vec![root];
-        let mut last = root;
-        for page in tokens.chunks_exact(PAGE_LEN) {
-            last = last.child(page);
-            if !there(last) {
-                break;
-            }
-            names.push(last);
-        }
+        let found = all[1..].iter().take_while(|&&name| there(name)).count();
+        let mut names = all[..=found].to_vec();
         let whole = names.len() - 1;
         let after = &tokens[whole * PAGE_LEN..];
         let fits = |node: &crate::index::Node| full.iter().all(|&g| node.pages[g] != PageId::NONE);
@@ -231,7 +232,7 @@ impl State {
                 return Found { names, rest, partial, row };
             }
         }
-        Found { names: vec![root], ..Found::default() }
+        Found { names: vec![all[0]], ..Found::default() }
     }
 
     /// Places from which a sequence could go on, farthest first: whole pages, tokens after them, and
@@ -272,106 +273,9 @@ impl State {
             && let Some((page, name)) = pages.oldest_idle()
         {
             pages.forget(page);
-            self.index.remove(name, group);
-            self.evicted.push((page, PageKey { name, group: group as u32 }));
+            self.evict(name, group, page);
         }
         self.groups[group].take()
-    }
-
-    /// Pages whose names went since the last time.
-    pub(crate) fn take_evicted(&mut self) -> Vec<(PageId, PageKey)> {
-        std::mem::take(&mut self.evicted)
-    }
-
-    /// The page of a name, if it is in memory.
-    pub(crate) fn page(&self, key: PageKey) -> Option<PageId> {
-        self.index.page(key.name, key.group as usize)
-    }
-
-    /// Parts of pages that a sequence needs to go on after so many whole pages: all of some groups, of
-    /// others what their windows see.
-    pub(crate) fn parts(&self, whole: usize) -> impl Iterator<Item = (usize, usize)> {
-        let parts = move |group: usize| {
-            let first = self.first_seen(group, whole * PAGE_LEN);
-            (first..whole).map(move |i| (i, group))
-        };
-        (0..self.groups.len()).flat_map(parts)
-    }
-
-    /// Drops what a sequence holds beyond its whole pages; how many tokens are left.
-    pub(crate) fn drop_rest(&mut self, holding: &mut Holding) -> usize {
-        let whole = holding.names.len() - 1;
-        for (pages, table) in self.groups.iter_mut().zip(&mut holding.pages) {
-            for page in table.drain(whole.min(table.len())..).filter(|&p| p != PageId::NONE) {
-                pages.release(page);
-            }
-        }
-        whole * PAGE_LEN
-    }
-
-    /// Adds the next whole page, of this name, to what a sequence holds that is to go on after `end` whole
-    /// pages: by group what is in memory, and a page to be filled where it is not. `None` if there is
-    /// no page for it.
-    pub(crate) fn add_page(
-        &mut self,
-        holding: &mut Holding,
-        name: Name,
-        end: usize,
-    ) -> Option<Vec<Option<PageId>>> {
-        let i = holding.names.len() - 1;
-        let mut fill = vec![None; self.groups.len()];
-        let mut added = Vec::new();
-        for group in 0..self.groups.len() {
-            let page = match self.index.page(name, group) {
-                _ if i < self.first_seen(group, end * PAGE_LEN) => PageId::NONE,
-                Some(page) => {
-                    self.groups[group].hold(page);
-                    page
-                }
-                None => match self.take(group) {
-                    Some(page) => {
-                        fill[group] = Some(page);
-                        page
-                    }
-                    None => {
-                        self.release_part(&added);
-                        return None;
-                    }
-                },
-            };
-            added.push(page);
-        }
-        for (table, page) in holding.pages.iter_mut().zip(added) {
-            table.push(page);
-        }
-        holding.names.push(name);
-        Some(fill)
-    }
-
-    fn release_part(&mut self, added: &[PageId]) {
-        for (pages, &page) in self.groups.iter_mut().zip(added) {
-            if page != PageId::NONE {
-                pages.release(page);
-            }
-        }
-    }
-
-    /// The last page added was filled: others may use it.
-    pub(crate) fn publish_last(&mut self, holding: &mut Holding, tokens: &[u32]) {
-        if let [.., parent, name] = holding.names[..]
-            && holding.publishes
-        {
-            let i = holding.names.len() - 2;
-            self.publish(holding, i, name, (parent, tokens));
-        }
-    }
-
-    /// The last page added could not be filled.
-    pub(crate) fn drop_last(&mut self, holding: &mut Holding) {
-        if holding.names.len() > 1 {
-            holding.names.pop();
-            self.drop_rest(holding);
-        }
     }
 
     /// Makes room for tokens up to position `end`.
@@ -432,12 +336,18 @@ impl State {
 
     /// The first `fed` tokens are in the state: whole pages get their names, and windows give back
     /// what nobody sees any more.
-    pub(crate) fn advance(&mut self, holding: &mut Holding, tokens: &[u32], fed: usize) {
+    pub(crate) fn advance(
+        &mut self,
+        holding: &mut Holding,
+        tokens: &[u32],
+        names: &mut Names,
+        fed: usize,
+    ) {
         while holding.names.len() * PAGE_LEN <= fed {
             let i = holding.names.len() - 1;
-            let page = &tokens[i * PAGE_LEN..(i + 1) * PAGE_LEN];
-            let parent = holding.names[i];
-            let name = parent.child(page);
+            let end = (i + 1) * PAGE_LEN;
+            let page = &tokens[i * PAGE_LEN..end];
+            let (parent, name) = (holding.names[i], names.of(&tokens[..end])[i + 1]);
             holding.names.push(name);
             if holding.publishes {
                 self.publish(holding, i, name, (parent, page));
@@ -512,20 +422,33 @@ impl State {
         self.publish(holding, whole, name, (parent, rest));
     }
 
-    /// The state after the first `fed` tokens can be started from.
-    pub(crate) fn keep_point(&mut self, holding: &Holding, tokens: &[u32], fed: usize) {
+    /// The state after the first `fed` tokens can be started from; whether that is worth keeping beyond
+    /// memory.
+    pub(crate) fn keep_point(
+        &mut self,
+        holding: &Holding,
+        tokens: &[u32],
+        fed: usize,
+        lasting: bool,
+    ) {
         if let Some(row) = holding.row.filter(|_| holding.publishes && fed > 0) {
             let whole = fed / PAGE_LEN;
-            self.rows.keep(holding.names[whole], &tokens[whole * PAGE_LEN..fed], row);
+            self.rows.keep(holding.names[whole], &tokens[whole * PAGE_LEN..fed], row, lasting);
         }
     }
 
     /// A sequence goes. What it computed stays for others, if they may use it.
-    pub(crate) fn leave(&mut self, mut holding: Holding, tokens: &[u32], fed: usize) {
+    pub(crate) fn leave(
+        &mut self,
+        mut holding: Holding,
+        tokens: &[u32],
+        names: &mut Names,
+        fed: usize,
+    ) {
         if holding.publishes {
-            self.advance(&mut holding, tokens, fed);
+            self.advance(&mut holding, tokens, names, fed);
             self.publish_rest(&mut holding, tokens, fed);
-            self.keep_point(&holding, tokens, fed);
+            self.keep_point(&holding, tokens, fed, true);
         }
         self.release(holding);
     }

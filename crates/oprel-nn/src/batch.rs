@@ -195,6 +195,8 @@ pub enum What {
     Hidden(Tap),
     /// One vector for the rows, (1, width): embeddings.
     Pool(Pooling),
+    /// What the classifier makes of the rows of a whole text, (1, labels).
+    Class,
 }
 
 /// A point of the model whose hidden state can be asked for.

@@ -185,6 +185,7 @@ impl Maker {
             ropes: vec![rope],
             steps: vec![Step::Layer(Layer { blocks, out_scale: None })],
             heads: vec![head],
+            classifier: None,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::metrics::{Outcome, Watch};
 use crate::models::Lease;
 use crate::name::Name;
 use crate::peer::Peer;
+use crate::routes::Note;
 
 /// How long a failure may take to show and still have a status of its own.
 const FIRST_EVENT: Duration = Duration::from_secs(5);
@@ -73,14 +74,25 @@ pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response
 }
 
 /// Answers a call to generate.
-pub(crate) async fn generate(app: &Arc<App>, peer: &Peer, speech: Speech, call: Call) -> Response {
-    match try_generate(app, peer, call).await {
+pub(crate) async fn generate(
+    app: &Arc<App>,
+    peer: &Peer,
+    speech: Speech,
+    call: Call,
+    note: Option<Note>,
+) -> Response {
+    match try_generate(app, peer, call, note).await {
         Ok(response) => response,
         Err(failure) => speech.fail(failure),
     }
 }
 
-async fn try_generate(app: &Arc<App>, peer: &Peer, mut call: Call) -> Result<Response, Failure> {
+async fn try_generate(
+    app: &Arc<App>,
+    peer: &Peer,
+    mut call: Call,
+    note: Option<Note>,
+) -> Result<Response, Failure> {
     let received = Instant::now();
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
@@ -113,6 +125,7 @@ async fn try_generate(app: &Arc<App>, peer: &Peer, mut call: Call) -> Result<Res
         begun: false,
         load_ns,
         watch,
+        note,
         _lease: lease,
     };
     if !call.stream {
@@ -237,6 +250,7 @@ struct Talk {
     begun: bool,
     load_ns: u64,
     watch: Watch,
+    note: Option<Note>,
     _lease: Lease,
 }
 
@@ -256,6 +270,9 @@ impl Talk {
                         usage.total_ns += self.load_ns;
                     }
                     self.watch.event(at, &event);
+                    if let Some(note) = self.note.as_mut().filter(|_| at == 0) {
+                        note.event(&event);
+                    }
                     if event.is_last() {
                         *stream = None;
                     }

@@ -2,6 +2,8 @@
 //! keeps models loaded. It generates nothing itself.
 
 mod answer;
+pub mod conversations;
+mod keys;
 mod listen;
 mod memory;
 mod metrics;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use keys::{Fresh, Key, Keys, Scope};
 pub use listen::Limits;
 pub use models::{Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
@@ -42,6 +45,12 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Who may call.
     pub gate: Gate,
+    /// Keys of clients.
+    pub keys: Keys,
+    /// Whether clients of this machine need a key, too.
+    pub keys_for_all: bool,
+    /// Where conversations are remembered, if they are.
+    pub conversations: Option<Arc<dyn conversations::Store>>,
     /// How models are kept.
     pub models: Policy,
     /// Limits on connections.
@@ -118,6 +127,7 @@ impl Server {
                 models.sweep().await;
             }
         });
+        let forgetting = tokio::spawn(forget_expired(app.options.conversations.clone()));
         let _ = stop.wait_for(|n| *n > 0).await;
         tracing::info!("stopping: answers under way may finish");
         app.stopping.store(true, Ordering::Relaxed);
@@ -127,11 +137,27 @@ impl Server {
             _ = stop.wait_for(|n| *n > 1) => tracing::warn!("stopped at once"),
         }
         sweeping.abort();
+        forgetting.abort();
         app.models.stop_all().await;
         #[cfg(unix)]
         if let Some(path) = &app.options.socket {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Forgets conversations that have expired, now and every hour.
+async fn forget_expired(store: Option<Arc<dyn conversations::Store>>) {
+    let Some(store) = store else { return };
+    loop {
+        let store = store.clone();
+        match tokio::task::spawn_blocking(move || store.expire()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(n)) => tracing::info!(n, "conversations expired"),
+            Ok(Err(error)) => tracing::warn!(%error, "expired conversations were not forgotten"),
+            Err(_) => return,
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
     }
 }
 

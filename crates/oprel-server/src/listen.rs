@@ -93,7 +93,7 @@ pub(crate) async fn serve(
             request.extensions_mut().insert(from);
             app.clone().oneshot(request)
         });
-        let io = TokioIo::new(Patient::new(io, limits.stall));
+        let io = TokioIo::new(Patient::new(io, limits));
         let connection = server.serve_connection_with_upgrades(io, service).into_owned();
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
@@ -124,16 +124,19 @@ async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, From)> {
     }
 }
 
-/// A connection that fails when nothing can be written for too long.
+/// A connection that fails when nothing can be written for too long, or never anything comes.
 struct Patient<T> {
     inner: T,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Until when the first byte must have come. Later ones are waited for where they are read.
+    first: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Patient<T> {
-    fn new(inner: T, stall: Duration) -> Patient<T> {
-        Patient { inner, stall, timer: None }
+    fn new(inner: T, limits: Limits) -> Patient<T> {
+        let first = Some(Box::pin(tokio::time::sleep(limits.head)));
+        Patient { inner, stall: limits.stall, timer: None, first }
     }
 
     /// Passes on what a write gave; one that waits for too long fails.
@@ -161,7 +164,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_ready() {
+            self.first = None;
+        }
+        match self.first.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            _ => read,
+        }
     }
 }
 

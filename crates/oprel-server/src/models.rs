@@ -109,7 +109,6 @@ impl Models {
     pub(crate) async fn lease(self: &Arc<Self>, name: Name, stay: &Stay) -> Result<Lease, Failure> {
         let start = Instant::now();
         let slot = self.slot(&name, stay)?;
-        slot.users.fetch_add(1, Ordering::AcqRel);
         let hold = Hold { slot: slot.clone(), models: self.clone() };
         if let Some(keep) = stay.keep_alive {
             slot.expiry().keep = keep;
@@ -118,7 +117,7 @@ impl Models {
         Ok(Lease { backend, _hold: hold, waited: start.elapsed() })
     }
 
-    /// The slot of a name; if there is none, one that is being loaded.
+    /// The slot of a name, with one user more; if there is none, one that is being loaded.
     fn slot(self: &Arc<Self>, name: &Name, stay: &Stay) -> Result<Arc<Slot>, Failure> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(&name.key()) {
@@ -130,6 +129,7 @@ impl Models {
                 State::Loading => false,
             };
             if !failed {
+                slot.users.fetch_add(1, Ordering::AcqRel);
                 return Ok(slot.clone());
             }
         }
@@ -141,7 +141,7 @@ impl Models {
         let slot = Arc::new(Slot {
             name: name.clone(),
             state: watch::Sender::new(State::Loading),
-            users: AtomicUsize::new(0),
+            users: AtomicUsize::new(1),
             stay: Mutex::new(Expiry {
                 keep: self.policy.keep_alive,
                 used: Instant::now(),
@@ -176,7 +176,7 @@ impl Models {
             Err(failure) => {
                 tracing::warn!(model = %slot.name, error = %failure, "not loaded");
                 slot.state.send_replace(State::Failed(failure));
-                self.remove(&slot);
+                self.remove(&slot, |_| true);
             }
         }
     }
@@ -201,7 +201,7 @@ impl Models {
             let idle = others.iter().filter(|s| s.is_idle());
             if let Some(victim) = idle.min_by_key(|s| s.expiry().used) {
                 tracing::info!(model = %victim.name, "unloaded to make room");
-                self.unload(victim).await;
+                self.unload_if_idle(victim).await;
                 continue;
             }
             if tokio::time::timeout_at(until.into(), freed).await.is_err() {
@@ -224,22 +224,26 @@ impl Models {
         }
     }
 
-    /// Takes a slot out, if it is still this one.
-    fn remove(&self, slot: &Arc<Slot>) -> bool {
+    /// Takes a slot out, if it is still this one and `goes` says so. Meanwhile nobody gets it.
+    fn remove(&self, slot: &Arc<Slot>, goes: impl FnOnce(&Slot) -> bool) -> bool {
         let mut slots = self.lock();
         let key = slot.name.key();
-        let same = slots.get(&key).is_some_and(|s| Arc::ptr_eq(s, slot));
-        if same {
+        let out = slots.get(&key).is_some_and(|s| Arc::ptr_eq(s, slot)) && goes(slot);
+        if out {
             slots.remove(&key);
         }
-        same
+        out
     }
 
-    /// Takes a model out and waits until its backend has ended.
-    async fn unload(&self, slot: &Arc<Slot>) {
-        if !self.remove(slot) {
-            return;
+    /// Unloads a model unless somebody uses it, or just came to.
+    async fn unload_if_idle(&self, slot: &Arc<Slot>) {
+        if self.remove(slot, Slot::is_idle) {
+            self.end(slot).await;
         }
+    }
+
+    /// Waits until the backend of a slot that was taken out has ended.
+    async fn end(&self, slot: &Arc<Slot>) {
         let state = slot.state.send_replace(State::Failed(gone()));
         if let State::Ready(backend) = state {
             // Dropping the last owner waits for its process.
@@ -253,9 +257,7 @@ impl Models {
         let slot = self.lock().get(&name.key()).cloned();
         let Some(slot) = slot else { return false };
         slot.expiry().keep = KeepAlive::For(Duration::ZERO);
-        if slot.is_idle() {
-            self.unload(&slot).await;
-        }
+        self.unload_if_idle(&slot).await;
         true
     }
 
@@ -265,7 +267,7 @@ impl Models {
         let over: Vec<_> = self.lock().values().filter(|s| s.is_over(now)).cloned().collect();
         for slot in over {
             tracing::info!(model = %slot.name, "unloaded");
-            self.unload(&slot).await;
+            self.unload_if_idle(&slot).await;
         }
     }
 
@@ -278,7 +280,9 @@ impl Models {
             }
         }
         for slot in &all {
-            self.unload(slot).await;
+            if self.remove(slot, |_| true) {
+                self.end(slot).await;
+            }
         }
     }
 
@@ -322,9 +326,7 @@ impl Drop for Hold {
         if let Some(runtime) = goes.then(tokio::runtime::Handle::try_current).and_then(Result::ok) {
             let (models, slot) = (self.models.clone(), self.slot.clone());
             runtime.spawn(async move {
-                if slot.is_idle() {
-                    models.unload(&slot).await;
-                }
+                models.unload_if_idle(&slot).await;
             });
         }
     }

@@ -9,7 +9,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use oprel_api::dialect::Problem;
+use oprel_api::{ErrorKind, Failure};
+
 use crate::App;
+use crate::keys::Scope;
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) enum From {
 pub(crate) struct Peer {
     /// Clients share an engine fairly.
     pub(crate) client: String,
+    /// Whose conversations it sees: those of its key, or of all who need none.
+    pub(crate) owner: String,
     /// Whether it may name files of this machine.
     pub(crate) trusted: bool,
 }
@@ -124,21 +130,93 @@ pub(crate) async fn check(
         allow(response.headers_mut(), origin);
         return response;
     }
-    let client = match from {
-        Some(From::Tcp(address)) => address.ip().to_string(),
-        _ => String::new(),
+    let mut response = match admit(&app, &request, from) {
+        Ok(peer) => {
+            request.extensions_mut().insert(peer);
+            next.run(request).await
+        }
+        Err(refused) => *refused,
     };
-    let near = match from {
-        Some(From::Tcp(address)) => address.ip().to_canonical().is_loopback(),
-        _ => true,
-    };
-    // A page, even one of this machine, names no files.
-    request.extensions_mut().insert(Peer { client, trusted: near && origin.is_none() });
-    let mut response = next.run(request).await;
     if let Some(origin) = &origin {
         allow(response.headers_mut(), origin);
     }
     response
+}
+
+/// Who it is, if it may do what it asks for.
+fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<Response>> {
+    let headers = request.headers();
+    let relayed = ["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name));
+    let (near, client) = match from {
+        Some(From::Tcp(address)) => {
+            (address.ip().to_canonical().is_loopback() && !relayed, address.ip().to_string())
+        }
+        _ => (true, String::new()),
+    };
+    // A page, even one of this machine, names no files.
+    let here = near && !headers.contains_key(header::ORIGIN);
+    let over_socket = from == Some(From::Socket);
+    let free = over_socket || (near && !app.options.keys_for_all) || app.options.keys.is_empty();
+    let path = request.uri().path();
+    let Some(needed) = scope_of(path) else {
+        return Ok(Peer { client, owner: String::new(), trusted: false });
+    };
+    if let Some(key) = sent_key(headers).and_then(|text| app.options.keys.find(text)) {
+        return match key.allows(needed) {
+            true => Ok(Peer {
+                client: key.id.clone(),
+                trusted: key.allows(Scope::Admin),
+                owner: key.id,
+            }),
+            false => {
+                let message = format!("this key has no scope '{}'", needed.as_str());
+                Err(Box::new(refuse(path, StatusCode::FORBIDDEN, message)))
+            }
+        };
+    }
+    match free {
+        // Clients of the field send words as keys where none is asked for.
+        true => Ok(Peer { client, owner: String::new(), trusted: here }),
+        false => {
+            let message = "a key is needed: `Authorization: Bearer opk_...`".to_string();
+            Err(Box::new(refuse(path, StatusCode::UNAUTHORIZED, message)))
+        }
+    }
+}
+
+/// The key that a client sent.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let bearer = bearer.and_then(|v| v.strip_prefix("Bearer ").or(v.strip_prefix("bearer ")));
+    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok()).map(str::trim)
+}
+
+/// What a route needs; `None` for those that tell nothing but that somebody is there.
+fn scope_of(path: &str) -> Option<Scope> {
+    match path {
+        "/" | "/api/version" | "/health" | "/health/live" | "/health/ready" => None,
+        "/metrics" => Some(Scope::Metrics),
+        "/load" | "/unload" => Some(Scope::ModelsWrite),
+        "/models" | "/api/tags" | "/api/ps" | "/api/show" | "/v1/models" => Some(Scope::ModelsRead),
+        "/api/create" | "/api/copy" | "/api/delete" | "/api/pull" | "/api/push" => {
+            Some(Scope::ModelsWrite)
+        }
+        _ if path.starts_with("/v1/models/") => Some(Scope::ModelsRead),
+        _ if path.starts_with("/api/blobs/") => Some(Scope::ModelsWrite),
+        _ => Some(Scope::Chat),
+    }
+}
+
+/// A refusal in the words of the route's dialect.
+fn refuse(path: &str, status: StatusCode, message: String) -> Response {
+    let complaint: oprel_api::dialect::Complaint = match path {
+        _ if path.starts_with("/v1/messages") => oprel_api::anthropic::complaint,
+        _ if path.starts_with("/v1/") => oprel_api::openai::complaint,
+        _ => oprel_api::ollama::complaint,
+    };
+    let failure = Failure::new(ErrorKind::Validation, message);
+    let problem = Problem { status: status.as_u16(), failure, id: crate::id() };
+    crate::answer::json(status, &complaint(&problem))
 }
 
 /// The host that a request names, once.

@@ -3,18 +3,22 @@
 mod compat;
 mod ollama;
 mod own;
+mod talk;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use oprel_api::{ErrorKind, Failure};
+
+pub(crate) use talk::Note;
 
 use crate::App;
 use crate::answer::Speech;
@@ -27,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(ollama::router())
         .merge(compat::router())
         .merge(own::router())
+        .merge(talk::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
         .layer(from_fn_with_state(app.clone(), record))
@@ -64,19 +69,49 @@ fn asked_id(headers: &HeaderMap) -> Option<String> {
 /// The whole body, unpacked if it is packed.
 pub(crate) async fn body(app: &App, request: Request, speech: Speech) -> Result<Bytes, Response> {
     let encoding = request.headers().get(header::CONTENT_ENCODING).cloned();
-    let body: Body = request.into_body();
-    let most = app.options.most_body;
     let wrong = |message: String| speech.fail(Failure::new(ErrorKind::Validation, message));
-    let bytes = to_bytes(body, most).await.map_err(|_| {
-        let mut response =
-            wrong(format!("the body could not be read, or is longer than {most} bytes"));
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    let (most, stall) = (app.options.most_body, app.options.limits.stall);
+    let bytes = whole(request.into_body(), most, stall).await.map_err(|(status, message)| {
+        let mut response = wrong(message);
+        *response.status_mut() = status;
         response
     })?;
     match encoding.as_ref().map(|e| e.as_bytes()) {
         None | Some(b"identity") => Ok(bytes),
         Some(b"zstd") => unpack(&bytes).map(Bytes::from).map_err(wrong),
         Some(_) => Err(wrong("content-encoding: zstd or none is understood".into())),
+    }
+}
+
+/// Reads a body, which must not be longer than `most`, nor let anybody wait longer than `stall`.
+async fn whole(
+    mut body: Body,
+    most: usize,
+    stall: Duration,
+) -> Result<Bytes, (StatusCode, String)> {
+    let long = || {
+        let message = format!("the body is longer than {most} bytes");
+        (StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    // What is announced need not be waited for.
+    if body.size_hint().lower() > most as u64 {
+        return Err(long());
+    }
+    let mut all = Vec::new();
+    loop {
+        let Ok(frame) = tokio::time::timeout(stall, body.frame()).await else {
+            let message = format!("nothing came of the body for {} s", stall.as_secs_f32());
+            return Err((StatusCode::REQUEST_TIMEOUT, message));
+        };
+        let Some(frame) = frame else { return Ok(all.into()) };
+        let frame = frame.map_err(|error| {
+            (StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Err(long());
+        }
+        all.extend_from_slice(&data);
     }
 }
 
@@ -92,5 +127,42 @@ fn unpack(bytes: &[u8]) -> Result<Vec<u8>, String> {
     match all.len() as u64 > MOST_UNPACKED {
         true => Err(format!("the body unpacks to more than {MOST_UNPACKED} bytes")),
         false => Ok(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(body: Body, most: usize) -> Result<Bytes, StatusCode> {
+        whole(body, most, Duration::from_millis(10)).await.map_err(|(status, _)| status)
+    }
+
+    /// A body that is announced and never comes.
+    struct Announced(u64);
+
+    impl HttpBody for Announced {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+
+        fn size_hint(&self) -> hyper::body::SizeHint {
+            hyper::body::SizeHint::with_exact(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_or_does_not_come_is_refused() {
+        assert_eq!(read(Body::from("abc"), 3).await, Ok("abc".into()));
+        assert_eq!(read(Body::from("abcd"), 3).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        let announced = |n| Body::new(Announced(n));
+        assert_eq!(read(announced(4), 3).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(read(announced(3), 3).await, Err(StatusCode::REQUEST_TIMEOUT));
     }
 }

@@ -29,8 +29,9 @@ pub use show::{Details, Show, show};
 pub use oprel_api::{
     AdapterChoice, Answer, CachePolicy, Chat, Constraint, Content, Dry, EmbedInput, EmbedRequest,
     Embeddings, EndReason, ErrorKind, Event, Failure, GrammarSyntax, Input, InputOverflow, Limits,
-    LogitBias, Media, MediaSource, Message, Mirostat, OutputOverflow, Part, Piece, Prompt, Request,
-    Role, Sampled, Sampling, Think, Tool, ToolCall, ToolChoice, TopToken, Truncation, Usage, Xtc,
+    LogitBias, Media, MediaSource, Message, Mirostat, OutputOverflow, Part, Piece, Prompt, Ranked,
+    Ranking, Request, RerankRequest, Role, Sampled, Sampling, SamplingPatch, Think, Tool, ToolCall,
+    ToolChoice, TopToken, Truncation, Usage, Xtc,
 };
 #[cfg(unix)]
 #[doc(hidden)]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oprel_api::{Answer, EmbedRequest, Embeddings, Event, Message, Request, Sampling};
+use oprel_api::{
+    Answer, EmbedRequest, Embeddings, Event, Message, Ranking, Request, RerankRequest, Sampling,
+};
 use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, PromptCache, RawChat};
 use oprel_nn::KvTypes;
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
@@ -161,6 +163,26 @@ impl Model {
         Ok(self.native.embed(request)?)
     }
 
+    /// Ranks documents by how well they answer a query, the best first.
+    ///
+    /// # Errors
+    /// [`OprelError::Validation`] if the model has no ranking head, there are no documents, or one is too
+    /// long and the request does not let it be cut.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use oprel::{Model, RerankRequest};
+    ///
+    /// let model = Model::load("reranker.gguf")?;
+    /// let request = RerankRequest::new("What is a cat?", ["A cat is an animal.", "It rains."]);
+    /// let best = model.rerank(&request)?.results[0];
+    /// println!("document {} with a score of {}", best.index, best.score);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
+    pub fn rerank(&self, request: &RerankRequest) -> Result<Ranking> {
+        Ok(self.native.rerank(request)?)
+    }
+
     /// Token ids of a text.
     ///
     /// # Examples
@@ -204,7 +226,12 @@ impl Model {
 
     /// Whether the model makes vectors and not text.
     pub fn only_embeds(&self) -> bool {
-        self.native.facts().pooling.is_some()
+        self.native.facts().pooling.is_some() && !self.ranks()
+    }
+
+    /// Whether the model ranks documents, and does nothing else.
+    pub fn ranks(&self) -> bool {
+        self.native.facts().ranks
     }
 
     /// How long loading took.
@@ -282,12 +309,28 @@ impl ModelBuilder {
         self
     }
 
+    /// A smaller model with the same vocabulary. It proposes tokens where that makes answers faster; they
+    /// stay the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{Model, ModelSource};
+    ///
+    /// // The model itself is no smaller one: it would say the same and take as long.
+    /// let model = Model::builder(ModelSource::Demo).draft(ModelSource::Demo).load()?;
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
+    pub fn draft(mut self, source: ModelSource) -> Self {
+        self.options.draft = Some(source);
+        self
+    }
+
     /// Loads the model.
     ///
     /// # Errors
     /// [`OprelError::ModelNotFound`] if there is no such file, [`OprelError::Backend`] if it is damaged or
     /// not supported, [`OprelError::Memory`] if it does not fit, [`OprelError::Validation`] if an option is
-    /// wrong.
+    /// wrong or the draft model has another vocabulary.
     pub fn load(self) -> Result<Model> {
         Ok(Model { native: Native::load(&self.source, &self.options)? })
     }

@@ -1,11 +1,12 @@
 //! BERT embedders: learned positions, every token sees every other, layer norms after each residual.
 
 use oprel_nn::describe::{
-    Activation, Block, Branch, Head, HeadKind, Input, Mask, Norm, NormKind, Op, Read, Step, Write,
+    Activation, Block, Branch, Classifier, Head, HeadKind, Input, Mask, Norm, NormKind, Op, Read,
+    Step, Write,
 };
 use oprel_nn::{Decoder, Pooling};
 
-use super::{Described, layer};
+use super::{Described, RANK, layer};
 use crate::parts::{attention, ffn, token_input};
 use crate::source::Source;
 use crate::{Hyper, Result};
@@ -29,6 +30,10 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
     }
     let head =
         Head { kind: HeadKind::LanguageModel, norm: None, out: None, scale: 1.0, soft_cap: None };
+    let (pooling, classifier) = match s.u32_or_zero("pooling_type")? {
+        RANK => (Pooling::Cls, Some(classifier(s, &h)?)),
+        _ => (pooling(s)?, None),
+    };
     let decoder = Decoder {
         width: h.width,
         n_vocab: h.n_vocab,
@@ -39,8 +44,24 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
         ropes: Vec::new(),
         steps,
         heads: vec![head],
+        classifier,
     };
-    Ok(Described { decoder, causal: false, pooling: Some(pooling(s)?) })
+    Ok(Described { decoder, causal: false, pooling: Some(pooling) })
+}
+
+/// The classifier of a cross-encoder, as RoBERTa has it: a layer with tanh, then one for the labels.
+fn classifier(s: &mut Source<'_>, h: &Hyper) -> Result<Classifier> {
+    let labels = |s: &Source<'_>, name: &str| match s.shape(name) {
+        Some(&[_, n]) => u32::try_from(n).unwrap_or(u32::MAX),
+        _ => 1,
+    };
+    let out = s.maybe_linear("cls.output", h.width, labels(s, "cls.output.weight"))?;
+    let inner = if out.is_some() { h.width } else { labels(s, "cls.weight") };
+    let dense = match &out {
+        Some(_) => s.maybe_linear("cls", h.width, inner)?,
+        None => Some(s.linear("cls", h.width, inner)?),
+    };
+    Ok(Classifier { pooling: Pooling::Cls, dense, out, softmax: false })
 }
 
 /// Tokens, positions, and the row of token type 0.
@@ -75,7 +96,6 @@ fn pooling(s: &Source<'_>) -> Result<Pooling> {
         0 | 1 => Ok(Pooling::Mean),
         2 => Ok(Pooling::Cls),
         3 => Ok(Pooling::Last),
-        4 => Err(s.unsupported("a ranking head")),
         other => Err(s.wrong("pooling_type", other, "is not known")),
     }
 }

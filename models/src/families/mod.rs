@@ -96,6 +96,9 @@ pub(crate) const PENDING: &[Pending] = &[
     },
 ];
 
+/// The `pooling_type` of a reranker.
+pub(crate) const RANK: u32 = 4;
+
 /// The family of an architecture that can be run.
 pub(crate) fn find(architecture: &str) -> Option<&'static Family> {
     ALL.iter().find(|f| f.architecture == architecture)
@@ -124,6 +127,7 @@ pub(crate) fn generator(
         ropes: std::mem::take(&mut s.ropes),
         steps,
         heads: vec![head],
+        classifier: None,
     };
     Described { decoder, causal: true, pooling: None }
 }

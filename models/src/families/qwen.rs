@@ -1,10 +1,11 @@
 //! Qwen 2 and 3, dense and with routed experts: RMS norms, rope on halves, SwiGLU; Qwen 2 has biases on
 //! queries, keys and values, Qwen 3 norms on query and key heads.
 
-use oprel_nn::describe::{Activation, Mask, Moe, NormKind, Op};
+use oprel_nn::Pooling;
+use oprel_nn::describe::{Activation, Classifier, Mask, Moe, NormKind, Op};
 use oprel_nn::rope::Pairing;
 
-use super::{Described, block, generator, layer};
+use super::{Described, RANK, block, generator, layer};
 use crate::parts::{
     attention, expert_ff, ffn, head, head_norm, layer_norm, moe, shared_expert, token_input,
 };
@@ -31,8 +32,31 @@ pub(super) fn describe(s: &mut Source<'_>) -> Result<Described> {
         steps.push(layer(vec![block(attn_norm, Op::Attn(attn)), block(ffn_norm, feed_forward)]));
     }
     let input = token_input(s, &h, 1.0)?;
-    let head = head(s, &h, NormKind::Rms)?;
-    Ok(generator(s, &h, input, steps, head))
+    let mut head = head(s, &h, NormKind::Rms)?;
+    let classifier = classifier(s, &h)?;
+    if classifier.is_some() {
+        head.out = None;
+    }
+    let mut described = generator(s, &h, input, steps, head);
+    described.pooling = classifier.as_ref().map(|c| c.pooling);
+    described.decoder.classifier = classifier;
+    Ok(described)
+}
+
+/// What a reranker keeps of the head: the rows of "yes" and "no", over the last token.
+fn classifier(s: &mut Source<'_>, h: &Hyper) -> Result<Option<Classifier>> {
+    if s.u32_or_zero("pooling_type")? != RANK {
+        return Ok(None);
+    }
+    if s.architecture() != "qwen3" {
+        return Err(s.unsupported("a ranking head"));
+    }
+    let labels = match s.shape("cls.output.weight") {
+        Some(&[_, n]) => u32::try_from(n).unwrap_or(u32::MAX),
+        _ => 1,
+    };
+    let out = Some(s.linear("cls.output", h.width, labels)?);
+    Ok(Some(Classifier { pooling: Pooling::Last, dense: None, out, softmax: true }))
 }
 
 /// Qwen 2 weighs its experts as they are and has a gated shared one; Qwen 3 makes weights sum to one.

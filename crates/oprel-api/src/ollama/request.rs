@@ -187,6 +187,7 @@ impl Common {
                 logprobs: self.logprobs,
                 priority: self.priority,
                 speculate: options.speculate.unwrap_or(true),
+                prompt_ids: route == Route::Generate { context: true },
                 ..Request::new(input)
             },
             base: Sampling::default(),

@@ -61,7 +61,7 @@ fn read(format: ToolFormat, text: &str) -> (Vec<ToolCall>, String) {
         ThinkTags::of("<|channel|>final<|message|>").filter(|_| format == ToolFormat::Harmony);
     match tags {
         Some(tags) => {
-            for said in ThinkSplitter::new(tags, "<|start|>assistant").push(text) {
+            for said in ThinkSplitter::behind(tags, "<|start|>assistant").push(text) {
                 if let Said::Answer(text) = said {
                     spoken.extend(parser.push(&text));
                 }

@@ -1,7 +1,9 @@
-//! One page in a file: a header, then its bytes, compressed where that saves much.
+//! One page or checkpoint in a file: a header, then its bytes, compressed where that saves much.
 //!
-//! Header of 64 bytes, numbers little-endian: `OPRLPAGE`, version (u32), group (u32), name (16 bytes),
+//! Header of 64 bytes, numbers little-endian: `OPRLPAGE`, version (u32), part (u32), name (16 bytes),
 //! bytes of the page (u64), bytes that follow (u64), checksum of header and rest (u128, counted as 0).
+//! The part is the number of a group, or for a checkpoint the tokens after its last whole page, and its
+//! highest bit. The name tells of that page too: it is a hash of the page's own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use oprel_engine::PageKey;
+use oprel_engine::{PageKey, Part};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: &[u8; 8] = b"OPRLPAGE";
@@ -31,7 +33,7 @@ pub(super) fn write(path: &Path, key: PageKey, page: &[u8]) -> io::Result<u64> {
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..16].copy_from_slice(&key.group.to_le_bytes());
+    header[12..16].copy_from_slice(&number(key.part).to_le_bytes());
     header[16..32].copy_from_slice(&key.name.bytes());
     header[32..40].copy_from_slice(&(page.len() as u64).to_le_bytes());
     header[40..48].copy_from_slice(&(body.len() as u64).to_le_bytes());
@@ -64,13 +66,14 @@ pub(super) fn read(path: &Path, key: PageKey, length: usize) -> Option<Vec<u8>> 
     let mut body = Vec::new();
     body.try_reserve_exact(length).ok()?;
     file.take(length as u64 + 1).read_to_end(&mut body).ok()?;
-    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap_or_default());
+    let length_at =
+        |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap_or_default());
     let is_right = header[..8] == *MAGIC
         && header[8..12] == VERSION.to_le_bytes()
-        && header[12..16] == key.group.to_le_bytes()
+        && header[12..16] == number(key.part).to_le_bytes()
         && header[16..32] == key.name.bytes()
-        && number(32) == length as u64
-        && number(40) == body.len() as u64
+        && length_at(32) == length as u64
+        && length_at(40) == body.len() as u64
         && header[CHECKSUM] == checksum(&header, &body);
     if !is_right {
         return None;
@@ -78,6 +81,14 @@ pub(super) fn read(path: &Path, key: PageKey, length: usize) -> Option<Vec<u8>> 
     match body.len() == length {
         true => Some(body),
         false => lz4_flex::block::decompress(&body, length).ok().filter(|p| p.len() == length),
+    }
+}
+
+/// A part as the header says it.
+fn number(part: Part) -> u32 {
+    match part {
+        Part::Group(group) => group,
+        Part::Point { rest, .. } => rest | 1 << 31,
     }
 }
 

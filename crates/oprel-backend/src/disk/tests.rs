@@ -3,7 +3,12 @@ use oprel_engine::Name;
 use super::*;
 
 fn key(i: u8, group: u32) -> PageKey {
-    PageKey { name: Name::from_bytes([i; 16]), group }
+    PageKey::page(Name::from_bytes([i; 16]), group as usize)
+}
+
+/// A checkpoint after page `i` and these tokens.
+fn point(i: u8, rest: &[u32]) -> PageKey {
+    PageKey::point(Name::from_bytes([i; 16]), rest)
 }
 
 fn open(root: &Path, most: u64) -> Disk {
@@ -54,11 +59,16 @@ fn another_model_sees_nothing() {
 #[test]
 fn a_page_with_any_flipped_bit_or_cut_anywhere_is_not_used_and_goes() {
     let root = tempfile::tempdir().unwrap();
-    for content in [page(3, 300), vec![7; 300]] {
+    for (key, content) in [
+        (key(3, 0), page(3, 300)),
+        (key(3, 0), vec![7; 300]),
+        (point(3, &[]), page(3, 300)),
+        (point(3, &[1, 2]), vec![7; 300]),
+    ] {
         let mut disk = open(root.path(), 1 << 30);
-        disk.put(key(3, 0), content.clone()).unwrap();
+        disk.put(key, content.clone()).unwrap();
         disk.flush();
-        let path = path(&disk.folder, key(3, 0));
+        let path = path(&disk.folder, key);
         let whole = fs::read(&path).unwrap();
         let flips = (0..whole.len()).flat_map(|at| [(at, 1), (at, 0x80)]);
         let flipped = flips.map(|(at, bit)| {
@@ -70,11 +80,11 @@ fn a_page_with_any_flipped_bit_or_cut_anywhere_is_not_used_and_goes() {
         let longer = [&whole[..], &[0]].concat();
         for wrong in flipped.chain(cut).chain([longer]) {
             fs::write(&path, &wrong).unwrap();
-            assert_eq!(get(&mut disk, key(3, 0), 300), None);
+            assert_eq!(get(&mut disk, key, 300), None);
             assert!(!path.exists());
         }
         fs::write(&path, &whole).unwrap();
-        assert_eq!(get(&mut disk, key(3, 0), 300), Some(content));
+        assert_eq!(get(&mut disk, key, 300), Some(content));
     }
 }
 
@@ -87,6 +97,51 @@ fn the_page_of_another_name_is_not_used() {
     let (one, two) = (path(&disk.folder, key(1, 0)), path(&disk.folder, key(2, 0)));
     fs::copy(one, two).unwrap();
     assert_eq!(get(&mut disk, key(2, 0), 50), None);
+}
+
+#[test]
+fn checkpoints_are_found_by_the_page_before_them_until_they_go() {
+    let root = tempfile::tempdir().unwrap();
+    let after = |i: u8| Name::from_bytes([i; 16]);
+    let mut disk = open(root.path(), 1 << 30);
+    let all = [point(1, &[]), point(1, &[5]), point(1, &[5, 6]), point(2, &[5])];
+    for (i, &key) in all.iter().enumerate() {
+        disk.put(key, page(i as u8, 100)).unwrap();
+        disk.put(key, page(i as u8, 100)).unwrap();
+    }
+    disk.flush();
+    for _ in 0..2 {
+        let mut found = disk.points(after(1));
+        found.sort_by_key(|key| key.rest());
+        assert_eq!((&found[..], disk.points(after(2))), (&all[..3], vec![all[3]]));
+        assert_eq!(disk.points(after(3)), []);
+        assert_eq!(get(&mut disk, all[1], 100), Some(page(1, 100)));
+        disk = open(root.path(), 1 << 30);
+    }
+    // Under another page's name it is not found: its own name is a hash of that of its page.
+    let (one, two) = (path(&disk.folder, all[1]), path(&disk.folder, point(2, &[7])));
+    fs::copy(one, &two).unwrap();
+    assert_eq!(get(&mut disk, point(2, &[7]), 100), None);
+    fs::write(path(&disk.folder, all[2]), b"damaged").unwrap();
+    assert_eq!(get(&mut disk, all[2], 100), None);
+    assert_eq!(disk.points(after(1)).len(), 2);
+    drop(disk);
+    let none = open(root.path(), 0);
+    assert!(none.points(after(1)).is_empty() && none.points(after(2)).is_empty());
+}
+
+#[test]
+fn what_waits_to_be_written_is_bounded_by_its_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut disk = open(root.path(), 1 << 30);
+    // One that is larger than the bound is taken alone.
+    assert!(disk.takes(WAITING_BYTES + 1));
+    disk.waiting.store(1, Ordering::Relaxed);
+    assert!(!disk.takes(WAITING_BYTES) && disk.takes(WAITING_BYTES - 1));
+    assert!(disk.put(key(1, 0), vec![0; WAITING_BYTES]).is_err());
+    disk.put(key(1, 0), vec![0; 10]).unwrap();
+    disk.flush();
+    assert_eq!(disk.waiting.load(Ordering::Relaxed), 1);
 }
 
 #[test]

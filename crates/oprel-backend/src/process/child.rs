@@ -33,13 +33,15 @@ pub fn run_worker() -> io::Result<()> {
     };
     let native = match load.parts().map_err(io::Error::other).map(|(source, options)| {
         let folder = options.prompt_cache.iter().map(|p| p.folder.clone());
-        let file = match &source {
+        let parts = |source: &ModelSource| match source {
             ModelSource::File(path) => Some(guard::parts(path)),
             ModelSource::Demo => None,
         };
+        let files = [Some(&source), options.draft.as_ref()];
+        let files: Vec<_> = files.into_iter().flatten().filter_map(parts).collect();
         let folders: Vec<_> = folder.collect();
         folders.iter().for_each(|f| drop(std::fs::create_dir_all(f)));
-        guard::confine(&file.into_iter().collect::<Vec<_>>(), &folders);
+        guard::confine(&files, &folders);
         Native::load(&source, &options)
     })? {
         Ok(native) => Arc::new(native),
@@ -163,6 +165,9 @@ fn answer(native: &Native, call: ToWorker) -> Option<(u64, Result<Reply, Failure
     Some(match call {
         ToWorker::Embed { id, request } => {
             (id, wait(Backend::embed(native, request)).map(Reply::Vectors))
+        }
+        ToWorker::Rerank { id, request } => {
+            (id, wait(Backend::rerank(native, request)).map(Reply::Ranking))
         }
         ToWorker::PromptTokens { id, request } => {
             (id, wait(Backend::prompt_tokens(native, *request)).map(Reply::Tokens))

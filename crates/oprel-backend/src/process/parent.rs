@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use oprel_api::{EmbedRequest, Embeddings, Failure, Gauges, Request};
+use oprel_api::{EmbedRequest, Embeddings, Failure, Gauges, Ranking, Request, RerankRequest};
 use oprel_tokenizer::TokenizeOptions;
 
 use self::state::Inner;
@@ -130,6 +130,16 @@ impl Backend for Worker {
             |id| ToWorker::Embed { id, request },
             |reply| match reply {
                 Reply::Vectors(vectors) => Some(vectors),
+                _ => None,
+            },
+        )
+    }
+
+    fn rerank(&self, request: RerankRequest) -> Later<'_, Ranking> {
+        self.call(
+            |id| ToWorker::Rerank { id, request },
+            |reply| match reply {
+                Reply::Ranking(ranking) => Some(ranking),
                 _ => None,
             },
         )

@@ -5,7 +5,9 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
-use oprel_api::{EmbedRequest, Embeddings, Event, Failure, Gauges, Request};
+use oprel_api::{
+    EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
+};
 use oprel_tokenizer::TokenizeOptions;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -38,6 +40,10 @@ pub(super) enum ToWorker {
     Embed {
         id: u64,
         request: EmbedRequest,
+    },
+    Rerank {
+        id: u64,
+        request: RerankRequest,
     },
     PromptTokens {
         id: u64,
@@ -94,16 +100,41 @@ pub(super) enum Reply {
     /// A generation is under way.
     Taken,
     Vectors(Embeddings),
+    Ranking(Ranking),
     Tokens(Vec<u32>),
     Text(String),
     Gauges(Gauges),
 }
 
+/// Where a model comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Source {
+    File(PathBuf),
+    Demo,
+}
+
+impl From<&ModelSource> for Source {
+    fn from(source: &ModelSource) -> Source {
+        match source {
+            ModelSource::File(path) => Source::File(path.clone()),
+            ModelSource::Demo => Source::Demo,
+        }
+    }
+}
+
+impl From<Source> for ModelSource {
+    fn from(source: Source) -> ModelSource {
+        match source {
+            Source::File(path) => ModelSource::File(path),
+            Source::Demo => ModelSource::Demo,
+        }
+    }
+}
+
 /// What to load, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Load {
-    /// `None` is the built-in model.
-    file: Option<PathBuf>,
+    source: Source,
     context: Option<u32>,
     longest: bool,
     threads: Option<usize>,
@@ -112,17 +143,24 @@ pub(super) struct Load {
     prompt_cache: Option<(PathBuf, u64)>,
     candle: bool,
     isa: Option<String>,
+    draft: Option<Source>,
 }
 
 impl Load {
     pub(super) fn new(source: &ModelSource, options: &LoadOptions) -> Load {
-        let LoadOptions { context, longest, threads, parallel, kv, prompt_cache, executor, isa } =
-            options.clone();
+        let LoadOptions {
+            context,
+            longest,
+            threads,
+            parallel,
+            kv,
+            prompt_cache,
+            executor,
+            isa,
+            draft,
+        } = options.clone();
         Load {
-            file: match source {
-                ModelSource::File(path) => Some(path.clone()),
-                ModelSource::Demo => None,
-            },
+            source: source.into(),
             context,
             longest,
             threads,
@@ -131,6 +169,7 @@ impl Load {
             prompt_cache: prompt_cache.map(|p| (p.folder, p.most_bytes)),
             candle: executor == Executor::Candle,
             isa,
+            draft: draft.as_ref().map(Source::from),
         }
     }
 
@@ -147,8 +186,9 @@ impl Load {
             prompt_cache: self.prompt_cache.map(cache),
             executor,
             isa: self.isa,
+            draft: self.draft.map(ModelSource::from),
         };
-        Ok((self.file.map_or(ModelSource::Demo, ModelSource::File), options))
+        Ok((self.source.into(), options))
     }
 }
 
@@ -287,6 +327,7 @@ mod tests {
             parallel: Some(3),
             kv: "q8_0,f16".parse().unwrap(),
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
+            draft: Some(ModelSource::Demo),
             ..LoadOptions::default()
         };
         let source = ModelSource::File("a.gguf".into());

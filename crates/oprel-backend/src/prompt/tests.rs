@@ -114,7 +114,6 @@ fn what_is_not_there_is_refused_by_name() {
         "adapters",
         with(|r| r.adapters = vec![AdapterChoice { name: "a".into(), scale: 1.0 }]),
     );
-    refused("max_thinking_tokens", with(|r| r.limits.max_thinking_tokens = Some(1)));
     refused("suffix", prompt(|p| p.suffix = Some("x".into())));
     refused("think", prompt(|p| (p.raw, p.think) = (true, Some(Think::On))));
     check(&FACTS, &Request::prompt("hi")).unwrap();

@@ -62,6 +62,11 @@ impl Channels {
         Channels { at, held: String::new(), said: [false; 2] }
     }
 
+    /// Text of which more has to come.
+    pub(super) fn held(&self) -> &str {
+        &self.held
+    }
+
     pub(super) fn is_thinking(&self) -> bool {
         matches!(self.at, At::Body { kind: Kind::Thinking, .. })
     }

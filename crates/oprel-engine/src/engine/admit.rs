@@ -44,7 +44,7 @@ impl Engine {
         if let Some(guide) = &mut s.ask.guide {
             guide.0.prepare();
         }
-        s.waits_for = self.whom_to_wait_for(&s);
+        s.waits_for = self.whom_to_wait_for(&mut s);
         let began = if s.waits_for.is_some() { Ok(()) } else { self.begin(&mut s) };
         self.running.push(s);
         let at = self.running.len() - 1;
@@ -70,12 +70,13 @@ impl Engine {
     pub(super) fn begin_in_memory(&mut self, s: &mut Sequence) -> crate::Result<()> {
         let publishes = s.ask.leave && self.options.cache;
         if !s.reuses() || !self.options.cache {
-            s.holding = Some(self.state.empty(s.root, publishes));
+            s.holding = Some(self.state.empty(s.names.root(), publishes));
             return Ok(());
         }
         let tokens = &s.tokens[..s.reusable()];
         self.save_evicted();
-        let (holding, fed) = self.state.begin(&mut *self.exec, tokens, s.root, publishes)?;
+        let text = (tokens, s.names.of(tokens));
+        let (holding, fed) = self.state.begin(&mut *self.exec, text, publishes)?;
         s.holding = Some(holding);
         s.fed = fed;
         if !s.was_preempted && s.made == 0 {
@@ -86,19 +87,32 @@ impl Engine {
     }
 
     /// A running sequence that computes what this one begins with, and up to where.
-    fn whom_to_wait_for(&self, s: &Sequence) -> Option<(SeqId, usize)> {
+    fn whom_to_wait_for(&self, s: &mut Sequence) -> Option<(SeqId, usize)> {
         if !s.reuses() || !self.options.cache || self.state.is_recurrent() {
             return None;
         }
         let most = s.reusable();
         let computes = |other: &&Sequence| {
-            other.root == s.root && other.ask.leave && !other.decodes && !other.alone
+            let is_open = other.ask.leave && !other.decodes && !other.alone;
+            let alike = other.names.root() == s.names.root();
+            is_open && alike && !self.waits_for(other, s.id)
         };
         let shared = |other: &Sequence| same(&other.tokens, &s.tokens).min(most);
         let others = self.running.iter().filter(computes).map(|o| (o.id, shared(o), o.fed));
         let ahead = others.filter(|(_, n, fed)| *n > fed + WORTH_WAITING);
         let (id, n, _) = ahead.max_by_key(|(_, n, _)| *n)?;
-        (n > self.state.has(&s.tokens, most, s.root) + WORTH_WAITING).then_some((id, n))
+        let tokens = &s.tokens[..most];
+        (n > self.state.has(tokens, s.names.of(tokens)) + WORTH_WAITING).then_some((id, n))
+    }
+
+    /// Whether a running sequence waits for this one, or for another that does: it came back before the
+    /// wait for it was over.
+    fn waits_for(&self, s: &Sequence, id: SeqId) -> bool {
+        let mut awaited = s.waits_for;
+        while let Some((next, _)) = awaited.filter(|(next, _)| *next != id) {
+            awaited = self.running.iter().find(|s| s.id == next).and_then(|s| s.waits_for);
+        }
+        awaited.is_some()
     }
 
     /// Lets those go on whose wait is over.
@@ -151,6 +165,9 @@ impl Engine {
         let mut sequence = self.running.remove(at);
         if let Some(holding) = sequence.holding.take() {
             self.state.release(holding);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.forget(&mut sequence);
         }
         self.queue.close(&sequence.ask.client);
         says.push((sequence.id, Says::Failed(failure)));

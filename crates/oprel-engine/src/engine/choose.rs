@@ -6,7 +6,8 @@ use oprel_api::{EndReason, Failure, Sampled};
 use oprel_nn::batch::SeqId;
 
 use super::Engine;
-use super::plan::{Piece, Plan};
+use super::plan::{Piece, Plan, SPARSE};
+use crate::draft::Source;
 use crate::logprob;
 use crate::sampler::{Given, Scratch};
 use crate::sequence::{Says, Sequence};
@@ -80,7 +81,16 @@ impl Engine {
                 false => choose(s, piece, rows, scratch, says),
             });
         let taken = s.fed - start - piece.n;
-        s.drafter.learn_outcome(piece.drafts.len(), taken);
+        s.drafter.learn_outcome(piece.source, piece.drafts.len(), taken);
+        if let Some(model) = &mut self.draft {
+            if piece.source == Source::Model {
+                model.learn(piece.drafts.len(), taken);
+            }
+            if let Some((said, is)) = piece.rehearsed.zip(s.tokens.get(before)) {
+                s.drafter.learn_rehearsal(said == *is);
+                model.learn(1, usize::from(said == *is));
+            }
+        }
         self.gauges.generated_tokens += u64::from(s.made - made);
         let (client, computed) = (s.ask.client.clone(), piece.n + piece.drafts.len());
         self.queue.charge(&client, computed);
@@ -96,6 +106,8 @@ impl Engine {
     /// names of pages that are whole, checkpoints.
     fn settle(&mut self, at: usize, piece: &Piece, taken: usize, before: usize) {
         let s = &mut self.running[at];
+        let lasting = || s.fed.is_multiple_of(SPARSE) || s.message_end() == Some(s.fed);
+        let lasting = piece.prefills && s.fed < before && lasting();
         let Some(holding) = s.holding.as_mut() else { return };
         if self.state.is_recurrent() {
             let back = piece.drafts.len() - taken;
@@ -108,13 +120,13 @@ impl Engine {
             }
             self.state.move_to(holding, row);
         }
-        self.state.advance(holding, &s.tokens, s.fed);
+        self.state.advance(holding, &s.tokens, &mut s.names, s.fed);
         if piece.prefills && s.fed >= before {
             // Others may begin like this prompt while its answer is made.
             self.state.publish_rest(holding, &s.tokens, before.min(s.fed));
         }
         if piece.prefills && s.fed < before {
-            self.state.keep_point(holding, &s.tokens, s.fed);
+            self.state.keep_point(holding, &s.tokens, s.fed, lasting);
         }
         s.decodes |= s.fed >= before;
     }
@@ -125,6 +137,9 @@ impl Engine {
         let s = &mut self.running[at];
         says.push((s.id, Says::Truncated(truncation)));
         s.drafter.forget();
+        if let Some(draft) = &mut self.draft {
+            draft.forget(s);
+        }
         self.begin_again(at, says);
     }
 

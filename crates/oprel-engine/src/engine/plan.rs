@@ -1,13 +1,16 @@
 //! What the next batch is made of.
 
+use std::time::Duration;
+
 use oprel_nn::batch::SeqId;
 use oprel_nn::state::RowId;
 
 use super::Engine;
+use crate::draft::Source;
 use crate::sequence::Says;
 
 /// Tokens between checkpoints of recurrent state in a long prompt.
-const SPARSE: usize = 2048;
+pub(super) const SPARSE: usize = 2048;
 
 /// A batch to be run.
 #[derive(Debug, Default)]
@@ -25,8 +28,11 @@ pub(super) struct Piece {
     pub(super) id: SeqId,
     /// Tokens of the text.
     pub(super) n: usize,
-    /// Proposed tokens after them.
+    /// Proposed tokens after them, and who proposed them.
     pub(super) drafts: Vec<u32>,
+    pub(super) source: Source,
+    /// What the smaller model says comes next, where that is not checked but compared.
+    pub(super) rehearsed: Option<u32>,
     /// Of how many of its last rows logits are wanted.
     pub(super) rows: usize,
     /// Where its recurrent state goes.
@@ -52,7 +58,11 @@ impl Plan {
 
 impl Engine {
     /// What to run now; `None` if there is nothing.
-    pub(super) fn plan(&mut self, says: &mut Vec<(SeqId, Says)>) -> Option<Plan> {
+    pub(super) fn plan(
+        &mut self,
+        clock: &dyn Fn() -> Duration,
+        says: &mut Vec<(SeqId, Says)>,
+    ) -> Option<Plan> {
         self.end_waits(says);
         let mut plan = Plan::default();
         if let Some(at) = self.running.iter().position(|s| s.alone && s.loading.is_none()) {
@@ -63,7 +73,7 @@ impl Engine {
         }
         let mut rows = self.limits.logit_rows as usize;
         self.add_streams(&mut plan, &mut rows);
-        self.add_drafts(&mut plan, &mut rows);
+        self.add_drafts(&mut plan, &mut rows, clock);
         self.add_prompts(&mut plan, &mut rows);
         self.add_texts(&mut plan);
         (!plan.pieces.is_empty() || plan.texts > 0).then_some(plan)
@@ -85,45 +95,6 @@ impl Engine {
             room -= n;
             *rows -= 1;
             self.add(plan, id, n, 1, false);
-        }
-    }
-
-    /// Proposals for streams that may have some, while they are worth it.
-    fn add_drafts(&mut self, plan: &mut Plan, rows: &mut usize) {
-        let used: usize = plan.pieces.iter().map(|p| p.n).sum();
-        let mut room = (self.limits.tokens as usize).saturating_sub(used).min(*rows);
-        for at in 0..plan.pieces.len() {
-            let id = plan.pieces[at].id;
-            let decoded = plan.n_decoded();
-            let Some(i) = self.running.iter().position(|s| s.id == id) else { continue };
-            let s = &mut self.running[i];
-            if !s.ask.speculate || plan.pieces[at].n != 1 {
-                continue;
-            }
-            let pace = &self.pace;
-            let now = pace.estimate(decoded);
-            let cost = |more: usize| Some(pace.estimate(decoded + more)? / now?);
-            // The last token of an answer needs no proposal after it.
-            let left = s.ask.max_tokens.map_or(usize::MAX, |most| (most - s.made) as usize - 1);
-            let in_context = (s.context as usize).saturating_sub(s.tokens.len() + 1);
-            let most = room.min(left).min(in_context);
-            let drafts = s.drafter.propose(&s.tokens, most, cost);
-            let end = s.tokens.len() + drafts.len();
-            if drafts.is_empty() || !self.reserve_spare(i, end) {
-                continue;
-            }
-            let keep = match self.state.is_recurrent() {
-                true => self.state.take_rows(drafts.len()),
-                false => Vec::new(),
-            };
-            if self.state.is_recurrent() && keep.len() < drafts.len() {
-                self.state.release_rows(&keep);
-                continue;
-            }
-            room -= drafts.len();
-            *rows -= drafts.len();
-            let piece = &mut plan.pieces[at];
-            (piece.rows, piece.drafts, piece.keep) = (1 + drafts.len(), drafts, keep);
         }
     }
 
@@ -172,9 +143,7 @@ impl Engine {
         let Some(s) = self.running.iter().find(|s| s.id == id) else { return usize::MAX };
         let from = s.fed;
         let sparse = (from / SPARSE + 1) * SPARSE;
-        // The last message that the model is to answer ends a few tokens before the prompt does.
-        let message = s.tokens.iter().rposition(|t| s.ask.ends.contains(t)).map(|i| i + 1);
-        let message = message.filter(|&at| at > from && at < s.tokens.len());
+        let message = s.message_end().filter(|&at| at > from && at < s.tokens.len());
         message.map_or(sparse, |at| at.min(sparse)) - from
     }
 
@@ -200,7 +169,7 @@ impl Engine {
     }
 
     /// The same for tokens that are only proposed: nobody makes room for them.
-    fn reserve_spare(&mut self, at: usize, end: usize) -> bool {
+    pub(super) fn reserve_spare(&mut self, at: usize, end: usize) -> bool {
         let holding = self.running[at].holding.as_mut();
         holding.is_some_and(|holding| self.state.extend(holding, end).is_ok())
     }
@@ -208,8 +177,17 @@ impl Engine {
     fn add(&mut self, plan: &mut Plan, id: SeqId, n: usize, rows: usize, prefills: bool) {
         let Some(s) = self.running.iter().find(|s| s.id == id) else { return };
         let to = s.holding.as_ref().and_then(|holding| self.state.row_to_write(holding));
-        let piece = Piece { id, n, drafts: Vec::new(), rows, to, keep: Vec::new(), prefills };
-        plan.pieces.push(piece);
+        plan.pieces.push(Piece {
+            id,
+            n,
+            drafts: Vec::new(),
+            source: Source::default(),
+            rehearsed: None,
+            rows,
+            to,
+            keep: Vec::new(),
+            prefills,
+        });
     }
 
     /// A sequence that makes room is not run.

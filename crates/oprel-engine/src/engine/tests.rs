@@ -1,6 +1,7 @@
 //! The engine over a fake model: its logits are a hash of every token in the state, so a token that
 //! is missing, stale or in a wrong place changes the text.
 
+mod drafts;
 mod fake;
 mod schedules;
 mod sharing;
@@ -28,6 +29,20 @@ fn engine_with(fake: Fake, options: &Options) -> Engine {
     let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
     let decoder = decoder(&fake);
     Engine::new(Box::new(fake), &decoder, &weights, &placement, Scope::Causal, options).unwrap()
+}
+
+/// The engine with a smaller model beside it.
+fn with_draft(engine: Engine, fake: Fake) -> Engine {
+    let (weights, placement) = (Weights::default(), Placement::all_on(Dev(0), 0));
+    let decoder = decoder(&fake);
+    let (weights, placement) = (&weights, &placement);
+    let model = DraftModel { exec: Box::new(fake), decoder: &decoder, weights, placement };
+    engine.with_draft(model).unwrap()
+}
+
+/// Pages and rows that sequences hold, of both models.
+fn n_held(engine: &Engine) -> usize {
+    engine.state.n_held() + engine.draft.as_ref().map_or(0, draft::Model::n_held)
 }
 
 fn engine_of(fake: Fake, batch: u32) -> Engine {

@@ -15,12 +15,21 @@ use crate::sequence::Says;
 use crate::state::Holding;
 use crate::{Error, Result};
 
+/// What a text becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Becomes {
+    /// A vector of the model's width.
+    Vector(Pooling),
+    /// What the model's classifier says of it.
+    Classes,
+}
+
 /// A text that waits to become a vector.
 #[derive(Debug)]
 pub(super) struct Text {
     pub(super) id: SeqId,
     pub(super) tokens: Vec<u32>,
-    pub(super) pooling: Pooling,
+    pub(super) becomes: Becomes,
     /// Pages for the step in which it is made, by group.
     pub(super) pages: Vec<Vec<PageId>>,
     pub(super) row: Option<RowId>,
@@ -33,11 +42,12 @@ impl Engine {
     /// Queues a text that shall become one vector.
     ///
     /// # Errors
-    /// If the text is empty, longer than a step, or names tokens that are none.
+    /// If the text is empty, longer than a step, or names tokens that are none. A model without a
+    /// classifier fails later where classes are asked for.
     pub fn submit_text(
         &mut self,
         tokens: Vec<u32>,
-        pooling: Pooling,
+        becomes: Becomes,
         now: Duration,
     ) -> Result<SeqId> {
         let most = self.bounds.longest_embedded;
@@ -47,7 +57,7 @@ impl Engine {
         self.bounds.check_tokens(&tokens)?;
         let (id, _) = self.new_id();
         let (pages, row, alone) = (Vec::new(), None, false);
-        self.texts.push_back(Text { id, tokens, pooling, pages, row, submitted: now, alone });
+        self.texts.push_back(Text { id, tokens, becomes, pages, row, submitted: now, alone });
         Ok(id)
     }
 
@@ -148,6 +158,7 @@ impl Engine {
         let enough = self.state.extend(&mut holding, tokens.len()).is_ok();
         holding.row = self.state.row_to_write(&holding);
         let short = !enough || (self.state.is_recurrent() && holding.row.is_none());
+        self.save_evicted();
         let logits = match short {
             true => Err(Error::Busy { waiting: self.queue.len() }),
             false => self.logits_of(tokens, pieces, &holding),

@@ -21,6 +21,8 @@ pub(crate) struct Bounds {
     is_recurrent: bool,
     /// Logits of a row; `None` if the model gives none.
     n_logits: Option<usize>,
+    /// Whether it has a classifier.
+    classifies: bool,
 }
 
 impl Bounds {
@@ -49,6 +51,7 @@ impl Bounds {
             n_groups,
             is_recurrent: decoder.slots.iter().any(is_recurrent),
             n_logits: head.and_then(|head| head.out.as_ref()).map(|out| out.rows.len()),
+            classifies: decoder.classifier.is_some(),
         })
     }
 
@@ -187,8 +190,13 @@ impl Bounds {
             What::Hidden(Tap::Layer(i)) if *i as usize >= self.n_layers => {
                 Err(Error::Batch(format!("no layer {i}")))
             }
-            What::Pool(_) if n_rows == 0 => Err(Error::Batch("a pool of no rows".into())),
-            What::Hidden(_) | What::Pool(_) => Ok(0),
+            What::Class if !self.classifies => {
+                Err(Error::Batch("this model has no classifier".into()))
+            }
+            What::Pool(_) | What::Class if n_rows == 0 => {
+                Err(Error::Batch("a pool of no rows".into()))
+            }
+            What::Hidden(_) | What::Pool(_) | What::Class => Ok(0),
             What::Logits | What::LogitsOf(_) | What::TopK(_) => {
                 let n_logits = self.n_logits;
                 let n =

@@ -49,6 +49,7 @@ impl Pass<'_> {
                 What::Hidden(Tap::Last) => select(x, rows)?,
                 What::Hidden(Tap::Normed) => self.normed(x, rows)?,
                 What::Pool(pooling) => pool(*pooling, &self.normed(x, rows)?)?,
+                What::Class => self.classes(x, rows)?,
             };
             got.rows = value.dim(0)?;
             got.values = value.flatten_all()?.to_vec1()?;
@@ -98,6 +99,26 @@ impl Pass<'_> {
             Some(cap) => bounded(&y, cap),
             None => Ok(y),
         }
+    }
+
+    /// What the classifier makes of the rows of a text.
+    fn classes(&mut self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let (model, dev) = (self.model, self.model.placement.head);
+        let Some(classifier) = &model.decoder.classifier else {
+            return Err(Error::Batch("this model has no classifier".into()));
+        };
+        let mut y = pool(classifier.pooling, &self.normed(x, rows)?)?;
+        if let Some(dense) = &classifier.dense {
+            y = self.linear(dense, &y, dev)?.tanh()?;
+        }
+        if let Some(out) = &classifier.out {
+            y = self.linear(out, &y, dev)?;
+        }
+        if classifier.softmax {
+            let of_largest = y.broadcast_sub(&y.max_keepdim(1)?)?.exp()?;
+            y = of_largest.broadcast_div(&of_largest.sum_keepdim(1)?)?;
+        }
+        Ok(y)
     }
 
     fn logits_of(&mut self, out: &Linear, x: &Tensor, ids: &[u32]) -> Result<Tensor> {

@@ -34,6 +34,8 @@ pub(super) fn all(decoder: &Decoder, placement: &Placement) -> BTreeSet<(Dev, We
         uses.maybe_norm(&head.norm);
         head.out.iter().for_each(|l| uses.linear(l));
     }
+    let classifier = decoder.classifier.iter().flat_map(|c| c.dense.iter().chain(&c.out));
+    classifier.for_each(|l| uses.linear(l));
     uses.set
 }
 

@@ -9,6 +9,7 @@ mod acts;
 mod arena;
 mod attend;
 mod attention;
+mod classifier;
 mod compile;
 mod conv;
 mod cores;

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use oprel_cpu::{Parts, activation};
 
 use super::arena::{Buf, zeroed};
+use super::classifier::Classifier;
 use super::compile::{Compiler, unsupported};
 use super::linear::Linear;
 use super::norm::Norm;
@@ -24,6 +25,7 @@ pub(super) struct Head {
     out: Option<Linear>,
     scale: f32,
     soft_cap: Option<f32>,
+    classifier: Option<Classifier>,
     /// Wanted rows of the residual, side by side.
     picked: Buf,
     logit_rows: usize,
@@ -70,6 +72,7 @@ impl Head {
             out,
             scale: head.scale,
             soft_cap: head.soft_cap,
+            classifier: Classifier::compile(c)?,
             picked,
             logit_rows: c.limits.logit_rows as usize,
         })
@@ -144,6 +147,12 @@ impl Head {
                 let values = run.mem.arena.row(rows, self.picked);
                 pool(values, self.picked.cols, *pooling, &mut got.values);
             }
+            What::Class => {
+                got.rows = 1;
+                if let Some(classifier) = &self.classifier {
+                    classifier.run(run, rows, self.picked, &mut got.values);
+                }
+            }
         }
     }
 
@@ -201,13 +210,16 @@ fn largest(logits: &[f32], k: usize, order: &mut Vec<u32>) {
     order.sort_unstable_by(by_logit);
 }
 
-fn pool(rows: &[f32], width: usize, pooling: Pooling, out: &mut Vec<f32>) {
+/// The vector of rows (n, width), appended to `out`.
+pub(super) fn pool(rows: &[f32], width: usize, pooling: Pooling, out: &mut Vec<f32>) {
     let n = rows.len() / width;
     match pooling {
         Pooling::Cls => out.extend_from_slice(&rows[..width]),
         Pooling::Last => out.extend_from_slice(&rows[(n - 1) * width..]),
         Pooling::Mean => {
-            out.resize(width, 0.0);
+            let start = out.len();
+            out.resize(start + width, 0.0);
+            let out = &mut out[start..];
             for row in rows.chunks_exact(width) {
                 out.iter_mut().zip(row).for_each(|(y, x)| *y += x);
             }

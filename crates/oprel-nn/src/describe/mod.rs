@@ -29,6 +29,7 @@ pub use residual::{
 };
 pub use state::{Reach, SlotId, StateSpec, VDim};
 
+use crate::batch::Pooling;
 use crate::rope::Rope;
 use crate::weights::WeightId;
 
@@ -53,6 +54,8 @@ pub struct Decoder {
     pub steps: Vec<Step>,
     /// What reads the result.
     pub heads: Vec<Head>,
+    /// What reads the vector of a whole text: a reranker.
+    pub classifier: Option<Classifier>,
 }
 
 impl Decoder {
@@ -240,13 +243,31 @@ pub struct Head {
     pub soft_cap: Option<f32>,
 }
 
+/// Reads the vector of a text: `out(tanh(dense(x)))`, where either may be missing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classifier {
+    /// How the vector is made of what the head's norm gives.
+    pub pooling: Pooling,
+    /// (width, width), or (labels, width) if it is the last.
+    pub dense: Option<Linear>,
+    /// (labels, width).
+    pub out: Option<Linear>,
+    /// Gives the labels' probabilities instead of their scores.
+    pub softmax: bool,
+}
+
+impl Classifier {
+    /// Numbers that it gives; 0 if it is none.
+    pub fn n_labels(&self) -> usize {
+        self.out.as_ref().or(self.dense.as_ref()).map_or(0, |last| last.rows.len())
+    }
+}
+
 /// What a head is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// Logits over the vocabulary, or the normed hidden state of an embedder.
     LanguageModel,
-    /// Classes of a classifier or reranker.
-    Classifier,
     /// Draft of the token after next (multi-token prediction).
     Mtp,
 }

@@ -1,16 +1,16 @@
-//! The routes of OpenAI and Anthropic.
+//! The routes of OpenAI and Anthropic, and of our own programs.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use oprel_api::dialect::{Call, EmbedCall};
 use oprel_api::openai::Listed;
-use oprel_api::{Failure, anthropic, ollama, openai};
+use oprel_api::{Failure, anthropic, native, ollama, openai};
 
 use super::body;
 use crate::App;
@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const OPENAI: Speech = Speech { complaint: openai::complaint };
+const OWN: Speech = Speech { complaint: native::complaint };
 const ANTHROPIC: Speech = Speech { complaint: anthropic::complaint };
 
 type Read = fn(&[u8]) -> Result<Call, Failure>;
@@ -32,6 +33,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/messages", generates(ANTHROPIC, anthropic::messages))
+        .route("/oprel/generate", generates(OWN, native::generate))
         .route("/v1/messages/count_tokens", post(count_tokens))
 }
 
@@ -44,7 +46,7 @@ fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>
                 Err(response) => return response,
             };
             match call {
-                Ok(call) => answer::generate(&app, &peer, speech, call).await,
+                Ok(call) => answer::generate(&app, &peer, speech, call, None).await,
                 Err(failure) => speech.fail(failure),
             }
         },
@@ -70,16 +72,34 @@ fn listed(name: &Name) -> Listed {
     Listed { id: name.to_string(), created: 0, owned_by: "library".into() }
 }
 
-/// What can be used without naming a file.
-async fn models() -> Response {
-    json(StatusCode::OK, &openai::models(&[listed(&Name::Demo)]))
+/// Whether a client speaks the dialect of Anthropic where both have a route.
+fn speaks_anthropic(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version")
 }
 
-async fn model(Extension(peer): Extension<Peer>, Path(text): Path<String>) -> Response {
+/// What can be used without naming a file.
+async fn models(headers: HeaderMap) -> Response {
+    let all = [listed(&Name::Demo)];
+    let body = match speaks_anthropic(&headers) {
+        true => anthropic::models(&all),
+        false => openai::models(&all),
+    };
+    json(StatusCode::OK, &body)
+}
+
+async fn model(
+    Extension(peer): Extension<Peer>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let (speech, told): (_, fn(&Listed) -> _) = match speaks_anthropic(&headers) {
+        true => (ANTHROPIC, anthropic::model),
+        false => (OPENAI, openai::model),
+    };
     match Name::parse(&text, peer.trusted) {
-        Ok(Name::Path(path)) if !path.is_file() => OPENAI.fail(ollama::absent(&text)),
-        Ok(name) => json(StatusCode::OK, &openai::model(&listed(&name))),
-        Err(failure) => OPENAI.fail(failure),
+        Ok(Name::Path(path)) if !path.is_file() => speech.fail(ollama::absent(&text)),
+        Ok(name) => json(StatusCode::OK, &told(&listed(&name))),
+        Err(failure) => speech.fail(failure),
     }
 }
 

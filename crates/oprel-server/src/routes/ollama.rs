@@ -21,6 +21,8 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
+/// Of a model that is not there, requests for vectors are told in other words.
+const EMBEDS: Speech = Speech { complaint: ollama::complaint_of_embed };
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -82,7 +84,7 @@ async fn said(
         Err(response) => return response,
     };
     match read(&bytes) {
-        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call)).await,
+        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call), None).await,
         Ok(Generate::Load(idle)) => load(app, peer, idle).await,
         Ok(Generate::Unload(idle)) => unload(app, peer, idle).await,
         Err(failure) => SPEECH.fail(failure),
@@ -151,7 +153,7 @@ async fn embedded(
         Err(response) => return response,
     };
     match read(&bytes) {
-        Ok(call) => answer::embed(app, peer, SPEECH, call).await,
+        Ok(call) => answer::embed(app, peer, EMBEDS, call).await,
         Err(failure) => SPEECH.fail(failure),
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use oprel_api::dialect::Stay;
-use oprel_api::{ErrorKind, Failure, ollama};
+use oprel_api::{ErrorKind, Failure, RerankRequest, ollama};
 use serde_json::{Map, Value, json};
 
 use super::body;
@@ -34,6 +34,8 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/detokenize", post(detokenize))
         .route("/api/tokenize", post(tokenize))
         .route("/api/detokenize", post(detokenize))
+        .route("/v1/rerank", post(rerank))
+        .route("/api/rerank", post(rerank))
 }
 
 /// Whether it takes requests.
@@ -150,6 +152,67 @@ async fn detokenize(
         Ok((json!({"model": name.to_string(), "text": text}), lease.backend().kind(), fields))
     })
     .await
+}
+
+/// In the shape that Jina and Cohere gave it; scores are the model's own.
+async fn rerank(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    run(&app, request, async |mut fields| {
+        let name = model(&mut fields, &peer)?;
+        let Some(Value::String(query)) = fields.shift_remove("query") else {
+            return Err(wrong("query must be a string"));
+        };
+        let documents = documents(fields.shift_remove("documents"))?;
+        let top_n = match fields.shift_remove("top_n") {
+            None | Some(Value::Null) => None,
+            Some(n) => Some(
+                n.as_u64()
+                    .and_then(|n| u32::try_from(n).ok())
+                    .ok_or_else(|| wrong("top_n must be a whole number above 0"))?,
+            ),
+        };
+        let shown = flag(&mut fields, "return_documents", false)?;
+        let truncate = flag(&mut fields, "truncate", true)?;
+        let asked = RerankRequest { query, documents: documents.clone(), top_n, truncate };
+        asked.validate()?;
+        let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        let ranking = lease.backend().rerank(asked).await?;
+        let results = ranking.results.iter().map(|ranked| {
+            let mut result = json!({"index": ranked.index, "relevance_score": ranked.score});
+            if let Some(text) = documents.get(ranked.index as usize).filter(|_| shown) {
+                result["document"] = json!({"text": text});
+            }
+            result
+        });
+        let tokens = ranking.usage.prompt_tokens;
+        let body = json!({
+            "id": crate::id(),
+            "object": "list",
+            "model": name.to_string(),
+            "results": results.collect::<Vec<_>>(),
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        });
+        Ok((body, lease.backend().kind(), fields))
+    })
+    .await
+}
+
+/// Documents: texts, or objects with one.
+fn documents(value: Option<Value>) -> Result<Vec<String>, Failure> {
+    let what = "documents must be a list of texts, or of objects with a text";
+    let Some(Value::Array(list)) = value else { return Err(wrong(what)) };
+    let text = |value: Value| match value {
+        Value::String(text) => Some(text),
+        Value::Object(mut object) => match object.shift_remove("text") {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    };
+    list.into_iter().map(|value| text(value).ok_or_else(|| wrong(what))).collect()
 }
 
 /// Reads a body, lets it be answered, and tells which of its fields nobody took.

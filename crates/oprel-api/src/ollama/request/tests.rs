@@ -59,7 +59,9 @@ fn what_is_not_said_has_the_dialects_defaults() {
             output_overflow: OutputOverflow::Shift { keep: 4 },
             ..Limits::default()
         };
-        let expected = Request { limits, ..Request::new(call.request.input.clone()) };
+        // `/api/generate` gives the prompt's tokens back.
+        let prompt_ids = matches!(call.request.input, Input::Prompt(_));
+        let expected = Request { limits, prompt_ids, ..Request::new(call.request.input.clone()) };
         assert_eq!(call.request, expected);
         assert_eq!(call.sampling(&SamplingPatch::default()), Sampling::default());
         assert_eq!(call.request.validate(), Ok(()));

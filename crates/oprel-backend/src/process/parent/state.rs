@@ -46,7 +46,8 @@ struct Open {
     /// Events that come anew when it is begun again, and are not passed on twice.
     cuts: u32,
     repeated_cuts: u32,
-    prompt_told: bool,
+    prompt_told: usize,
+    repeated_prompt: usize,
     mouth: Mouth,
     taken: Option<Promise<Result<(), Failure>>>,
     trial: Trial,
@@ -179,7 +180,8 @@ impl Inner {
                 request,
                 cuts: 0,
                 repeated_cuts: 0,
-                prompt_told: false,
+                prompt_told: 0,
+                repeated_prompt: 0,
                 mouth,
                 taken: promise.take(),
                 trial: Trial::default(),
@@ -246,7 +248,7 @@ impl State {
     pub(super) fn begin_again(&mut self, out: Sender<ToWorker>) {
         self.useful = false;
         for (&id, open) in &mut self.answers {
-            open.repeated_cuts = 0;
+            (open.repeated_cuts, open.repeated_prompt) = (0, 0);
             let mut request = open.request.clone();
             request.resume.clone_from(&open.said);
             let _ = out.send(ToWorker::Generate { ids: vec![id], request: Box::new(request) });
@@ -326,14 +328,24 @@ impl Open {
     /// Passes events on, but those that were passed on before; whether the last is among them.
     fn hear(&mut self, events: Vec<Event>) -> bool {
         self.trial.deaths = 0;
+        // A short answer may be over before the worker's other thread says that it was taken.
+        if let Some(promise) = self.taken.take() {
+            promise.keep(Ok(()));
+        }
         let mut fresh = Vec::with_capacity(events.len());
-        for event in events {
-            let is_new = match &event {
+        for mut event in events {
+            let is_new = match &mut event {
                 Event::Text(piece) | Event::Thinking(piece) => {
                     self.said.extend(piece.tokens.iter().map(|t| t.id));
                     true
                 }
-                Event::Prompt(_) => !std::mem::replace(&mut self.prompt_told, true),
+                Event::Prompt(tokens) => {
+                    let known = self.prompt_told.saturating_sub(self.repeated_prompt);
+                    self.repeated_prompt += tokens.len();
+                    self.prompt_told = self.prompt_told.max(self.repeated_prompt);
+                    tokens.drain(..known.min(tokens.len()));
+                    !tokens.is_empty()
+                }
                 Event::Truncated(_) if self.repeated_cuts < self.cuts => {
                     self.repeated_cuts += 1;
                     false
@@ -360,5 +372,54 @@ impl Open {
             Some(promise) => promise.keep(Err(failure)),
             None => self.mouth.hear(vec![Event::Error(failure)]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oprel_api::{EndReason, Piece, Sampled};
+
+    use super::*;
+    use crate::{LoadOptions, ModelSource, Patience, wait};
+
+    fn inner() -> Arc<Inner> {
+        Arc::new(Inner::new(Launch {
+            program: "none".into(),
+            args: Vec::new(),
+            source: ModelSource::Demo,
+            options: LoadOptions::default(),
+            patience: Patience::default(),
+        }))
+    }
+
+    fn prompt(ids: std::ops::Range<u32>) -> Event {
+        Event::Prompt(ids.map(|id| Sampled { id, ..Sampled::default() }).collect())
+    }
+
+    #[test]
+    fn an_answer_that_is_over_before_it_was_taken_is_an_answer() {
+        let inner = inner();
+        let (taken, mut events) = inner.generate(Request::raw("x")).unwrap();
+        let said = vec![Event::Text(Piece::default()), Event::End(EndReason::EndOfText)];
+        inner.lock().said(1, said);
+        inner.lock().reply(1, Ok(Reply::Tokens(Vec::new())));
+        assert_eq!(wait(taken), Some(Ok(())));
+        assert!(events.remove(0).any(|event| event.is_last()));
+    }
+
+    #[test]
+    fn a_prompt_in_pieces_is_told_once_however_often_it_is_begun() {
+        let inner = inner();
+        let (_taken, mut events) = inner.generate(Request::raw("x")).unwrap();
+        inner.lock().said(1, vec![prompt(0..3)]);
+        let (out, _to_worker) = std::sync::mpsc::channel();
+        inner.lock().begin_again(out);
+        inner.lock().said(1, vec![prompt(0..2), prompt(2..5), prompt(5..6)]);
+        inner.lock().said(1, vec![Event::End(EndReason::EndOfText)]);
+        let told = events.remove(0).filter_map(|event| match event {
+            Event::Prompt(tokens) => Some(tokens.iter().map(|t| t.id).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4], vec![5]]);
     }
 }

@@ -2,6 +2,8 @@
 //! wrong place or of somebody else changes the text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oprel_nn::describe::{Decoder, Head, HeadKind, Linear, Reach, SiteId, StateSpec, VDim};
 use oprel_nn::state::{PageId, RowId};
@@ -23,9 +25,25 @@ pub(super) struct Fake {
     /// Fails where this token stands first, at this position.
     pub(super) fails_at: Option<(u32, usize)>,
     pub(super) fails_copies: bool,
+    /// Steps after which each one fails.
+    pub(super) lasts: usize,
+    /// One in so many of its hashes is not that of others; 0 is none.
+    pub(super) wrong_of: u64,
+    /// How long a step takes it.
+    pub(super) work: Option<Work>,
     pub(super) cells: HashMap<(usize, PageId, usize), u32>,
     pub(super) rows: HashMap<RowId, u64>,
     pub(super) limits: Option<Limits>,
+}
+
+/// Moves a clock by what a step takes.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// Microseconds.
+    pub(super) clock: Arc<AtomicU64>,
+    /// What a step takes, and each of its tokens more.
+    pub(super) step: u64,
+    pub(super) token: u64,
 }
 
 impl Default for Fake {
@@ -36,6 +54,9 @@ impl Default for Fake {
             spread: VOCAB,
             fails_at: None,
             fails_copies: false,
+            lasts: usize::MAX,
+            wrong_of: 0,
+            work: None,
             cells: HashMap::new(),
             rows: HashMap::new(),
             limits: None,
@@ -61,6 +82,8 @@ impl Fake {
     }
 
     fn logits(&self, hash: u64) -> impl Iterator<Item = f32> {
+        let is_wrong = self.wrong_of > 0 && (hash >> 17).is_multiple_of(self.wrong_of);
+        let hash = if is_wrong { mix(hash, 1) } else { hash };
         let spread = u64::from(self.spread);
         (0..u64::from(VOCAB)).map(move |id| match id < spread {
             true => (hash.wrapping_mul(2 * id + 1) >> 40) as f32 / 1e6,
@@ -78,7 +101,9 @@ impl Exec for Fake {
         limits: &Limits,
     ) -> oprel_nn::Result<Memory> {
         self.limits = Some(limits.clone());
-        Ok(Memory::default())
+        // Weights take time.
+        let mapped = self.work.as_ref().map_or(0, |work| work.step);
+        Ok(Memory { mapped, ..Memory::default() })
     }
 
     fn step(
@@ -89,6 +114,14 @@ impl Exec for Fake {
         _: Option<&mut dyn Observer>,
     ) -> oprel_nn::Result<()> {
         batch.check(1)?;
+        if let Some(work) = &self.work {
+            let took = work.step + work.token * batch.tokens.len() as u64;
+            work.clock.fetch_add(took, Ordering::Relaxed);
+        }
+        if self.lasts == 0 {
+            return Err(oprel_nn::Error::Batch("told to fail".into()));
+        }
+        self.lasts -= 1;
         let limits = self.limits.clone().unwrap();
         assert!(batch.tokens.len() <= limits.tokens as usize);
         assert!(batch.spans.len() <= limits.spans as usize);
@@ -221,5 +254,6 @@ pub(super) fn decoder(fake: &Fake) -> Decoder {
             scale: 1.0,
             soft_cap: None,
         }],
+        classifier: None,
     }
 }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PageKey, PageStore};
-use oprel_api::{Mirostat, Truncation};
+use crate::{Constraint, Guide, Name, PageKey, PageStore, Part};
+use oprel_api::{LogitBias, Mirostat, Truncation};
 use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +19,15 @@ struct Shelf {
 impl PageStore for Shelf {
     fn holds(&self, key: PageKey) -> bool {
         self.pages.lock().unwrap().contains_key(&key)
+    }
+
+    fn points(&self, page: Name) -> Vec<PageKey> {
+        let after = |key: &&PageKey| matches!(key.part, Part::Point { page: p, .. } if p == page);
+        self.pages.lock().unwrap().keys().filter(after).copied().collect()
+    }
+
+    fn takes(&self, _: usize) -> bool {
+        !self.polls.is_multiple_of(5)
     }
 
     fn put(&mut self, key: PageKey, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
@@ -45,7 +54,56 @@ impl PageStore for Shelf {
         vec![(key, bytes)]
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        self.polls += 1;
+    }
+}
+
+/// Forces three tokens after so many others, as a bound on thinking does.
+#[derive(Clone)]
+struct Closes {
+    after: u32,
+    closed: usize,
+    mask: [u32; 1],
+}
+
+const CLOSE: [u32; 3] = [7, 7, 11];
+
+impl Closes {
+    fn due(&self) -> &'static [u32] {
+        if self.after > 0 { &[] } else { &CLOSE[self.closed..] }
+    }
+}
+
+impl Constraint for Closes {
+    fn prepare(&mut self) {}
+
+    fn allowed(&mut self) -> Result<Option<&[u32]>, String> {
+        let Some(token) = self.due().first() else { return Ok(None) };
+        self.mask = [1 << token];
+        Ok(Some(&self.mask))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), String> {
+        match self.due().first() {
+            Some(&due) if due == token => self.closed += 1,
+            Some(due) => return Err(format!("{token}, not {due}")),
+            None => self.after = self.after.saturating_sub(1),
+        }
+        Ok(())
+    }
+
+    fn forced(&mut self) -> Vec<u32> {
+        self.due().to_vec()
+    }
+
+    fn is_complete(&mut self) -> bool {
+        false
+    }
+
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
 }
 
 /// A sequence of a schedule.
@@ -68,6 +126,8 @@ struct Job {
     cancelled: Option<usize>,
     /// How much of the answer an earlier engine made.
     resumed: u32,
+    /// After how many tokens others are forced.
+    closes: Option<u32>,
 }
 
 prop_compose! {
@@ -83,9 +143,10 @@ prop_compose! {
         at in 0..60_usize,
         cancelled in prop::option::weighted(0.1, 0..90_usize),
         resumed in prop_oneof![3 => Just(0_u32), 1 => 0..80_u32],
+        closes in prop::option::weighted(0.3, 0..30_u32),
     ) -> Job {
         Job { common, own, made, warm, salt, priority, client, reuse, leave, shift, at, cancelled,
-              resumed }
+              resumed, closes }
     }
 }
 
@@ -97,6 +158,18 @@ struct Shape {
     batch: u32,
     sequences: u32,
     positions: u32,
+    /// A smaller model: windows, how often it is wrong, and after how many steps it fails.
+    draft: Option<(Vec<Option<u32>>, u64, usize)>,
+}
+
+prop_compose! {
+    fn draft()(
+        windows in prop_oneof![2 => Just(vec![None]), 1 => Just(vec![None, Some(70)])],
+        wrong_of in prop_oneof![Just(0_u64), 1..6_u64],
+        lasts in prop_oneof![4 => Just(usize::MAX), 1 => 0..40_usize],
+    ) -> (Vec<Option<u32>>, u64, usize) {
+        (windows, wrong_of, lasts)
+    }
 }
 
 prop_compose! {
@@ -108,9 +181,10 @@ prop_compose! {
         batch in prop_oneof![Just(7_u32), Just(64), Just(256)],
         sequences in 1..6_u32,
         positions in prop_oneof![Just(256_u32), Just(448), Just(1024)],
+        draft in prop::option::weighted(0.7, draft()),
     ) -> Shape {
         let recurrent = recurrent || windows.is_empty();
-        Shape { windows, recurrent, spread, batch, sequences, positions }
+        Shape { windows, recurrent, spread, batch, sequences, positions, draft }
     }
 }
 
@@ -133,6 +207,11 @@ impl Job {
             leave: self.leave,
             // A Mirostat that forgot cannot be resumed.
             shift: (self.shift && self.warm < 2).then_some(9),
+            // A Mirostat that was told what to say cannot be resumed.
+            guide: self
+                .closes
+                .filter(|_| self.warm < 2)
+                .map(|after| Guide(Box::new(Closes { after, closed: 0, mask: [0] }))),
             ends: [3].into(),
             ..Ask::new(common.chain(self.own.iter().copied()).collect())
         }
@@ -157,7 +236,9 @@ fn told(says: &[Says]) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
 fn alone(shape: &Shape, job: &Job) -> (Vec<u32>, Vec<Truncation>, Option<EndReason>) {
     let options = Options { cache: false, sequences: 1, ..options(256) };
     let mut engine = engine_with(fake(shape), &options);
-    let ask = Ask { speculate: false, ..job.ask() };
+    // With probabilities what is forced is chosen from a mask, and not taken without a step.
+    let logprobs = job.made.is_multiple_of(2).then_some(0);
+    let ask = Ask { speculate: false, logprobs, ..job.ask() };
     let id = engine.submit(ask, Duration::ZERO).unwrap();
     told(&run(&mut engine)[&id])
 }
@@ -172,6 +253,11 @@ fn together(
     let (batch, sequences, positions) = (shape.batch, shape.sequences, shape.positions);
     let options = Options { sequences, positions, ..options(batch) };
     let mut engine = engine_with(fake(shape), &options);
+    if let Some((windows, wrong_of, lasts)) = shape.draft.clone() {
+        let spread = shape.spread;
+        let small = Fake { windows, wrong_of, lasts, spread, ..Fake::default() };
+        engine = with_draft(engine, small);
+    }
     if let Some(shelf) = shelf {
         engine.set_store(Box::new(shelf.clone()));
     }
@@ -232,21 +318,29 @@ proptest! {
                     prop_assert_eq!(&end, &expected.2, "job {}, round {}", i, round);
                 }
             }
-            prop_assert_eq!(engine.state.n_held(), 0);
+            prop_assert_eq!(n_held(&engine), 0);
         }
     }
 }
 
 #[test]
 fn what_one_engine_left_serves_the_next() {
-    let shape = Shape {
-        windows: vec![None, Some(70)],
-        recurrent: false,
-        spread: VOCAB,
-        batch: 64,
-        sequences: 2,
-        positions: 1024,
-    };
+    for (windows, recurrent, again) in [
+        (vec![None, Some(70)], false, 128),
+        // The last token of the prompt is always fed; a checkpoint before it is needed.
+        (vec![None, Some(70)], true, 140),
+        (vec![None], true, 140),
+        (vec![Some(40)], true, 140),
+        (vec![], true, 140),
+    ] {
+        let (spread, batch, sequences, positions) = (VOCAB, 64, 2, 1024);
+        let draft = None;
+        let shape = Shape { windows, recurrent, spread, batch, sequences, positions, draft };
+        left_to_the_next(&shape, again);
+    }
+}
+
+fn left_to_the_next(shape: &Shape, again: u32) {
     let job = Job {
         common: 140,
         own: vec![5, 6],
@@ -261,20 +355,54 @@ fn what_one_engine_left_serves_the_next() {
         at: 0,
         cancelled: None,
         resumed: 0,
+        closes: None,
     };
-    let ask = Ask { ends: [].into(), ..job.ask() };
+    // A message ends in the middle of the third page.
+    let mut ask = Ask { ends: [29].into(), stop_tokens: vec![], ..job.ask() };
+    ask.sampling.logit_bias = vec![LogitBias { token: 29, bias: f32::NEG_INFINITY }];
+    ask.tokens[139] = 29;
+    assert!(!ask.tokens[140..].contains(&29));
     let shelf = Shelf::default();
     let cached = |ask: &Ask, expected: u32| {
-        let (says, _) = together(&shape, from_ref(&job), from_ref(ask), Some(&shelf));
+        let (says, _) = together(shape, from_ref(&job), from_ref(ask), Some(&shelf));
         let Some(Says::End(_, usage)) = says[0].last() else { panic!("{says:?}") };
         assert_eq!(usage.cached_tokens, expected);
     };
     cached(&ask, 0);
-    cached(&ask, 128);
+    cached(&ask, again);
     cached(&Ask { salt: Some("other".into()), ..ask.clone() }, 0);
     cached(&Ask { reuse: false, ..ask.clone() }, 0);
-    let damaged = shelf.pages.lock().unwrap().len();
-    assert!(damaged >= 6, "{damaged}");
+    // What is longer has the checkpoint where the first answer ended.
+    let longer = [&ask.tokens[..], &[5, 6, 7]].concat();
+    cached(&Ask { tokens: longer, ..ask.clone() }, again);
     shelf.pages.lock().unwrap().clear();
     cached(&ask, 0);
+}
+
+#[test]
+fn a_checkpoint_that_makes_room_is_kept_by_the_store() {
+    let prompts: Vec<Vec<u32>> =
+        (0..30).map(|salt| (0..140).map(|i| (i * i + i * salt + salt) % VOCAB).collect()).collect();
+    let run_all = |shelf: &Shelf, positions: u32, more: &[u32]| {
+        let fake = Fake { recurrent: true, ..Fake::default() };
+        let few = Options { checkpoints: 1, sequences: 1, positions, ..options(64) };
+        let mut engine = engine_with(fake, &few);
+        engine.set_store(Box::new(shelf.clone()));
+        let mut cached = Vec::new();
+        for tokens in &prompts {
+            let id = engine.submit(ask(&[tokens, more].concat(), 1), Duration::ZERO).unwrap();
+            let Some(Says::End(_, usage)) = run(&mut engine)[&id].last().cloned() else { panic!() };
+            cached.push(usage.cached_tokens);
+        }
+        engine.flush();
+        cached
+    };
+    // Pages go first, or rows do.
+    for positions in [1024, 1 << 14] {
+        let shelf = Shelf::default();
+        assert_eq!(run_all(&shelf, positions, &[]), [0; 30]);
+        // The shelf loses some, and refuses some.
+        let found = run_all(&shelf, positions, &[5, 6]);
+        assert!(found.iter().filter(|&&n| n == 140).count() >= 10, "{found:?}");
+    }
 }

@@ -108,8 +108,9 @@ fn a_full_queue_refuses() {
 #[test]
 fn texts_become_vectors_beside_streams_and_alone() {
     let texts: Vec<Vec<u32>> = (0..9).map(|i| prompt(3 + i * 5, i)).collect();
+    let becomes = Becomes::Vector(oprel_nn::Pooling::Last);
     let vector = |engine: &mut Engine, text: &[u32]| {
-        let id = engine.submit_text(text.to_vec(), oprel_nn::Pooling::Last, Duration::ZERO);
+        let id = engine.submit_text(text.to_vec(), becomes, Duration::ZERO);
         let id = id.unwrap();
         match &run(engine)[&id][0] {
             Says::Vector(v) => v.clone(),
@@ -119,19 +120,18 @@ fn texts_become_vectors_beside_streams_and_alone() {
     let alone: Vec<Vec<f32>> = texts.iter().map(|t| vector(&mut engine(64), t)).collect();
     let mut engine = engine(64);
     engine.submit(ask(&prompt(20, 5), 30), Duration::ZERO).unwrap();
-    let pooling = oprel_nn::Pooling::Last;
-    let submit = |t: &Vec<u32>| engine.submit_text(t.clone(), pooling, Duration::ZERO).unwrap();
+    let submit = |t: &Vec<u32>| engine.submit_text(t.clone(), becomes, Duration::ZERO).unwrap();
     let ids: Vec<SeqId> = texts.iter().map(submit).collect();
     let says = run(&mut engine);
     for (id, expected) in ids.iter().zip(alone) {
         assert_eq!(says[id][0], Says::Vector(expected));
     }
     assert_eq!(engine.state.n_held(), 0);
-    let long = engine.submit_text(vec![1; 65], pooling, Duration::ZERO);
+    let long = engine.submit_text(vec![1; 65], becomes, Duration::ZERO);
     assert!(matches!(long, Err(Error::TextTooLong { tokens: 65, most: 64 })));
     // A context that is shorter than a step bounds it too.
     let mut short = engine_with(Fake::default(), &Options { context: 8, ..options(64) });
-    let long = short.submit_text(vec![1; 9], pooling, Duration::ZERO);
+    let long = short.submit_text(vec![1; 9], becomes, Duration::ZERO);
     assert!(matches!(long, Err(Error::TextTooLong { tokens: 9, most: 8 })));
 }
 
@@ -199,4 +199,50 @@ fn a_mirostat_that_is_preempted_while_it_learns_again_learns_once() {
     let says: Vec<Says> = says.into_iter().filter(|(i, _)| *i == id).map(|(_, s)| s).collect();
     assert_eq!(ids(&says), expected[40..]);
     assert_eq!(engine.gauges().preemptions, 1);
+}
+
+#[test]
+fn two_never_wait_for_each_other() {
+    let mut engine = engine_with(Fake::default(), &Options { sequences: 2, ..options(7) });
+    let mut says = Vec::new();
+    let mut submit = |engine: &mut Engine, tokens: &[u32], n, priority| {
+        engine.submit(Ask { priority, ..ask(tokens, n) }, Duration::ZERO).unwrap();
+        step(engine, &mut says);
+    };
+    submit(&mut engine, &prompt(100, 1), 2, -1);
+    // Waits for the first, which makes room for one that ends at once, and comes back.
+    submit(&mut engine, &prompt(100, 1), 2, 0);
+    submit(&mut engine, &[1], 0, 1);
+    assert_eq!(engine.gauges().preemptions, 1);
+    for _ in 0..100 {
+        step(&mut engine, &mut says);
+    }
+    assert!(engine.is_idle());
+}
+
+#[test]
+fn proposals_leave_the_rows_of_those_who_begin() {
+    let fake = Fake { recurrent: true, ..Fake::default() };
+    let mut engine = engine_with(fake, &Options { checkpoints: 0, ..options(256) });
+    let replay: std::sync::Arc<[u32]> = prompt(20, 3).iter().cycle().take(100).copied().collect();
+    let mut says = Vec::new();
+    let now = Cell::new(0);
+    let clock = || {
+        now.set(now.get() + 1);
+        Duration::from_millis(now.get())
+    };
+    for i in 0..100 {
+        // Each repeats itself: fifteen tokens are proposed, or as many as are left.
+        let n = 5 + i * 7 % 60;
+        let ask = Ask { replay: Some(replay.clone()), reuse: false, ..ask(&prompt(20, 3), n) };
+        if engine.gauges().running < 4 {
+            engine.submit(ask, Duration::ZERO).unwrap();
+        }
+        engine.step(&clock, &mut says);
+    }
+    while !engine.is_idle() {
+        engine.step(&clock, &mut says);
+    }
+    assert!(!says.iter().any(|(_, said)| matches!(said, Says::Failed(_))));
+    assert_eq!(engine.state.n_held(), 0);
 }

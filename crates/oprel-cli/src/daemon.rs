@@ -1,0 +1,113 @@
+//! Commands that speak to a daemon: `ps`, `stop`.
+
+use oprel::OprelError;
+use oprel_client::{AsyncClient, Client, Endpoint, Error};
+use serde_json::{Value, json};
+
+use crate::args::{Ps, Stop};
+use crate::commands::print;
+use crate::outcome::harmless;
+
+/// The daemon of this user, whether it answers or not.
+pub(crate) fn client() -> anyhow::Result<Client> {
+    let client = AsyncClient::new(Endpoint::from_env());
+    let key = std::env::var("OPREL_API_KEY").ok().filter(|key| !key.is_empty());
+    let client = key.iter().fold(client, |client, key| client.with_key(key));
+    Ok(Client::new(client).map_err(failed)?)
+}
+
+/// An error of the client as one of ours.
+pub(crate) fn failed(error: Error) -> OprelError {
+    OprelError::from(oprel::Failure::from(error))
+}
+
+pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
+    let models = client()?.running().map_err(failed)?;
+    if args.json {
+        return print(&json!({"models": models}).to_string());
+    }
+    let rows = models.iter().map(|model| {
+        let text = |key: &str| model[key].as_str().unwrap_or_default().to_string();
+        let mut id: String = text("digest").chars().take(12).collect();
+        if id.is_empty() {
+            // Programs that read columns need one in each.
+            id.push('-');
+        }
+        let size = bytes(model["size"].as_u64().unwrap_or(0));
+        let context = model["context_length"].as_u64().unwrap_or(0).to_string();
+        let until = until(&text("expires_at"));
+        [text("name"), id, size, "100% CPU".into(), context, until]
+    });
+    let heads = ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"].map(String::from);
+    table(std::iter::once(heads).chain(rows).collect())
+}
+
+/// Columns as wide as their widest text, four spaces apart.
+fn table<const N: usize>(rows: Vec<[String; N]>) -> anyhow::Result<()> {
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}    "));
+        print(&harmless(cells.collect::<String>().trim_end()))?;
+    }
+    Ok(())
+}
+
+/// A size in decimal units: `2.0 GB`.
+fn bytes(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.0} MB", n / 1e6),
+        n if n >= 1e3 => format!("{:.0} KB", n / 1e3),
+        n => format!("{n} B"),
+    }
+}
+
+/// How long from now, in words.
+fn until(time: &str) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else { return String::new() };
+    let seconds = then.as_second() - jiff::Timestamp::now().as_second();
+    let words = |n: i64, unit: &str| match n {
+        1 => format!("About a {unit} from now"),
+        n => format!("{n} {unit}s from now"),
+    };
+    match seconds {
+        s if s <= 0 => "Stopping...".into(),
+        s if s < 60 => words(s, "second"),
+        s if s < 3600 => words(s / 60, "minute"),
+        s if s < 86_400 => words(s / 3600, "hour"),
+        s if s < 86_400 * 365 * 10 => words(s / 86_400, "day"),
+        _ => "Forever".into(),
+    }
+}
+
+pub(crate) fn stop(args: &Stop) -> anyhow::Result<()> {
+    let client = client()?;
+    let absent = || {
+        let message = format!("couldn't find model \"{}\" to stop", args.model);
+        anyhow::Error::msg(message)
+    };
+    let shown = client.post("/api/show", &json!({"model": args.model}));
+    match shown {
+        Err(Error::Refused { status: 404, .. }) => return Err(absent()),
+        Err(error) => return Err(failed(error).into()),
+        Ok(Value::Object(_)) => {}
+        Ok(_) => return Err(absent()),
+    }
+    client.unload(&args.model).map_err(failed)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(bytes(2_019_377_376), "2.0 GB");
+        assert_eq!(bytes(62_141_444), "62 MB");
+        assert_eq!(until("1970-01-01T00:00:00Z"), "Stopping...");
+        assert_eq!(until("2318-01-01T00:00:00Z"), "Forever");
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a daemon is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The port that a daemon listens on if nobody says otherwise.
+const PORT: u16 = 11434;
+
+/// Where a daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A host and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+impl Endpoint {
+    /// Reads `[http://]host[:port][/...]`, or `unix:/path/of/a.sock`.
+    pub fn parse(text: &str) -> Endpoint {
+        let text = text.trim().trim_matches(['"', '\'']);
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Endpoint::Socket(path.trim_start_matches("//").into());
+        }
+        let (scheme, rest) = text.split_once("://").map_or((None, text), |(s, r)| (Some(s), r));
+        let place = rest.split('/').next().unwrap_or_default();
+        let usual = if scheme == Some("http") { 80 } else { PORT };
+        let whole = |host: &str| match host {
+            // A server that listens everywhere is also here.
+            "" | "0.0.0.0" => "127.0.0.1".to_string(),
+            "[::]" | "::" => "[::1]".to_string(),
+            host => host.to_string(),
+        };
+        let is_v6 = place.parse::<std::net::Ipv6Addr>().is_ok();
+        match place.rsplit_once(':') {
+            _ if is_v6 => Endpoint::Tcp { host: whole(&format!("[{place}]")), port: usual },
+            Some((host, port)) if !port.contains(']') => {
+                Endpoint::Tcp { host: whole(host), port: port.parse().unwrap_or(usual) }
+            }
+            _ => Endpoint::Tcp { host: whole(place), port: usual },
+        }
+    }
+
+    /// Where a daemon of this user is looked for: `OPREL_HOST`, then `OLLAMA_HOST`, then its usual place.
+    pub fn from_env() -> Endpoint {
+        let set = |name| std::env::var(name).ok().filter(|text: &String| !text.trim().is_empty());
+        let text = set("OPREL_HOST").or_else(|| set("OLLAMA_HOST"));
+        text.map_or_else(
+            || Endpoint::Tcp { host: "127.0.0.1".into(), port: PORT },
+            |text| Endpoint::parse(&text),
+        )
+    }
+
+    /// The address of a route.
+    pub(crate) fn uri(&self, path: &str) -> String {
+        match self {
+            Endpoint::Tcp { host, port } => format!("http://{host}:{port}{path}"),
+            Endpoint::Socket(_) => format!("http://localhost{path}"),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Endpoint::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_the_field_writes_them() {
+        let tcp = |host: &str, port| Endpoint::Tcp { host: host.into(), port };
+        let table = [
+            ("", tcp("127.0.0.1", PORT)),
+            ("0.0.0.0", tcp("127.0.0.1", PORT)),
+            ("0.0.0.0:80", tcp("127.0.0.1", 80)),
+            ("http://host", tcp("host", 80)),
+            ("http://host:5/path", tcp("host", 5)),
+            (":7", tcp("127.0.0.1", 7)),
+            ("[::1]:7", tcp("[::1]", 7)),
+            ("::1", tcp("[::1]", PORT)),
+            ("\"host:9\"", tcp("host", 9)),
+            ("unix:/a/b.sock", Endpoint::Socket("/a/b.sock".into())),
+        ];
+        for (text, endpoint) in table {
+            assert_eq!(Endpoint::parse(text), endpoint, "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a daemon did not do what it was asked to.
+
+use oprel_api::{ErrorKind, Failure};
+use serde_json::Value;
+
+/// Why a daemon did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody answers there.
+    #[error("no daemon answers at {endpoint}: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What the system says.
+        why: String,
+    },
+    /// It refused.
+    #[error("{failure}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it says.
+        failure: Failure,
+    },
+    /// Its answer was not what was expected.
+    #[error("the daemon's answer cannot be read: {what}")]
+    Answer {
+        /// What was wrong with it.
+        what: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A refusal, as its body says, in our dialect or another.
+    pub(crate) fn refused(status: u16, body: &[u8]) -> Error {
+        let value: Value = serde_json::from_slice(body).unwrap_or_default();
+        let whole = serde_json::from_value(value["failure"].clone()).ok();
+        let failure = whole.unwrap_or_else(|| {
+            let text = value["error"].as_str().or(value["error"]["message"].as_str());
+            let plain = || String::from_utf8_lossy(body).chars().take(500).collect();
+            let message = text.map_or_else(plain, str::to_string);
+            let kind = match status {
+                404 => ErrorKind::ModelNotFound,
+                400..500 => ErrorKind::Validation,
+                _ => ErrorKind::Backend,
+            };
+            let message = if message.is_empty() { format!("status {status}") } else { message };
+            Failure::new(kind, message)
+        });
+        Error::Refused { status, failure }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Refused { failure, .. } => failure,
+            Error::Unreachable { .. } => Failure {
+                hint: Some("start one with `oprel serve`".into()),
+                ..Failure::new(ErrorKind::Backend, error.to_string())
+            },
+            Error::Answer { .. } => Failure::new(ErrorKind::Backend, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_daemon_said() {
+        let message = |status, body: &str| Failure::from(Error::refused(status, body.as_bytes()));
+        assert_eq!(
+            message(404, r#"{"error":"model 'x' not found"}"#).kind,
+            ErrorKind::ModelNotFound
+        );
+        assert_eq!(message(400, r#"{"error":{"message":"bad"}}"#).message, "bad");
+        assert_eq!(message(502, "").message, "status 502");
+        assert_eq!(message(500, "<html>").message, "<html>");
+        let whole = r#"{"error":"e","failure":{"kind":"memory","message":"e","hint":"h"}}"#;
+        assert_eq!(message(503, whole).hint.as_deref(), Some("h"));
+    }
+}
