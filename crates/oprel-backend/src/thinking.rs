@@ -139,7 +139,7 @@ impl Budget {
 fn all_but(token: u32, n_vocab: u32, mask: &mut Vec<u32>) -> &[u32] {
     mask.clear();
     mask.resize(n_vocab.div_ceil(32) as usize, u32::MAX);
-    if let Some(last) = mask.last_mut().filter(|_| n_vocab % 32 > 0) {
+    if let Some(last) = mask.last_mut().filter(|_| !n_vocab.is_multiple_of(32)) {
         *last = (1 << (n_vocab % 32)) - 1;
     }
     if let Some(word) = mask.get_mut(token as usize / 32) {
