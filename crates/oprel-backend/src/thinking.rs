@@ -33,7 +33,7 @@ impl Meter {
         Meter {
             tokenizer: tokenizer.clone(),
             splitter: ThinkSplitter::new(tags.clone(), inside),
-            marks: marks(tokenizer, [tags.open.as_str(), tags.close.as_str()]).into(),
+            marks: tags.tokens().filter_map(|tag| tokenizer.id_of(tag)).collect(),
             thought: 0,
             closing: Vec::new(),
         }
@@ -63,17 +63,6 @@ impl Meter {
     pub(crate) fn is_thinking(&self) -> bool {
         self.splitter.is_thinking()
     }
-}
-
-/// Ids of control tokens that are tags, or with which tags begin.
-pub(crate) fn marks<'a>(
-    tokenizer: &Tokenizer,
-    tags: impl IntoIterator<Item = &'a str>,
-) -> Vec<u32> {
-    // Of `<|channel>thought` only the first part is a token of its own.
-    let parts = |tag: &'a str| [Some(tag), tag.find('>').and_then(|at| tag.get(..=at))];
-    let all = tags.into_iter().flat_map(parts).flatten();
-    all.filter_map(|tag| tokenizer.id_of(tag)).collect()
 }
 
 /// Ends thinking after so many tokens, in front of a request's own constraint.
@@ -150,7 +139,7 @@ impl Budget {
 fn all_but(token: u32, n_vocab: u32, mask: &mut Vec<u32>) -> &[u32] {
     mask.clear();
     mask.resize(n_vocab.div_ceil(32) as usize, u32::MAX);
-    if let Some(last) = mask.last_mut().filter(|_| n_vocab % 32 > 0) {
+    if let Some(last) = mask.last_mut().filter(|_| !n_vocab.is_multiple_of(32)) {
         *last = (1 << (n_vocab % 32)) - 1;
     }
     if let Some(word) = mask.get_mut(token as usize / 32) {
