@@ -26,7 +26,8 @@ export async function main() {
   const words = process.argv.slice(2);
   let failed = false;
   for (const { lines, says, run } of checks) {
-    if (words.length && !words.some((w) => says.includes(w) || lines.split(",").includes(w))) continue;
+    if (words.length && !words.some((w) => says.includes(w) || lines.split(",").includes(w)))
+      continue;
     let outcome = "ok";
     let why = "";
     let timer;

@@ -1,7 +1,7 @@
 """Checks: how one is written, run and reported; and HTTP without a client library.
 
-A script of checks decorates functions with `check` and ends with `main()`. Each check prints one line:
-its outcome, the lines of the acceptance list that it stands for, and what it says.
+A script of checks decorates functions with `check` and ends with `main()`. Each check prints one
+line: its outcome, the lines of the acceptance list that it stands for, and what it says.
 """
 
 import http.client
@@ -18,6 +18,8 @@ URL = os.environ.get("OPREL_URL", "http://127.0.0.1:11434")
 HOST = urlsplit(URL).hostname
 PORT = urlsplit(URL).port
 DEMO = "demo"
+GREEDY = {"temperature": 0}
+QUESTION = "How do I start the server?"
 # Seconds that a check may take, and that anybody waits for a byte.
 LIMIT = float(os.environ.get("OPREL_CHECK_SECONDS", "60"))
 
@@ -187,6 +189,21 @@ def loaded():
 
 def chat(text, **more):
     return {"model": DEMO, "messages": [{"role": "user", "content": text}], **more}
+
+
+def generate(prompt, **more):
+    return {"model": DEMO, "prompt": prompt, "stream": False, **more}
+
+
+def said(body, path="/api/chat"):
+    """The text of a stream, and its objects."""
+    reply = post(path, body)
+    assert reply.status == 200, reply.body[:500]
+    objects = reply.lines()
+    assert [o["done"] for o in objects] == [False] * (len(objects) - 1) + [True]
+    of_generate = path == "/api/generate"
+    texts = [o["response"] if of_generate else o["message"]["content"] for o in objects]
+    return "".join(texts), objects
 
 
 def memory():

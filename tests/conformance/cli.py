@@ -15,15 +15,34 @@ BIN = os.environ["OPREL_BIN"]
 def run(*arguments, text=None, **variables):
     with tempfile.TemporaryDirectory(prefix="oprel-") as home:
         environment = {**os.environ, "OPREL_HOME": home, **variables}
-        return subprocess.run([BIN, *arguments], input=text, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [BIN, *arguments],
+            input=text,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
 
 @check("56", "piped text and a prompt give the answer alone on standard output")
 def piped():
     plain = run("run", DEMO, "How do I start the server?", "--temperature", "0")
     assert plain.returncode == 0 and plain.stdout.strip().startswith("Run"), plain
-    joined = run("run", DEMO, "How do I start the server?", "--temperature", "0", "--verbose", text="A note.\n")
-    assert joined.returncode == 0 and joined.stdout.strip() and "token" not in joined.stdout.split("\n")[-1]
+    joined = run(
+        "run",
+        DEMO,
+        "How do I start the server?",
+        "--temperature",
+        "0",
+        "--verbose",
+        text="A note.\n",
+    )
+    assert (
+        joined.returncode == 0
+        and joined.stdout.strip()
+        and "token" not in joined.stdout.split("\n")[-1]
+    )
     assert "token" in joined.stderr
     only = run("run", DEMO, text="How do I start the server?\n")
     assert only.returncode == 0 and only.stdout.strip(), only
@@ -99,7 +118,9 @@ def asks_server(*arguments):
 @check("60", "stop of an absent model ends with 1, of an idle one with 0")
 def stop():
     ended = asks_server("stop", "no-such-model")
-    assert ended.returncode == 1 and 'couldn\'t find model "no-such-model" to stop' in ended.stderr, ended
+    assert (
+        ended.returncode == 1 and 'couldn\'t find model "no-such-model" to stop' in ended.stderr
+    ), ended
     asked("/load", {"model": DEMO})
     ended = asks_server("stop", DEMO)
     assert ended.returncode == 0 and "demo:latest" not in loaded(), ended

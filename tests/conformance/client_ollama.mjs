@@ -26,21 +26,41 @@ check("53", "chat and generate, whole and as a stream, say the same", async () =
 });
 
 check("53", "a tool is called and its result goes back", async () => {
-  const parameters = { type: "object", required: ["city"], properties: { city: { type: "string", description: "The city" } } };
-  const tool = { type: "function", function: { name: "get_time", description: "Get the time in a city", parameters } };
+  const parameters = {
+    type: "object",
+    required: ["city"],
+    properties: { city: { type: "string", description: "The city" } },
+  };
+  const tool = {
+    type: "function",
+    function: { name: "get_time", description: "Get the time in a city", parameters },
+  };
   const asked = [{ role: "user", content: "What time is it in Berlin?" }];
   const first = await ollama.chat({ model, messages: asked, tools: [tool], options });
   const call = first.message.tool_calls?.[0];
-  assert(call?.function.name === "get_time" && typeof call.function.arguments.city === "string", first);
+  assert(
+    call?.function.name === "get_time" && typeof call.function.arguments.city === "string",
+    first,
+  );
   const result = { role: "tool", content: '{"hour": 7}', tool_name: "get_time" };
-  const final = await ollama.chat({ model, messages: [...asked, first.message, result], tools: [tool], options });
+  const final = await ollama.chat({
+    model,
+    messages: [...asked, first.message, result],
+    tools: [tool],
+    options,
+  });
   assert(final.message.content.length > 0);
 });
 
 check("53", "thoughts are told apart, and a form is kept to", async () => {
   const thought = await ollama.chat({ model, messages, think: true, options });
   assert(thought.message.thinking && thought.message.content);
-  const format = { type: "object", required: ["good"], properties: { good: { type: "boolean" } }, additionalProperties: false };
+  const format = {
+    type: "object",
+    required: ["good"],
+    properties: { good: { type: "boolean" } },
+    additionalProperties: false,
+  };
   const formed = await ollama.chat({ model, messages, format, options });
   assert(typeof JSON.parse(formed.message.content).good === "boolean");
 });
@@ -48,7 +68,10 @@ check("53", "thoughts are told apart, and a form is kept to", async () => {
 check("53", "embed, show, ps, list and version are read", async () => {
   assert((await ollama.embed({ model, input: ["a", "b"] })).embeddings.length === 2);
   const shown = await ollama.show({ model });
-  assert(shown.capabilities.includes("completion") && shown.model_info["general.architecture"] === "llama");
+  assert(
+    shown.capabilities.includes("completion") &&
+      shown.model_info["general.architecture"] === "llama",
+  );
   assert((await ollama.ps()).models.some((m) => m.name === "demo:latest"));
   assert(Array.isArray((await ollama.list()).models));
   assert(/^\d+\.\d+\.\d+/.test((await ollama.version()).version));
@@ -61,7 +84,13 @@ check("11,53", "an absent model is 404, with its words", async () => {
 
 check("53", "a stream is aborted", async () => {
   const long = { num_predict: 100000, temperature: 3 };
-  const stream = await ollama.generate({ model, prompt: "Once upon a time", raw: true, options: long, stream: true });
+  const stream = await ollama.generate({
+    model,
+    prompt: "Once upon a time",
+    raw: true,
+    options: long,
+    stream: true,
+  });
   const error = await refused(
     (async () => {
       let n = 0;

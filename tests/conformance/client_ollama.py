@@ -40,7 +40,11 @@ def generate():
 def chat():
     whole = client.chat(DEMO, messages=ASK, options=GREEDY)
     parts = list(client.chat(DEMO, messages=ASK, options=GREEDY, stream=True))
-    assert "".join(part.message.content for part in parts) == whole.message.content == whole["message"]["content"]
+    assert (
+        "".join(part.message.content for part in parts)
+        == whole.message.content
+        == whole["message"]["content"]
+    )
     assert all(part.message.role == "assistant" for part in parts)
     history = [*ASK, whole.message, {"role": "user", "content": "Thank you!"}]
     assert client.chat(DEMO, messages=history).message.content
@@ -66,7 +70,9 @@ def tools():
         messages.append({"role": "tool", "content": result, "tool_name": call.function.name})
     final = client.chat(DEMO, messages=messages, tools=[get_time], options=GREEDY)
     assert final.message.content
-    streamed = client.chat(DEMO, messages=messages[:1], tools=[get_time], options=GREEDY, stream=True)
+    streamed = client.chat(
+        DEMO, messages=messages[:1], tools=[get_time], options=GREEDY, stream=True
+    )
     calls = [call for part in streamed for call in part.message.tool_calls or []]
     assert calls == list(first.message.tool_calls)
 
@@ -130,7 +136,9 @@ def inventory():
     assert show.details.quantization_level == "Q8_0" and show.template
     client.generate(DEMO, "Hi", keep_alive="10m")
     running = client.ps().models
-    assert running[0].model == "demo:latest" and running[0].expires_at.tzinfo and running[0].size > 0
+    assert (
+        running[0].model == "demo:latest" and running[0].expires_at.tzinfo and running[0].size > 0
+    )
     assert running[0].context_length == 1024 and running[0].details.family == "llama"
     client.generate(DEMO, "Hi", keep_alive=-1)
     assert client.ps().models[0].expires_at.year > 2200
@@ -139,11 +147,16 @@ def inventory():
 
 @check("11,53", "errors have the status and the words that programs wait for")
 def errors():
-    refused(404, lambda: client.chat("no-such-model", messages=ASK), "model 'no-such-model' not found")
+    refused(
+        404, lambda: client.chat("no-such-model", messages=ASK), "model 'no-such-model' not found"
+    )
     refused(404, lambda: client.show("no-such-model"), "model 'no-such-model' not found")
     refused(404, lambda: next(client.generate("no-such-model", "x", stream=True)))
-    refused(404, lambda: client.embed("no-such-model", "x"),
-            'model "no-such-model" not found, try pulling it first')
+    refused(
+        404,
+        lambda: client.embed("no-such-model", "x"),
+        'model "no-such-model" not found, try pulling it first',
+    )
     refused(400, lambda: client.generate(DEMO, "x", raw=True, system="y"))
     refused(400, lambda: client.chat(stories(), messages=ASK, tools=[refused]))
 
@@ -159,13 +172,34 @@ def unload():
 
 @check("53", "options of all kinds are taken, as a mapping or as an object")
 def options():
-    many = ollama.Options(num_ctx=512, num_keep=4, seed=1, num_predict=3, top_k=10, top_p=0.9, min_p=0.01,
-                          typical_p=0.9, repeat_last_n=16, repeat_penalty=1.1, presence_penalty=0.1,
-                          frequency_penalty=0.1, temperature=0.5, stop=["\n\n"], num_gpu=0, num_thread=1,
-                          use_mmap=True, penalize_newline=True, low_vram=False, num_batch=128, numa=False)
+    many = ollama.Options(
+        num_ctx=512,
+        num_keep=4,
+        seed=1,
+        num_predict=3,
+        top_k=10,
+        top_p=0.9,
+        min_p=0.01,
+        typical_p=0.9,
+        repeat_last_n=16,
+        repeat_penalty=1.1,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        temperature=0.5,
+        stop=["\n\n"],
+        num_gpu=0,
+        num_thread=1,
+        use_mmap=True,
+        penalize_newline=True,
+        low_vram=False,
+        num_batch=128,
+        numa=False,
+    )
     assert client.generate(DEMO, "Hi", options=many).eval_count <= 3
     assert client.generate(DEMO, "Hi", system="Be kind.", options={"no_such_option": 1}).response
-    answer = client.generate(DEMO, "Hello", template="{{ messages[0].content }}", options={"num_predict": 2})
+    answer = client.generate(
+        DEMO, "Hello", template="{{ messages[0].content }}", options={"num_predict": 2}
+    )
     assert answer.eval_count <= 2
 
 
@@ -173,7 +207,9 @@ def options():
 def side_by_side():
     async def talk():
         async with ollama.AsyncClient(host=URL) as many:
-            answers = await asyncio.gather(*[many.chat(DEMO, messages=ASK, options=GREEDY) for _ in range(4)])
+            answers = await asyncio.gather(
+                *[many.chat(DEMO, messages=ASK, options=GREEDY) for _ in range(4)]
+            )
             assert len({a.message.content for a in answers}) == 1
             text = ""
             async for part in await many.chat(DEMO, messages=ASK, options=GREEDY, stream=True):

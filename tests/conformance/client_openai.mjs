@@ -10,7 +10,11 @@ const ask = { model, messages, temperature: 0 };
 
 check("51", "chat, whole and as a stream, says the same", async () => {
   const whole = await client.chat.completions.create(ask);
-  const stream = await client.chat.completions.create({ ...ask, stream: true, stream_options: { include_usage: true } });
+  const stream = await client.chat.completions.create({
+    ...ask,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
   let text = "";
   let usage = null;
   for await (const chunk of stream) {
@@ -24,11 +28,20 @@ check("51", "chat, whole and as a stream, says the same", async () => {
 });
 
 check("51", "tools are called and run", async () => {
-  const parameters = { type: "object", properties: { city: { type: "string", description: "The city" } }, required: ["city"] };
+  const parameters = {
+    type: "object",
+    properties: { city: { type: "string", description: "The city" } },
+    required: ["city"],
+  };
   const tool = { name: "get_time", description: "Get the time in a city", parameters };
   const asked = [{ role: "user", content: "What time is it in Berlin?" }];
   const tools = [{ type: "function", function: tool }];
-  const answer = await client.chat.completions.create({ ...ask, messages: asked, tools, tool_choice: "required" });
+  const answer = await client.chat.completions.create({
+    ...ask,
+    messages: asked,
+    tools,
+    tool_choice: "required",
+  });
   assert(JSON.parse(answer.choices[0].message.tool_calls[0].function.arguments).city);
   let ran = 0;
   const run = (city) => {
@@ -36,14 +49,25 @@ check("51", "tools are called and run", async () => {
     return `{"hour": ${city.length}}`;
   };
   const runnable = { type: "function", function: { ...tool, parse: JSON.parse, function: run } };
-  const runner = client.chat.completions.runTools({ ...ask, messages: asked, tools: [runnable] }, { maxChatCompletions: 3 });
+  const runner = client.chat.completions.runTools(
+    { ...ask, messages: asked, tools: [runnable] },
+    { maxChatCompletions: 3 },
+  );
   const content = await runner.finalContent();
   assert(ran >= 1 && typeof content === "string");
 });
 
 check("51", "a form is kept to", async () => {
-  const schema = { type: "object", required: ["good"], properties: { good: { type: "boolean" } }, additionalProperties: false };
-  const response_format = { type: "json_schema", json_schema: { name: "pet", schema, strict: true } };
+  const schema = {
+    type: "object",
+    required: ["good"],
+    properties: { good: { type: "boolean" } },
+    additionalProperties: false,
+  };
+  const response_format = {
+    type: "json_schema",
+    json_schema: { name: "pet", schema, strict: true },
+  };
   const answer = await client.chat.completions.parse({ ...ask, response_format });
   assert(typeof answer.choices[0].message.parsed.good === "boolean");
 });
@@ -61,7 +85,11 @@ check("51", "responses, whole and as a stream, say the same", async () => {
 });
 
 check("51", "completions, embeddings and models", async () => {
-  const answer = await client.completions.create({ model, prompt: "Once upon a time", max_tokens: 5 });
+  const answer = await client.completions.create({
+    model,
+    prompt: "Once upon a time",
+    max_tokens: 5,
+  });
   assert(answer.choices[0].text.length > 0);
   const made = await client.embeddings.create({ model, input: ["a", "b"] });
   assert(made.data.length === 2 && Math.abs(Math.hypot(...made.data[0].embedding) - 1) < 1e-4);

@@ -30,7 +30,9 @@ TIME = [{"role": "user", "content": "What time is it in Berlin?"}]
 
 
 def chat(**more):
-    return client.chat.completions.create(**{"model": DEMO, "messages": ASK, "temperature": 0, **more})
+    return client.chat.completions.create(
+        **{"model": DEMO, "messages": ASK, "temperature": 0, **more}
+    )
 
 
 @check("51", "chat, whole and as a stream, says the same")
@@ -42,10 +44,14 @@ def talks():
     usage = whole.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
     chunks = list(chat(stream=True, stream_options={"include_usage": True}))
-    assert len({chunk.id for chunk in chunks}) == 1 and chunks[0].choices[0].delta.role == "assistant"
+    assert (
+        len({chunk.id for chunk in chunks}) == 1 and chunks[0].choices[0].delta.role == "assistant"
+    )
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == choice.message.content
-    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == usage.completion_tokens
+    assert (
+        chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == usage.completion_tokens
+    )
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert len({chat().id for _ in range(3)}) == 3
 
@@ -74,11 +80,24 @@ def fields():
         assert text == several.choices[index].message.content and parts[-1].finish_reason
     text = chat().choices[0].message.content
     stopped = chat(stop=[text[6:10]]).choices[0]
-    assert stopped.message.content == text[: text.index(text[6:10])] and stopped.finish_reason == "stop"
-    messages = [{"role": "developer", "content": "Be kind."},
-                {"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
-    assert chat(messages=messages, presence_penalty=0.1, frequency_penalty=0.1, top_p=0.9, user="me",
-                logit_bias={"5": -100}, parallel_tool_calls=True, store=False).choices
+    assert (
+        stopped.message.content == text[: text.index(text[6:10])]
+        and stopped.finish_reason == "stop"
+    )
+    messages = [
+        {"role": "developer", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    ]
+    assert chat(
+        messages=messages,
+        presence_penalty=0.1,
+        frequency_penalty=0.1,
+        top_p=0.9,
+        user="me",
+        logit_bias={"5": -100},
+        parallel_tool_calls=True,
+        store=False,
+    ).choices
     assert chat(extra_body={"top_k": 1, "min_p": 0.1}).choices
 
 
@@ -108,14 +127,18 @@ class Pet(BaseModel):
 
 @check("51", "parse() gives an object, also of a tool's arguments")
 def parses():
-    parsed = client.chat.completions.parse(model=DEMO, messages=ASK, response_format=Pet, temperature=0.2,
-                                           max_tokens=400, seed=2)
+    parsed = client.chat.completions.parse(
+        model=DEMO, messages=ASK, response_format=Pet, temperature=0.2, max_tokens=400, seed=2
+    )
     assert isinstance(parsed.choices[0].message.parsed, Pet)
     tool = openai.pydantic_function_tool(Pet)
-    answer = client.chat.completions.parse(model=DEMO, messages=ASK, tools=[tool], tool_choice="required",
-                                           temperature=0.2, seed=2)
+    answer = client.chat.completions.parse(
+        model=DEMO, messages=ASK, tools=[tool], tool_choice="required", temperature=0.2, seed=2
+    )
     assert isinstance(answer.choices[0].message.tool_calls[0].function.parsed_arguments, Pet)
-    loose = chat(response_format={"type": "json_object"}, max_tokens=300, seed=4, temperature=0.7).choices[0]
+    loose = chat(
+        response_format={"type": "json_object"}, max_tokens=300, seed=4, temperature=0.7
+    ).choices[0]
     if loose.finish_reason == "stop":
         json.loads(loose.message.content)
 
@@ -126,7 +149,9 @@ def logprobs():
     tokens = choice.logprobs.content
     assert b"".join(bytes(t.bytes) for t in tokens).decode() == choice.message.content
     assert all(len(t.top_logprobs) == 3 and t.logprob <= 0 for t in tokens)
-    answer = client.completions.create(model=DEMO, prompt="Once upon a time", logprobs=2, max_tokens=5)
+    answer = client.completions.create(
+        model=DEMO, prompt="Once upon a time", logprobs=2, max_tokens=5
+    )
     told = answer.choices[0].logprobs
     assert len(told.tokens) == len(told.token_logprobs) == len(told.top_logprobs) == 5
 
@@ -156,7 +181,9 @@ def completes():
 @check("51", "embeddings, which come in base64 unless they are asked for as floats")
 def embeds():
     packed = client.embeddings.create(model=minilm(), input=["Hello", "world"])
-    plain = client.embeddings.create(model=minilm(), input=["Hello", "world"], encoding_format="float")
+    plain = client.embeddings.create(
+        model=minilm(), input=["Hello", "world"], encoding_format="float"
+    )
     for a, b in zip(packed.data, plain.data, strict=True):
         assert max(abs(x - y) for x, y in zip(a.embedding, b.embedding, strict=True)) < 1e-6
         assert abs(math.sqrt(sum(x * x for x in a.embedding)) - 1) < 1e-5
@@ -179,7 +206,12 @@ def models():
 
 @check("51", "responses, whole and as a stream, say the same")
 def responds():
-    ask = {"model": DEMO, "input": "How do I start the server?", "temperature": 0, "instructions": "Be kind."}
+    ask = {
+        "model": DEMO,
+        "input": "How do I start the server?",
+        "temperature": 0,
+        "instructions": "Be kind.",
+    }
     whole = client.responses.create(**ask)
     assert whole.object == "response" and whole.status == "completed" and whole.output_text
     assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
@@ -208,8 +240,9 @@ def responds_in_form():
     assert json.loads(done[0].arguments)["city"]
     result = {"type": "function_call_output", "call_id": call.call_id, "output": '{"hour": 7}'}
     assert client.responses.create(**{**ask, "input": [*TIME, call, result]}).output_text
-    thought = client.responses.create(model=DEMO, input="How do I start the server?", temperature=0,
-                                      reasoning={"effort": "high"})
+    thought = client.responses.create(
+        model=DEMO, input="How do I start the server?", temperature=0, reasoning={"effort": "high"}
+    )
     assert thought.output[0].type == "reasoning" and thought.output_text
     parsed = client.responses.parse(model=DEMO, input="A pet?", text_format=Pet, temperature=0.2)
     assert isinstance(parsed.output_parsed, Pet)
@@ -232,9 +265,16 @@ def errors():
     refused(openai.BadRequestError, lambda: chat(n=1000))
     refused(openai.BadRequestError, lambda: chat(tools=[CLOCK], model=stories()))
     refused(openai.NotFoundError, lambda: list(chat(model="no-such-model", stream=True)))
-    refused(openai.NotFoundError, lambda: client.embeddings.create(model="no-such-model", input="x"))
+    refused(
+        openai.NotFoundError, lambda: client.embeddings.create(model="no-such-model", input="x")
+    )
     refused(openai.NotFoundError, lambda: client.responses.create(model="no-such-model", input="x"))
-    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example/a"}}]}]
+    image = [
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "https://x.example/a"}}],
+        }
+    ]
     refused(openai.BadRequestError, lambda: chat(messages=image))
     deep = [{"role": "user", "content": "x " * 5000}]
     assert "context" in refused(openai.BadRequestError, lambda: chat(messages=deep)).body["message"]

@@ -48,10 +48,14 @@ def langchain_tools():
     asked = "What time is it in Berlin?"
     first = model.invoke(asked)
     assert first.tool_calls and first.tool_calls[0]["name"] == "get_time", first
-    result = ToolMessage(get_time.invoke(first.tool_calls[0]["args"]), tool_call_id=first.tool_calls[0]["id"])
+    result = ToolMessage(
+        get_time.invoke(first.tool_calls[0]["args"]), tool_call_id=first.tool_calls[0]["id"]
+    )
     assert model.invoke([("human", asked), first, result]).content
     assert isinstance(langchain().with_structured_output(Pet).invoke("A pet?"), Pet)
-    assert isinstance(json.loads(langchain(format="json", num_predict=300, seed=4).invoke("{}").content), dict)
+    assert isinstance(
+        json.loads(langchain(format="json", num_predict=300, seed=4).invoke("{}").content), dict
+    )
 
 
 @check("-", "LangChain tells thoughts apart")
@@ -66,15 +70,23 @@ def langchain_embeds():
 
     model = OllamaEmbeddings(model=minilm(), base_url=URL)
     documents = model.embed_documents(["The sky is blue", "Grass is green"])
-    assert len(documents) == 2 and len(model.embed_query("What color is the sky?")) == len(documents[0])
+    assert len(documents) == 2 and len(model.embed_query("What color is the sky?")) == len(
+        documents[0]
+    )
 
 
 def lite(provider, **more):
     import litellm
 
     base = f"{URL}/v1" if provider == "openai" else URL
-    return litellm.completion(model=f"{provider}/{DEMO}", api_base=base, api_key="unused", num_retries=0,
-                              messages=[{"role": "user", "content": QUESTION}], **more)
+    return litellm.completion(
+        model=f"{provider}/{DEMO}",
+        api_base=base,
+        api_key="unused",
+        num_retries=0,
+        messages=[{"role": "user", "content": QUESTION}],
+        **more,
+    )
 
 
 @check("-", "LiteLLM talks by each of its providers, whole and as a stream")
@@ -92,7 +104,12 @@ def lite_tools():
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     clock = {"name": "get_time", "description": "Get the time in a city", "parameters": schema}
     for provider in ["openai", "anthropic"]:
-        answer = lite(provider, tools=[{"type": "function", "function": clock}], tool_choice="required", max_tokens=90)
+        answer = lite(
+            provider,
+            tools=[{"type": "function", "function": clock}],
+            tool_choice="required",
+            max_tokens=90,
+        )
         call = answer.choices[0].message.tool_calls[0].function
         assert call.name == "get_time" and json.loads(call.arguments)["city"], provider
 
@@ -102,8 +119,12 @@ def lite_embeds():
     import litellm
 
     for provider, base in [("ollama", URL), ("openai", f"{URL}/v1")]:
-        made = litellm.embedding(model=f"{provider}/{minilm()}", input=["Hello", "world"], api_base=base,
-                                 api_key="unused")
+        made = litellm.embedding(
+            model=f"{provider}/{minilm()}",
+            input=["Hello", "world"],
+            api_base=base,
+            api_key="unused",
+        )
         assert len(made.data) == 2 and len(made.data[0]["embedding"]) == 384, provider
 
 

@@ -1,4 +1,4 @@
-"""Hostile bodies for every route: each is answered soon, none by a 5xx, and the server stays as it was.
+"""Hostile bodies for every route: each is answered soon, none by a 5xx, and the server lives on.
 
 The bodies follow from a seed, so that what failed once fails again. $OPREL_FUZZ is `seed` or
 `seed:count`; the script tells the body that was answered wrongly.
@@ -17,52 +17,168 @@ SEED, _, COUNT = os.environ.get("OPREL_FUZZ", "1:250").partition(":")
 MESSAGES = [
     {"role": "system", "content": "Be kind."},
     {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "", "tool_calls": [
-        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+        ],
+    },
     {"role": "tool", "tool_call_id": "call_1", "content": "2"},
 ]
 NATIVE = copy.deepcopy(MESSAGES)
 NATIVE[2]["tool_calls"][0]["function"]["arguments"] = {"a": 1}
 SCHEMA = {
     "type": "object",
-    "properties": {"a": {"type": "integer", "minimum": 0}, "b": {"type": "array", "items": {"$ref": "#/$defs/c"}},
-                   "d": {"type": "string", "pattern": "^a+$"}},
+    "properties": {
+        "a": {"type": "integer", "minimum": 0},
+        "b": {"type": "array", "items": {"$ref": "#/$defs/c"}},
+        "d": {"type": "string", "pattern": "^a+$"},
+    },
     "required": ["a"],
     "$defs": {"c": {"anyOf": [{"type": "string"}, {"enum": [1, 2]}]}},
 }
 FUNCTION = {"name": "f", "description": "Does", "parameters": SCHEMA}
 TOOLS = [{"type": "function", "function": FUNCTION}]
-OPTIONS = {"num_predict": 2, "num_ctx": 128, "seed": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1,
-           "stop": ["x"], "repeat_penalty": 1.1, "repeat_last_n": 8, "num_keep": 2, "mirostat": 0}
-SAMPLING = {"temperature": 0.5, "top_p": 0.9, "seed": 1, "max_tokens": 2, "stop": ["x"], "n": 1, "logprobs": True,
-            "top_logprobs": 2, "logit_bias": {"1": 2}, "presence_penalty": 0.1, "frequency_penalty": 0.1,
-            "stream": True, "stream_options": {"include_usage": True}, "top_k": 3, "min_p": 0.1}
+OPTIONS = {
+    "num_predict": 2,
+    "num_ctx": 128,
+    "seed": 1,
+    "temperature": 0.5,
+    "top_k": 3,
+    "top_p": 0.9,
+    "min_p": 0.1,
+    "stop": ["x"],
+    "repeat_penalty": 1.1,
+    "repeat_last_n": 8,
+    "num_keep": 2,
+    "mirostat": 0,
+}
+SAMPLING = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "seed": 1,
+    "max_tokens": 2,
+    "stop": ["x"],
+    "n": 1,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {"1": 2},
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.1,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "top_k": 3,
+    "min_p": 0.1,
+}
 ROUTES = {
-    "/api/generate": {"model": DEMO, "prompt": "Hi", "system": "s", "stream": True, "raw": False, "format": SCHEMA,
-                      "think": True, "keep_alive": "5m", "images": [], "options": OPTIONS, "logprobs": True,
-                      "top_logprobs": 2, "truncate": True, "shift": True, "context": [1, 2], "suffix": ""},
-    "/api/chat": {"model": DEMO, "messages": NATIVE, "tools": TOOLS, "format": "json", "options": OPTIONS,
-                  "stream": True, "keep_alive": 300, "think": "low", "logprobs": True},
-    "/api/embed": {"model": DEMO, "input": ["a", "b"], "truncate": True, "dimensions": 8, "options": OPTIONS},
+    "/api/generate": {
+        "model": DEMO,
+        "prompt": "Hi",
+        "system": "s",
+        "stream": True,
+        "raw": False,
+        "format": SCHEMA,
+        "think": True,
+        "keep_alive": "5m",
+        "images": [],
+        "options": OPTIONS,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "truncate": True,
+        "shift": True,
+        "context": [1, 2],
+        "suffix": "",
+    },
+    "/api/chat": {
+        "model": DEMO,
+        "messages": NATIVE,
+        "tools": TOOLS,
+        "format": "json",
+        "options": OPTIONS,
+        "stream": True,
+        "keep_alive": 300,
+        "think": "low",
+        "logprobs": True,
+    },
+    "/api/embed": {
+        "model": DEMO,
+        "input": ["a", "b"],
+        "truncate": True,
+        "dimensions": 8,
+        "options": OPTIONS,
+    },
     "/api/embeddings": {"model": DEMO, "prompt": "a", "options": OPTIONS, "keep_alive": "5m"},
     "/api/show": {"model": DEMO, "verbose": False, "system": "", "options": {}},
-    "/v1/chat/completions": {"model": DEMO, "messages": MESSAGES, "tools": TOOLS, "tool_choice": "auto", **SAMPLING,
-                             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
-                             "reasoning_effort": "low", "parallel_tool_calls": True},
-    "/v1/completions": {"model": DEMO, "prompt": "Hi", **SAMPLING, "logprobs": 2, "echo": True, "suffix": None},
-    "/v1/responses": {"model": DEMO, "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
-                      "instructions": "s", "max_output_tokens": 2, "tools": [{"type": "function", **FUNCTION}],
-                      "tool_choice": "auto", "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"},
-                      "truncation": "auto", "metadata": {"a": "b"}, "stream": True},
-    "/v1/embeddings": {"model": DEMO, "input": ["a", [1, 2]], "dimensions": 8, "encoding_format": "base64"},
-    "/v1/messages": {"model": DEMO, "max_tokens": 2, "messages": [
-        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "2"}]}],
-        "system": [{"type": "text", "text": "s"}], "tools": [{"name": "f", "input_schema": SCHEMA}],
-        "tool_choice": {"type": "auto"}, "thinking": {"type": "enabled", "budget_tokens": 1024},
-        "stop_sequences": ["x"], "temperature": 0.5, "top_k": 3, "top_p": 0.9, "stream": True},
-    "/v1/messages/count_tokens": {"model": DEMO, "messages": [{"role": "user", "content": "Hi"}], "system": "s"},
+    "/v1/chat/completions": {
+        "model": DEMO,
+        "messages": MESSAGES,
+        "tools": TOOLS,
+        "tool_choice": "auto",
+        **SAMPLING,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
+        "reasoning_effort": "low",
+        "parallel_tool_calls": True,
+    },
+    "/v1/completions": {
+        "model": DEMO,
+        "prompt": "Hi",
+        **SAMPLING,
+        "logprobs": 2,
+        "echo": True,
+        "suffix": None,
+    },
+    "/v1/responses": {
+        "model": DEMO,
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
+        "instructions": "s",
+        "max_output_tokens": 2,
+        "tools": [{"type": "function", **FUNCTION}],
+        "tool_choice": "auto",
+        "text": {"format": {"type": "text"}},
+        "reasoning": {"effort": "low"},
+        "truncation": "auto",
+        "metadata": {"a": "b"},
+        "stream": True,
+    },
+    "/v1/embeddings": {
+        "model": DEMO,
+        "input": ["a", [1, 2]],
+        "dimensions": 8,
+        "encoding_format": "base64",
+    },
+    "/v1/messages": {
+        "model": DEMO,
+        "max_tokens": 2,
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}],
+            },
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "t", "content": "2"}],
+            },
+        ],
+        "system": [{"type": "text", "text": "s"}],
+        "tools": [{"name": "f", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "auto"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "stop_sequences": ["x"],
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.9,
+        "stream": True,
+    },
+    "/v1/messages/count_tokens": {
+        "model": DEMO,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "system": "s",
+    },
     "/tokenize": {"model": DEMO, "text": "Hi", "add_special": True, "parse_special": False},
     "/detokenize": {"model": DEMO, "tokens": [1, 2, 3]},
     "/load": {"model": DEMO},
@@ -70,24 +186,78 @@ ROUTES = {
 
 # Texts of JSON that take the place of a value.
 WRONG = [
-    "null", "true", "false", "0", "-1", "1.5", "-0.0", "1e308", "1e999", "-1e999", "9" * 400, "4294967296",
-    "18446744073709551616", "-9223372036854775809", "9007199254740993", "1e-400", '""', '" "', '"\\u0000"',
-    '"\\ud800"', '"\\udc00\\ud800"', '"\\u202e\\ufeff"', '"%s%n{{7*7}}{% for a in b %}"', '"../../etc/passwd"',
-    '"/etc/passwd"', '"/proc/self/mem"', '"/dev/zero"', '"<|im_end|><|im_start|>system"',
-    '"' + "a" * 70000 + '"', '"' + "世" * 3000 + '"', "[]", "{}", "[null]", "[[]]", "[{}]", '[""]', '{"": {}}', '{"a": null}',
-    "[" * 100 + "]" * 100, "[" * 20000 + "]" * 20000, '{"a":' * 5000 + "1" + "}" * 5000,
-    "[" + "0," * 20000 + "0]", '[' + '"x",' * 5000 + '"x"]', '{"type": "object", "properties": {"a": {"$ref": "#"}}}',
-    '{"$ref": "#/$defs/none"}', '{"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}',
-    '{"type": "string", "pattern": "(a+)+$(((((((((("}', '{"type": "string", "pattern": "(a{1000}){1000}"}',
-    '{"type": "array", "minItems": 1000000000}', '{"type": "string", "minLength": 4000000000}',
-    '{"enum": []}', '{"type": "nothing"}', '{"anyOf": []}', '{"not": {}}', "nan", "Infinity", "'a'", "", "1 2",
+    "null",
+    "true",
+    "false",
+    "0",
+    "-1",
+    "1.5",
+    "-0.0",
+    "1e308",
+    "1e999",
+    "-1e999",
+    "9" * 400,
+    "4294967296",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "9007199254740993",
+    "1e-400",
+    '""',
+    '" "',
+    '"\\u0000"',
+    '"\\ud800"',
+    '"\\udc00\\ud800"',
+    '"\\u202e\\ufeff"',
+    '"%s%n{{7*7}}{% for a in b %}"',
+    '"../../etc/passwd"',
+    '"/etc/passwd"',
+    '"/proc/self/mem"',
+    '"/dev/zero"',
+    '"<|im_end|><|im_start|>system"',
+    '"' + "a" * 70000 + '"',
+    '"' + "世" * 3000 + '"',
+    "[]",
+    "{}",
+    "[null]",
+    "[[]]",
+    "[{}]",
+    '[""]',
+    '{"": {}}',
+    '{"a": null}',
+    "[" * 100 + "]" * 100,
+    "[" * 20000 + "]" * 20000,
+    '{"a":' * 5000 + "1" + "}" * 5000,
+    "[" + "0," * 20000 + "0]",
+    "[" + '"x",' * 5000 + '"x"]',
+    '{"type": "object", "properties": {"a": {"$ref": "#"}}}',
+    '{"$ref": "#/$defs/none"}',
+    '{"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}',
+    '{"type": "string", "pattern": "(a+)+$(((((((((("}',
+    '{"type": "string", "pattern": "(a{1000}){1000}"}',
+    '{"type": "array", "minItems": 1000000000}',
+    '{"type": "string", "minLength": 4000000000}',
+    '{"enum": []}',
+    '{"type": "nothing"}',
+    '{"anyOf": []}',
+    '{"not": {}}',
+    "nan",
+    "Infinity",
+    "'a'",
+    "",
+    "1 2",
 ]
 
 
 def places(value, path=()):
     """Every place of a body, as a path of keys and indices."""
     yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield from places(inner, (*path, key))
 
@@ -121,10 +291,14 @@ def mangled(dice, text):
         raw[dice.randrange(len(raw))] = dice.randrange(256)
     elif kind == 2:
         at = dice.randrange(len(raw))
-        raw[at:at] = dice.choice([b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\x00", b"\\"])
+        raw[at:at] = dice.choice(
+            [b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\x00", b"\\"]
+        )
     elif kind == 3:
         # A key twice.
-        raw[1:1] = dice.choice([b'"model":"none",', b'"MODEL":1,', b'"messages":[],', b'"stream":false,', b'"":0,'])
+        raw[1:1] = dice.choice(
+            [b'"model":"none",', b'"MODEL":1,', b'"messages":[],', b'"stream":false,', b'"":0,']
+        )
     elif kind == 4:
         raw += dice.choice([b"}", b"x", b"{}", b"\x00" * 100, bytes(raw)])
     else:

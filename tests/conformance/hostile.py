@@ -6,8 +6,12 @@ import time
 
 from check import DEMO, HOST, PORT, asked, chat, check, gauge, get, main, memory, soon
 
-ENDLESS = {"model": DEMO, "prompt": "Once upon a time", "raw": True,
-           "options": {"num_predict": 100000, "temperature": 3}}
+ENDLESS = {
+    "model": DEMO,
+    "prompt": "Once upon a time",
+    "raw": True,
+    "options": {"num_predict": 100000, "temperature": 3},
+}
 
 
 def connected():
@@ -16,11 +20,16 @@ def connected():
     return plain
 
 
+def head(path, length):
+    fields = f"Host: {HOST}:{PORT}\r\nContent-Length: {length}\r\n\r\n"
+    return f"POST {path} HTTP/1.1\r\n{fields}".encode()
+
+
 def posted(path, body):
     """A connection on which a request was sent and nothing was read."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     plain = connected()
-    plain.sendall(f"POST {path} HTTP/1.1\r\nHost: {HOST}:{PORT}\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
+    plain.sendall(head(path, len(raw)) + raw)
     return plain
 
 
@@ -28,7 +37,11 @@ def running():
     return gauge("oprel_sequences_running", "demo") + gauge("oprel_sequences_waiting", "demo")
 
 
-@check("-", "2,000 connections that send nothing, or half a head, hold up nobody and are cut", seconds=120)
+@check(
+    "-",
+    "2,000 connections that send nothing, or half a head, hold up nobody and are cut",
+    seconds=120,
+)
 def half_open():
     before = memory()
     open_ones = [connected() for _ in range(1000)]
@@ -59,18 +72,23 @@ def half_sent():
     open_ones = []
     for _ in range(200):
         plain = connected()
-        plain.sendall(f"POST /api/chat HTTP/1.1\r\nHost: {HOST}:{PORT}\r\nContent-Length: 5000\r\n\r\n{{".encode())
+        plain.sendall(head("/api/chat", 5000) + b"{")
         open_ones.append(plain)
     assert asked("/api/chat", chat("Hi", stream=False))["done"]
     for plain in open_ones:
         plain.close()
 
 
-@check("-", "clients that do not read hold up nobody, and their answers end when they go", seconds=120)
+@check(
+    "-", "clients that do not read hold up nobody, and their answers end when they go", seconds=120
+)
 def slow_readers():
     asked("/load", {"model": DEMO})
     before = memory()
-    slow = [posted("/api/generate", {**ENDLESS, "options": {**ENDLESS["options"], "seed": n}}) for n in range(16)]
+    slow = [
+        posted("/api/generate", {**ENDLESS, "options": {**ENDLESS["options"], "seed": n}})
+        for n in range(16)
+    ]
     soon(20, lambda: running() >= 1)
     time.sleep(1)
     start = time.monotonic()
@@ -95,7 +113,9 @@ def drips():
     plain.close()
 
 
-@check("27", "300 clients that go away at once, in every dialect, leave nothing behind", seconds=120)
+@check(
+    "27", "300 clients that go away at once, in every dialect, leave nothing behind", seconds=120
+)
 def leavers():
     before = memory()
     bodies = [

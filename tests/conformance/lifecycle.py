@@ -16,8 +16,12 @@ import urllib.request
 from check import DEMO, Skip, check, main, soon, stories
 from server import Server, free_port
 
-ENDLESS = {"model": DEMO, "prompt": "Once upon a time", "raw": True,
-           "options": {"num_predict": 100000, "temperature": 3, "seed": 1}}
+ENDLESS = {
+    "model": DEMO,
+    "prompt": "Once upon a time",
+    "raw": True,
+    "options": {"num_predict": 100000, "temperature": 3, "seed": 1},
+}
 
 
 def ask(server, path, body=None, timeout=60):
@@ -75,8 +79,15 @@ def idle():
 def drains():
     with Server() as server:
         ask(server, "/load", {"model": DEMO})
-        bodies = [{"model": DEMO, "prompt": "Once", "raw": True,
-                   "options": {"num_predict": 400, "seed": n, "temperature": 2}} for n in range(4)]
+        bodies = [
+            {
+                "model": DEMO,
+                "prompt": "Once",
+                "raw": True,
+                "options": {"num_predict": 400, "seed": n, "temperature": 2},
+            }
+            for n in range(4)
+        ]
         streams = [Stream(server, body).begin() for body in bodies]
         server.terminate()
         time.sleep(0.3)
@@ -95,8 +106,10 @@ def drains():
 @check("50", "a second SIGTERM waits for nothing")
 def hurries():
     with Server() as server:
-        streams = [Stream(server, {**ENDLESS, "options": {**ENDLESS["options"], "seed": n}}).begin()
-                   for n in range(3)]
+        streams = [
+            Stream(server, {**ENDLESS, "options": {**ENDLESS["options"], "seed": n}}).begin()
+            for n in range(3)
+        ]
         server.terminate()
         time.sleep(0.3)
         assert server.process.poll() is None, "it did not wait for answers"
@@ -119,14 +132,20 @@ def orphans():
         soon(5, lambda: not server.children())
 
 
-@check("-", "a port or a socket that is taken is told of, and a dead server's socket is not in the way")
+@check(
+    "-", "a port or a socket that is taken is told of, and a dead server's socket is not in the way"
+)
 def taken():
     with Server() as server:
         command = [os.environ["OPREL_BIN"], "serve", "--port", str(server.port), "--no-socket"]
-        second = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=30)
+        second = subprocess.run(
+            command, env=server.environment, capture_output=True, text=True, timeout=30
+        )
         assert second.returncode not in (0, -6) and "another oprel" in second.stderr, second
         command = [os.environ["OPREL_BIN"], "serve", "--port", str(free_port())]
-        second = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=30)
+        second = subprocess.run(
+            command, env=server.environment, capture_output=True, text=True, timeout=30
+        )
         assert second.returncode not in (0, -6) and "oprel.sock" in second.stderr, second
         server.process.kill()
         server.process.wait()
@@ -147,6 +166,7 @@ def taken():
 @check("6", "a server for other machines still refuses names that are not its own")
 def open_to_all():
     with Server("--host", "0.0.0.0", "--insecure-no-auth", "--allow-host", "box.lan") as server:
+
         def status(host):
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
             connection.request("GET", "/api/tags", headers={"Host": host})
@@ -159,8 +179,12 @@ def open_to_all():
 @check("28", "a worker that is killed in the middle is not noticed, but for a pause")
 def crashes():
     with Server() as server:
-        body = {"model": DEMO, "prompt": "Once", "raw": True,
-                "options": {"num_predict": 1500, "seed": 5, "temperature": 1}}
+        body = {
+            "model": DEMO,
+            "prompt": "Once",
+            "raw": True,
+            "options": {"num_predict": 1500, "seed": 5, "temperature": 1},
+        }
         whole = ask(server, "/api/generate", {**body, "stream": False})[2]["response"]
         stream = Stream(server, body).begin()
         soon(20, lambda: len(stream.lines) > 20)
@@ -179,15 +203,22 @@ def crashes():
 def together():
     with Server() as server:
         ask(server, "/load", {"model": DEMO})
-        body = {"model": DEMO, "prompt": "Once", "raw": True, "stream": False,
-                "options": {"num_predict": 200, "temperature": 2}}
+        body = {
+            "model": DEMO,
+            "prompt": "Once",
+            "raw": True,
+            "stream": False,
+            "options": {"num_predict": 200, "temperature": 2},
+        }
         bodies = [{**body, "options": {**body["options"], "seed": n}} for n in range(8)]
         start = time.monotonic()
         alone = [ask(server, "/api/generate", one)[2]["response"] for one in bodies]
         serial = time.monotonic() - start
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            side_by_side = list(pool.map(lambda one: ask(server, "/api/generate", one)[2]["response"], bodies))
+            side_by_side = list(
+                pool.map(lambda one: ask(server, "/api/generate", one)[2]["response"], bodies)
+            )
         parallel = time.monotonic() - start
         assert side_by_side == alone
         # Loosely: other work on the machine must not fail it.
@@ -203,7 +234,9 @@ def queue():
         assert refused and len(refused) < 24, [answer[0] for answer in answers]
         for status, headers, body in refused:
             assert (status, body["error"]) == (
-                503, "server busy, please try again.  maximum pending requests exceeded")
+                503,
+                "server busy, please try again.  maximum pending requests exceeded",
+            )
             assert int(headers["retry-after"]) > 0
 
 
@@ -211,6 +244,7 @@ def queue():
 def eviction():
     other = stories()
     with Server(OPREL_MAX_LOADED_MODELS="1") as server:
+
         def names():
             return [model["name"] for model in ask(server, "/api/ps")[2]["models"]]
 
@@ -255,6 +289,7 @@ def keep_alive():
 def churn():
     other, until = stories(), time.monotonic() + 8
     with Server() as server:
+
         def client(n):
             done, dice = 0, random.Random(n)
             while time.monotonic() < until:
@@ -263,7 +298,10 @@ def churn():
                     ("/api/generate", {"model": name, "keep_alive": 0}),
                     ("/unload", {"model": name}),
                     ("/api/embed", {"model": name, "input": ["x"] * dice.randrange(1, 9)}),
-                    ("/api/generate", short(dice.randrange(1, 30), name, keep_alive=dice.choice([0, 1, "1ms"]))),
+                    (
+                        "/api/generate",
+                        short(dice.randrange(1, 30), name, keep_alive=dice.choice([0, 1, "1ms"])),
+                    ),
                     ("/v1/completions", {"model": name, "prompt": "Hi", "max_tokens": 3, "n": 2}),
                 ]
                 path, body = dice.choice(bodies)

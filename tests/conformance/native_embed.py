@@ -18,7 +18,7 @@ def norm(vector):
 
 
 def cosine(a, b):
-    return sum(x * y for x, y in zip(a, b)) / norm(a) / norm(b)
+    return sum(x * y for x, y in zip(a, b, strict=True)) / norm(a) / norm(b)
 
 
 def furthest(a, b):
@@ -29,7 +29,7 @@ def furthest(a, b):
 def batches():
     together = embed(TEXTS)
     assert len(together["embeddings"]) == len(TEXTS) and together["prompt_eval_count"] > 0
-    for text, vector in zip(TEXTS, together["embeddings"]):
+    for text, vector in zip(TEXTS, together["embeddings"], strict=True):
         assert abs(norm(vector) - 1) < 1e-5
         alone = embed(text)["embeddings"]
         assert len(alone) == 1 and furthest(alone[0], vector) < 1e-6

@@ -25,8 +25,13 @@ def version():
 def paths():
     unknown = get("/api/no-such-thing")
     assert (unknown.status, unknown.body) == (404, b"404 page not found")
-    for method, path in [("PUT", "/api/chat"), ("GET", "/api/generate"), ("DELETE", "/v1/models"),
-                         ("GET", "/v1/messages"), ("POST", "/")]:
+    for method, path in [
+        ("PUT", "/api/chat"),
+        ("GET", "/api/generate"),
+        ("DELETE", "/v1/models"),
+        ("GET", "/v1/messages"),
+        ("POST", "/"),
+    ]:
         assert request(method, path).status == 405, (method, path)
 
 
@@ -82,7 +87,11 @@ def shown(model, **more):
     show = asked("/api/show", {"model": model, **more})
     assert show["model_info"]["general.architecture"] == show["details"]["family"]
     family = show["details"]["family"]
-    for key in [f"{family}.context_length", f"{family}.embedding_length", "general.parameter_count"]:
+    for key in [
+        f"{family}.context_length",
+        f"{family}.embedding_length",
+        "general.parameter_count",
+    ]:
         assert isinstance(show["model_info"][key], int), key
     assert "tokenizer.chat_template" not in show["model_info"]
     for key in DETAILS:
@@ -112,8 +121,12 @@ def show_files():
 
 @check("45", "a GGUF file runs by its path, where it lies")
 def by_path():
-    body = {"model": stories(), "prompt": "Once upon a time", "stream": False,
-            "options": {"num_predict": 8, "temperature": 0}}
+    body = {
+        "model": stories(),
+        "prompt": "Once upon a time",
+        "stream": False,
+        "options": {"num_predict": 8, "temperature": 0},
+    }
     answer = asked("/api/generate", body)
     assert answer["eval_count"] == 8 and answer["model"] == stories()
     # A page may not name files.

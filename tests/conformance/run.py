@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Real client programs against the real server: see README.md beside this file.
 
-Installs the clients below target/, starts `oprel serve`, runs every script of checks, stops the server.
+Installs the clients below target/, starts `oprel serve`, runs every script of checks, stops the
+server.
 Words on the command line choose scripts by their names (`run.py client_openai sockets`).
 """
 
@@ -19,7 +20,8 @@ ROOT = HERE.parents[1]
 WORK = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "conformance"
 
 # Scripts that need nothing but Python's own library, and those that need clients.
-PLAIN = ["native_meta", "native_generate", "native_embed", "lifecycle", "cli", "hostile", "fuzz"]
+PLAIN = ["native_meta", "native_generate", "native_chat", "native_embed", "lifecycle", "cli"]
+HOSTILE = ["hostile", "fuzz"]
 CLIENTS = ["sockets", "client_ollama", "client_openai", "client_anthropic", "client_others"]
 JAVASCRIPT = ["client_ollama.mjs", "client_openai.mjs"]
 # Seconds for a script.
@@ -28,7 +30,9 @@ LIMIT = 600
 
 def run(command, **more):
     """Runs a command in silence; whether it went well. What it said is shown if it did not."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+    )
     if done.returncode:
         print("\n".join(done.stdout.strip().splitlines()[-5:]), file=sys.stderr)
     return done.returncode == 0
@@ -46,7 +50,9 @@ def python():
     if is_new(stamp, wanted):
         shutil.rmtree(folder, ignore_errors=True)
         made = run([sys.executable, "-m", "venv", str(folder)])
-        if not made or not run([str(program), "-m", "pip", "install", "--quiet", "-r", str(wanted)]):
+        if not made or not run(
+            [str(program), "-m", "pip", "install", "--quiet", "-r", str(wanted)]
+        ):
             return None
         stamp.write_text(wanted.read_text())
     return str(program)
@@ -61,7 +67,14 @@ def javascript():
     folder.mkdir(parents=True, exist_ok=True)
     if is_new(stamp, wanted):
         shutil.copy(wanted, folder / "package.json")
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--no-package-lock",
+            "--ignore-scripts",
+        ]
         if not run(command, cwd=folder):
             return None
         stamp.write_text(wanted.read_text())
@@ -80,8 +93,14 @@ class Tally:
         """Runs a script of checks and passes on its lines."""
         print(f"# {name}", flush=True)
         start = time.monotonic()
-        script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, text=True, **more)
+        script = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
         try:
             out, noise = script.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
@@ -93,8 +112,11 @@ class Tally:
             self.counts[line.split(" ")[0]] += 1
         fell = script.returncode and not any(line.startswith("FAIL") for line in lines)
         if fell or not lines:
-            self.outcome("FAIL", f"{name} ended with {script.returncode} after "
-                                 f"{time.monotonic() - start:.0f} s: {noise[-500:]}")
+            self.outcome(
+                "FAIL",
+                f"{name} ended with {script.returncode} after "
+                f"{time.monotonic() - start:.0f} s: {noise[-500:]}",
+            )
 
     def outcome(self, outcome, says):
         self.counts[outcome] += 1
@@ -103,14 +125,23 @@ class Tally:
 
 def scripts(words, tally, server):
     """Runs what was chosen."""
-    def chosen(names):
-        return [name for name in names if not words or name.removesuffix(".mjs") in words or name in words]
 
-    environment = {**server.environment, "OPREL_URL": server.url, "OPREL_PID": str(server.process.pid)}
+    def chosen(names):
+        return [
+            name
+            for name in names
+            if not words or name.removesuffix(".mjs") in words or name in words
+        ]
+
+    environment = {
+        **server.environment,
+        "OPREL_URL": server.url,
+        "OPREL_PID": str(server.process.pid),
+    }
     for name in ["OPREL_BIN", "OPREL_SHARED", "OPREL_TRACE", "OPREL_CHECK_SECONDS", "OPREL_FUZZ"]:
         if name in os.environ:
             environment[name] = os.environ[name]
-    for name in chosen(PLAIN):
+    for name in chosen(PLAIN + HOSTILE):
         tally.script(name, [sys.executable, str(HERE / f"{name}.py")], environment)
     clients = python() if chosen(CLIENTS) else None
     for name in chosen(CLIENTS):
@@ -139,7 +170,9 @@ def main():
         try:
             code = server.end()
             assert code == 0, f"exit code {code}"
-            tally.outcome("ok", "the server stops with exit code 0 and leaves no process and no socket")
+            tally.outcome(
+                "ok", "the server stops with exit code 0 and leaves no process and no socket"
+            )
         except (AssertionError, subprocess.TimeoutExpired) as error:
             tally.outcome("FAIL", f"the server does not stop as it should: {error}")
     counts = tally.counts

@@ -1,4 +1,4 @@
-"""A server of its own for a test: a free port, a home in a temporary folder, an end that is checked."""
+"""A server of its own for a test: a free port, a temporary home, an end that is checked."""
 
 import os
 import shutil

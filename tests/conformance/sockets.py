@@ -1,4 +1,4 @@
-"""What only bare sockets show: pieces of requests, odd heads, many encodings of a body (line 54)."""
+"""What only bare sockets show: pieces of requests, odd heads, packed bodies (lines 28, 54)."""
 
 import concurrent.futures
 import json
@@ -8,7 +8,9 @@ import zlib
 
 from check import DEMO, HOST, PORT, Skip, asked, chat, check, error, get, main, post, request
 
-SMALL = json.dumps({"model": DEMO, "prompt": "Hi", "stream": False, "options": {"num_predict": 2}}).encode()
+SMALL = json.dumps(
+    {"model": DEMO, "prompt": "Hi", "stream": False, "options": {"num_predict": 2}}
+).encode()
 
 
 def exchange(*pieces, pause=0.0):
@@ -35,13 +37,17 @@ def pieces():
     status, answer = exchange(start[:30], start[30:], *[bytes([b]) for b in SMALL], pause=0.001)
     assert status == 200 and b'"done":true' in answer
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in [SMALL[:7], SMALL[7:40], SMALL[40:]])
-    status, answer = exchange(head("POST /api/generate HTTP/1.1", Transfer_Encoding="chunked"), chunks + b"0\r\n\r\n")
+    status, answer = exchange(
+        head("POST /api/generate HTTP/1.1", Transfer_Encoding="chunked"), chunks + b"0\r\n\r\n"
+    )
     assert status == 200 and b'"done":true' in answer
 
 
 @check("-", "HTTP/1.0 and Expect: 100-continue are understood")
 def old():
-    status, answer = exchange(head("POST /api/generate HTTP/1.0", Content_Length=len(SMALL)) + SMALL)
+    status, answer = exchange(
+        head("POST /api/generate HTTP/1.0", Content_Length=len(SMALL)) + SMALL
+    )
     assert status == 200 and b'"done":true' in answer
     start = head("POST /api/generate HTTP/1.1", Content_Length=len(SMALL), Expect="100-continue")
     status, answer = exchange(start, SMALL, pause=0.05)
@@ -91,7 +97,12 @@ def half_closed():
 
 @check("-", "a body that is no UTF-8, or has half a surrogate, is 400 or a text, never a crash")
 def encodings():
-    for body in [b'{"model":"demo","prompt":"\xff\xfe","stream":false}', b"\xff\xfe{\x00}\x00", b"\x00", b'"x"']:
+    for body in [
+        b'{"model":"demo","prompt":"\xff\xfe","stream":false}',
+        b"\xff\xfe{\x00}\x00",
+        b"\x00",
+        b'"x"',
+    ]:
         error("/api/generate", body, 400)
     lone = b'{"model":"demo","prompt":"\\ud800","stream":false,"options":{"num_predict":1}}'
     assert post("/api/generate", lone).status in (200, 400)
@@ -101,7 +112,13 @@ def encodings():
 
 @check("-", "keys are known in any case, and unknown ones are told")
 def keys():
-    body = {"MODEL": DEMO, "Prompt": "Hi", "STREAM": False, "Options": {"num_predict": 1}, "no_such_field": 1}
+    body = {
+        "MODEL": DEMO,
+        "Prompt": "Hi",
+        "STREAM": False,
+        "Options": {"num_predict": 1},
+        "no_such_field": 1,
+    }
     reply = post("/api/generate", body)
     assert reply.status == 200 and reply.json()["eval_count"] == 1
     assert "no_such_field" in reply.headers["x-oprel-ignored"]
@@ -116,8 +133,11 @@ def packed():
     body = zstandard.compress(json.dumps(chat("Hi", max_tokens=2)).encode())
     reply = post("/v1/chat/completions", body, headers={"Content-Encoding": "zstd"})
     assert reply.status == 200, reply.body
-    reply = post("/v1/responses", zstandard.compress(json.dumps({"model": DEMO, "input": "Hi"}).encode()),
-                 headers={"Content-Encoding": "zstd"})
+    reply = post(
+        "/v1/responses",
+        zstandard.compress(json.dumps({"model": DEMO, "input": "Hi"}).encode()),
+        headers={"Content-Encoding": "zstd"},
+    )
     assert reply.status == 200, reply.body
     for wrong in [b"no zstd", body[:-3], body[:9] + b"\xff" * 40]:
         reply = post("/v1/chat/completions", wrong, headers={"Content-Encoding": "zstd"})
@@ -147,15 +167,28 @@ def ids():
     reply = get("/", headers={"X-Request-Id": "abc-1.2"})
     assert reply.headers["x-request-id"] == "abc-1.2"
     assert get("/", headers={"X-Request-Id": "a b"}).headers["x-request-id"] != "a b"
-    assert request("GET", "/").headers["x-request-id"] != request("GET", "/").headers["x-request-id"]
+    assert (
+        request("GET", "/").headers["x-request-id"] != request("GET", "/").headers["x-request-id"]
+    )
 
 
 @check("-", "errors have the shape of the dialect in which they were made")
 def shapes():
     openai = asked("/v1/chat/completions", {**chat("Hi"), "model": "none"}, 404)["error"]
-    assert openai == {"message": "model 'none' not found", "type": "not_found_error", "param": None,
-                      "code": None} or openai["type"] == "not_found_error", openai
-    assert asked("/v1/chat/completions", {"model": DEMO}, 400)["error"]["type"] == "invalid_request_error"
+    assert (
+        openai
+        == {
+            "message": "model 'none' not found",
+            "type": "not_found_error",
+            "param": None,
+            "code": None,
+        }
+        or openai["type"] == "not_found_error"
+    ), openai
+    assert (
+        asked("/v1/chat/completions", {"model": DEMO}, 400)["error"]["type"]
+        == "invalid_request_error"
+    )
     claude = asked("/v1/messages", {**chat("Hi"), "model": "none", "max_tokens": 1}, 404)
     assert claude["type"] == "error" and claude["error"]["type"] == "not_found_error"
     assert claude["request_id"].startswith("req_")
