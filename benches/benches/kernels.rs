@@ -11,7 +11,7 @@ use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use oprel_cpu::act::{ActFormat, Acts, F32Acts, q8_words, quantize_acts};
+use oprel_cpu::act::{ActFormat, Acts, F32Acts, Share, q8_words, quantize_acts};
 use oprel_cpu::probe::{bf16_peak, float_peak, integer_peak, read_bandwidth};
 use oprel_cpu::{Isa, Kernels, MatRef, Pool, matmul};
 use oprel_quant::QuantType;
@@ -84,7 +84,7 @@ fn product(
     let w = MatRef::new(matrix.ty, matrix.rows, COLS, bytes).expect("its size");
     let x: Vec<f32> = (0..n * COLS).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
     let words = n * kernels.turned_words(matrix.ty, COLS);
-    let mut memory = vec![0.0; q8_words(n, COLS).max(words)];
+    let mut memory = vec![0.0; q8_words(Share::of(matrix.ty), n, COLS).max(words)];
     let mut out = vec![0.0; n * matrix.rows];
     let mut best: Option<f64> = None;
     let mut group = c.benchmark_group(format!("matmul {isa} {n} tokens"));
@@ -102,7 +102,9 @@ fn product(
                         let acts = F32Acts::new(&x, COLS);
                         Acts::F32(acts.turned(pool, kernels, types, &mut memory))
                     }
-                    ActFormat::Q8 => Acts::Q8(quantize_acts(pool, isa, &x, COLS, &mut memory)),
+                    ActFormat::Q8(share) => {
+                        Acts::Q8(quantize_acts(pool, isa, share, &x, COLS, &mut memory))
+                    }
                 };
                 matmul(pool, kernels, w, acts, None, &mut out);
             }

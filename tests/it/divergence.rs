@@ -167,13 +167,17 @@ fn what_kernels_add_to_a_types_error_is_bounded() {
 
 #[test]
 fn what_kernels_add_is_bounded_for_types_that_are_only_read_too() {
+    use QuantType::*;
     let model = demo();
     let quantized = golden().into_iter().filter(|(ty, _)| ty.is_quantized());
     for (ty, golden) in quantized {
         let kl = added(&mixed(&model, ty, &golden));
         println!("{ty}: {kl:.1e}");
         // A model with noise for half of its matrices makes ten times more of small differences: types
-        // that the other test measures at 1.6e-4 to 2.0e-4 are at 1.8e-3 to 2.0e-3 here.
-        assert!(kl < 5e-3, "{ty}: {kl:.1e}");
+        // that the other test measures at 1.6e-4 to 2.0e-4 are at 1.8e-3 to 2.0e-3 here. Activations with
+        // one scale for 256 are rounded two and a half times as much.
+        let is_whole = matches!(ty, Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS);
+        let most = if is_whole { 1.2e-2 } else { 5e-3 };
+        assert!(kl < most, "{ty}: {kl:.1e}");
     }
 }

@@ -1,21 +1,28 @@
 //! Constraints of requests, for the engine: compiled over the model's vocabulary, held back while it
 //! thinks, their masks computed beside the forward pass.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
-use oprel_api::{Input, Request, ToolChoice};
-use oprel_chat::ToolFormat;
+use oprel_api::{Chat, Input, Request, ToolChoice};
+use oprel_chat::{ThinkTags, ToolFormat};
 use oprel_constraint::{
-    Ahead, CallFormat, Gate, GateOptions, Matcher, Pending, Vocabulary, tool_call_matcher,
+    Ahead, CallFormat, Gate, GateOptions, Matcher, Pending, Prepared, Vocabulary, Watch,
+    tool_call_matcher,
 };
 use oprel_engine::{Constraint, Guide};
+use oprel_tokenizer::Tokenizer;
 
+use crate::calls::{call_format, certain_opens, opens};
 use crate::{Error, Facts, Result};
+
+type SharedVocabulary = Arc<OnceLock<Result<Arc<Vocabulary>, oprel_constraint::Error>>>;
 
 /// What all constraints of a model share; made when the first one comes.
 #[derive(Debug, Default)]
 pub(crate) struct Guides {
-    vocabulary: OnceLock<Result<Arc<Vocabulary>, oprel_constraint::Error>>,
+    vocabulary: SharedVocabulary,
     ahead: OnceLock<Result<Arc<Ahead>, oprel_constraint::Error>>,
 }
 
@@ -36,27 +43,31 @@ impl Guides {
         };
         let choice = chat.map_or(&ToolChoice::None, |chat| &chat.tool_choice);
         let must_call = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
-        if request.constraint.is_none() && !must_call {
+        let may_call = chat.filter(|c| {
+            rendered.is_some() && !c.tools.is_empty() && c.tool_choice == ToolChoice::Auto
+        });
+        let may_call = may_call.zip(facts.can.tool_format);
+        if request.constraint.is_none() && !must_call && may_call.is_none() {
             return Ok(None);
         }
-        let vocabulary = self.vocabulary(facts)?;
         let mut options = GateOptions::default();
         if let (Some(prompt), Some(tags)) = (rendered, &facts.can.think_tags) {
-            options.inside = tags.left_open_by(prompt);
-            let may_open = !options.inside && !request.input.thinks_not();
-            options.think_open = may_open.then(|| tags.open.clone());
-            options.think_close = Some(tags.close.clone());
+            options = gate_options(tags, prompt, must_call || request.constraint.is_none());
+            options.think_open = options.think_open.filter(|_| !request.input.thinks_not());
         }
+        if let Some((chat, format)) = may_call {
+            if request.constraint.is_none() {
+                options.call_opens = certain_opens(format);
+                return self.watching(facts, chat, format, &options);
+            }
+            options.call_opens = opens(format);
+        }
+        let vocabulary = vocabulary(&self.vocabulary, &facts.tokenizer, facts.n_vocab)?;
         let matcher = if let Some(chat) = chat.filter(|_| must_call) {
             let format = facts.can.tool_format.map(call_format);
             let format = format.ok_or(Error::Unsupported { field: "tool_choice" })?;
             tool_call_matcher(&vocabulary, &format, &chat.tools, choice)?
         } else {
-            let calls =
-                chat.is_some_and(|c| !c.tools.is_empty() && c.tool_choice == ToolChoice::Auto);
-            if calls && rendered.is_some() {
-                options.call_opens = facts.can.tool_format.map(opens).unwrap_or_default();
-            }
             let constraint = request.constraint.as_ref();
             constraint.map(|constraint| Matcher::new(&vocabulary, constraint)).transpose()?
         };
@@ -64,15 +75,51 @@ impl Guides {
         let place = Place::Here(Box::new(Gate::new(matcher, &options)));
         Ok(Some(Guide(Box::new(Gated {
             place: Mutex::new(place),
-            vocabulary,
+            ends: facts.ends.clone(),
             ahead: self.ahead()?,
             ended: false,
+            by_choice: false,
         }))))
     }
 
-    fn vocabulary(&self, facts: &Facts) -> Result<Arc<Vocabulary>> {
-        let make = || Vocabulary::new(&facts.tokenizer, facts.n_vocab as usize);
-        Ok(self.vocabulary.get_or_init(make).clone()?)
+    /// A guide for calls that the model may make: from where one opens, it is held to its tool. `None`
+    /// where calls of this format cannot be, or not with these tools.
+    fn watching(
+        &self,
+        facts: &Facts,
+        chat: &Chat,
+        format: ToolFormat,
+        options: &GateOptions,
+    ) -> Result<Option<Guide>> {
+        let format = call_format(format);
+        if options.call_opens.is_empty() || matches!(format, CallFormat::Other(_)) {
+            return Ok(None);
+        }
+        // It is a help, so what is in its way is no reason to refuse.
+        let Ok(ahead) = self.ahead() else { return Ok(None) };
+        let prepared = Prepared::default();
+        let (filled, tools) = (prepared.clone(), chat.tools.clone());
+        let (shared, tokenizer, n_vocab) =
+            (self.vocabulary.clone(), facts.tokenizer.clone(), facts.n_vocab);
+        // Nobody waits for it before a call opens.
+        let compile = move || {
+            let compile = || {
+                let vocabulary = vocabulary(&shared, &tokenizer, n_vocab).ok()?;
+                tool_call_matcher(&vocabulary, &format, &tools, &ToolChoice::Required).ok()?
+            };
+            let _ = filled.set(catch_unwind(AssertUnwindSafe(compile)).ok().flatten());
+        };
+        if thread::Builder::new().name("calls".into()).spawn(compile).is_err() {
+            return Ok(None);
+        }
+        let place = Place::Watching(Watch::new(&facts.tokenizer, options, prepared));
+        Ok(Some(Guide(Box::new(Gated {
+            place: Mutex::new(place),
+            ends: facts.ends.clone(),
+            ahead,
+            ended: false,
+            by_choice: true,
+        }))))
     }
 
     fn ahead(&self) -> Result<Arc<Ahead>> {
@@ -80,43 +127,62 @@ impl Guides {
     }
 }
 
-fn call_format(format: ToolFormat) -> CallFormat {
-    match format {
-        ToolFormat::Tagged => CallFormat::Tagged,
-        ToolFormat::Bare => CallFormat::Bare,
-        ToolFormat::Listed => CallFormat::Listed,
-        other => CallFormat::Other(format!("{other:?}")),
-    }
+fn vocabulary(
+    shared: &SharedVocabulary,
+    tokenizer: &Tokenizer,
+    n_vocab: u32,
+) -> Result<Arc<Vocabulary>, oprel_constraint::Error> {
+    shared.get_or_init(|| Vocabulary::new(tokenizer, n_vocab as usize)).clone()
 }
 
-/// Texts that open a call. One that looks like any JSON opens none.
-fn opens(format: ToolFormat) -> Vec<String> {
-    match format {
-        ToolFormat::Tagged => vec!["<tool_call>".into()],
-        ToolFormat::Listed => vec!["[TOOL_CALLS]".into()],
-        ToolFormat::Bare => vec!["<|python_tag|>".into()],
-        _ => Vec::new(),
+/// Begins the answer of a model that writes messages on channels.
+const ANSWER: &str = "<|channel|>final<|message|>";
+
+/// Where thinking begins and ends behind this prompt; `called` if a call follows it.
+fn gate_options(tags: &ThinkTags, prompt: &str, called: bool) -> GateOptions {
+    let inside = tags.left_open_by(prompt);
+    let mut options = GateOptions {
+        inside,
+        think_open: (!inside).then(|| tags.open.clone()),
+        think_close: Some(tags.close.clone()),
+        ..GateOptions::default()
+    };
+    if tags.are_channels() && called {
+        options.think_close = Some("<|end|>".into());
+    } else if tags.are_channels() {
+        // Whatever comes before the answer is a head of a message, thinking or a call.
+        let last = prompt.rsplit("<|start|>").next().unwrap_or_default();
+        options.think_close = Some(ANSWER.into());
+        options.inside = !last.contains(ANSWER);
+        options.calls_within = true;
     }
+    options
 }
 
 /// A gate, here or on the thread that computes its mask.
 enum Place {
     Here(Box<Gate>),
     Away(Pending),
+    /// No call has opened yet.
+    Watching(Watch),
+    /// Nothing is held.
+    Free,
     /// It did not come back.
     Lost(oprel_constraint::Error),
 }
 
 struct Gated {
     place: Mutex<Place>,
-    vocabulary: Arc<Vocabulary>,
+    ends: Arc<[u32]>,
     ahead: Arc<Ahead>,
     /// One of the model's ends was taken.
     ended: bool,
+    /// The model chose to call: what cannot be kept is let go.
+    by_choice: bool,
 }
 
 /// The gate, waited for if it is away.
-fn gate(place: &mut Place) -> Result<&mut Gate, String> {
+fn gate(place: &mut Place) -> Result<Option<&mut Gate>, String> {
     if matches!(place, Place::Away(_)) {
         let away = std::mem::replace(place, Place::Lost(oprel_constraint::Error::Lost));
         if let Place::Away(pending) = away {
@@ -127,7 +193,8 @@ fn gate(place: &mut Place) -> Result<&mut Gate, String> {
         }
     }
     match place {
-        Place::Here(gate) => Ok(gate),
+        Place::Here(gate) => Ok(Some(gate)),
+        Place::Watching(_) | Place::Free => Ok(None),
         Place::Away(_) => Err(oprel_constraint::Error::Lost.to_string()),
         Place::Lost(error) => Err(error.to_string()),
     }
@@ -143,11 +210,38 @@ impl Gated {
     }
 }
 
+impl Gated {
+    /// An error where the constraint was asked for, nothing where the model chose it.
+    fn or_free<T>(&mut self, done: Result<T, String>, free: T) -> Result<T, String> {
+        match done {
+            Err(_) if self.by_choice => {
+                *self.place() = Place::Free;
+                Ok(free)
+            }
+            other => other,
+        }
+    }
+
+    fn take(&mut self, token: u32) -> Result<(), String> {
+        let place = self.place();
+        if let Place::Watching(watch) = place {
+            if let Some(gate) = watch.accept(token).map_err(|e| e.to_string())? {
+                *place = Place::Here(Box::new(gate));
+            }
+            return Ok(());
+        }
+        match gate(place)? {
+            Some(gate) => gate.accept(token).map_err(|e| e.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Constraint for Gated {
     fn prepare(&mut self) {
         let ahead = self.ahead.clone();
         let place = self.place();
-        if gate(place).is_ok() {
+        if matches!(gate(place), Ok(Some(_))) {
             let here = std::mem::replace(place, Place::Lost(oprel_constraint::Error::Lost));
             *place = match here {
                 Place::Here(gate) => Place::Away(ahead.begin(*gate)),
@@ -157,38 +251,57 @@ impl Constraint for Gated {
     }
 
     fn allowed(&mut self) -> Result<Option<&[u32]>, String> {
-        let mask = gate(self.place())?.allowed().map_err(|e| e.to_string())?;
-        Ok(Some(mask.words()))
+        let held = match gate(self.place()) {
+            Ok(Some(gate)) => gate.allowed().map(|_| true).map_err(|e| e.to_string()),
+            Ok(None) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if !self.or_free(held, false)? {
+            return Ok(None);
+        }
+        let Some(gate) = gate(self.place())? else { return Ok(None) };
+        // It keeps the mask that was just computed.
+        Ok(Some(gate.allowed().map_err(|e| e.to_string())?.words()))
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
-        if self.vocabulary.ends().contains(&token) {
+        if self.ends.contains(&token) {
             // Where the model's ends are ignored, they still end what is constrained.
-            self.ended = true;
+            self.ended = !matches!(self.place(), Place::Watching(_) | Place::Free);
             return Ok(());
         }
-        gate(self.place())?.accept(token).map_err(|e| e.to_string())
+        let taken = self.take(token);
+        self.or_free(taken, ())
     }
 
     fn forced(&mut self) -> Vec<u32> {
-        gate(self.place()).ok().and_then(|gate| gate.forced().ok()).unwrap_or_default()
+        let gate = gate(self.place()).ok().flatten();
+        gate.and_then(|gate| gate.forced().ok()).unwrap_or_default()
     }
 
     fn is_complete(&mut self) -> bool {
-        self.ended || gate(self.place()).is_ok_and(|gate| gate.is_complete())
+        self.ended || matches!(gate(self.place()), Ok(Some(gate)) if gate.is_complete())
     }
 
     fn fork(&self) -> Box<dyn Constraint> {
         let mut place = lock(&self.place);
-        let copy = match gate(&mut place) {
-            Ok(gate) => Place::Here(Box::new(gate.fork())),
-            Err(_) => Place::Lost(oprel_constraint::Error::Lost),
+        let copy = match &*place {
+            Place::Watching(watch) => Place::Watching(watch.clone()),
+            _ => match gate(&mut place) {
+                Ok(Some(gate)) => Place::Here(Box::new(gate.fork())),
+                Ok(None) => Place::Free,
+                Err(_) => Place::Lost(oprel_constraint::Error::Lost),
+            },
         };
         Box::new(Gated {
             place: Mutex::new(copy),
-            vocabulary: self.vocabulary.clone(),
+            ends: self.ends.clone(),
             ahead: self.ahead.clone(),
             ended: self.ended,
+            by_choice: self.by_choice,
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 mod backend;
 mod bench;
+mod calls;
 mod disk;
 mod draft;
 mod error;

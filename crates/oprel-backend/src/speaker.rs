@@ -2,15 +2,11 @@
 //! texts, the end.
 
 use oprel_api::{EndReason, Event, Input, Piece, Request, Sampled, ToolChoice, Usage};
-use oprel_chat::{Said, Spoken, ThinkSplitter, ToolCallParser};
+use oprel_chat::{Said, Spoken, ThinkSplitter, ThinkTags, ToolCallParser};
 use oprel_tokenizer::{Detokenizer, Tokenizer};
 
 use crate::Facts;
-use crate::thinking::{Meter, marks};
-
-/// Tokens that models write around calls of tools.
-const CALL_MARKS: &[&str] =
-    &["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>"];
+use crate::thinking::Meter;
 
 /// Speaks for one sequence.
 pub(crate) struct Speaker {
@@ -43,32 +39,33 @@ impl Speaker {
     /// `rendered` is the prompt that a template made, if one did: then thinking and calls of tools
     /// are told apart from the answer.
     pub(crate) fn new(facts: &Facts, request: &Request, rendered: Option<&str>) -> Speaker {
-        let tags = rendered.and_then(|prompt| {
-            let tags = facts.can.think_tags.clone()?;
-            Some((tags.left_open_by(prompt), tags))
-        });
+        let tags = rendered.and(facts.can.think_tags.as_ref());
         let tools = match (&request.input, rendered) {
             (Input::Messages(chat), Some(_)) if chat.tool_choice != ToolChoice::None => {
                 &chat.tools[..]
             }
             _ => &[],
         };
-        let mut read: Vec<&str> = if tools.is_empty() { Vec::new() } else { CALL_MARKS.to_vec() };
-        read.extend(tags.iter().flat_map(|(_, t)| [t.open.as_str(), t.close.as_str()]));
-        let read = marks(&facts.tokenizer, read);
-        let meter = |(inside, tags): &(bool, _)| Meter::new(&facts.tokenizer, tags, *inside);
-        let names = tools.iter().map(|t| t.name.clone());
         let format = facts.can.tool_format.filter(|_| !tools.is_empty());
+        let mut marks = Vec::new();
+        let mut add = |mark: &str| marks.extend(facts.tokenizer.id_of(mark));
+        tags.into_iter().for_each(|tags| tags.tokens().for_each(&mut add));
+        format.into_iter().for_each(|format| format.tokens().for_each(&mut add));
+        let meter = |(tags, prompt): (&ThinkTags, &str)| {
+            Meter::new(&facts.tokenizer, tags, tags.left_open_by(prompt))
+        };
+        let splitter =
+            |(tags, prompt): (&ThinkTags, &str)| ThinkSplitter::behind(tags.clone(), prompt);
         Speaker {
             detokenizer: facts.tokenizer.stream(Default::default()),
             tokenizer: facts.tokenizer.clone(),
             stops: request.stop.clone(),
             too_early: request.limits.min_tokens,
             held: Piece::default(),
-            meter: tags.as_ref().map(meter),
-            think: tags.map(|(inside, tags)| ThinkSplitter::new(tags, inside)),
-            calls: format.map(|f| ToolCallParser::new(f, names)),
-            tags: read,
+            meter: tags.zip(rendered).map(meter),
+            think: tags.zip(rendered).map(splitter),
+            calls: format.map(|f| ToolCallParser::new(f, tools)),
+            tags: marks,
             silent: Vec::new(),
         }
     }

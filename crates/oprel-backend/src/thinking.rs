@@ -33,7 +33,7 @@ impl Meter {
         Meter {
             tokenizer: tokenizer.clone(),
             splitter: ThinkSplitter::new(tags.clone(), inside),
-            marks: marks(tokenizer, [tags.open.as_str(), tags.close.as_str()]).into(),
+            marks: tags.tokens().filter_map(|tag| tokenizer.id_of(tag)).collect(),
             thought: 0,
             closing: Vec::new(),
         }
@@ -63,17 +63,6 @@ impl Meter {
     pub(crate) fn is_thinking(&self) -> bool {
         self.splitter.is_thinking()
     }
-}
-
-/// Ids of control tokens that are tags, or with which tags begin.
-pub(crate) fn marks<'a>(
-    tokenizer: &Tokenizer,
-    tags: impl IntoIterator<Item = &'a str>,
-) -> Vec<u32> {
-    // Of `<|channel>thought` only the first part is a token of its own.
-    let parts = |tag: &'a str| [Some(tag), tag.find('>').and_then(|at| tag.get(..=at))];
-    let all = tags.into_iter().flat_map(parts).flatten();
-    all.filter_map(|tag| tokenizer.id_of(tag)).collect()
 }
 
 /// Ends thinking after so many tokens, in front of a request's own constraint.

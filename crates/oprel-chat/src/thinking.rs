@@ -1,5 +1,9 @@
 //! Splits what a model writes into thinking and answer.
 
+mod channels;
+
+use channels::Channels;
+
 /// The tags around thinking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThinkTags {
@@ -7,28 +11,7 @@ pub struct ThinkTags {
     pub open: String,
     /// Ends it.
     pub close: String,
-    /// Channels of harmony, where there are more than thinking and answer.
-    channels: Option<Channels>,
 }
-
-/// What harmony writes where it does not go from thinking to the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Channels {
-    /// Begins an answer without thinking; is not part of it.
-    answer: &'static str,
-    /// Ends thinking with a call of a tool, and is part of it.
-    call: &'static str,
-}
-
-/// The channels of gpt-oss: it thinks in one message and answers in the next.
-const HARMONY: (&str, &str, Channels) = (
-    "<|channel|>analysis<|message|>",
-    "<|end|><|start|>assistant<|channel|>final<|message|>",
-    Channels {
-        answer: "<|channel|>final<|message|>",
-        call: "<|end|><|start|>assistant<|channel|>commentary",
-    },
-);
 
 /// Pairs that models were trained on. A template that has both of a pair uses it.
 const KNOWN: &[(&str, &str)] = &[
@@ -39,7 +22,16 @@ const KNOWN: &[(&str, &str)] = &[
     ("<thinking>", "</thinking>"),
     ("<|channel>thought\n", "<channel|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<thought>", "</thought>"),
+    ("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]"),
 ];
+
+/// Begins thinking where it is a message on a channel.
+const ANALYSIS: &str = "<|channel|>analysis<|message|>";
+
+/// Goes from thinking to the answer there.
+const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
 
 /// A piece of what a model writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,32 +45,32 @@ pub enum Said {
 impl ThinkTags {
     /// A pair of tags.
     pub fn new(open: impl Into<String>, close: impl Into<String>) -> ThinkTags {
-        ThinkTags { open: open.into(), close: close.into(), channels: None }
+        ThinkTags { open: open.into(), close: close.into() }
     }
 
     /// The tags that a template mentions, `None` if it mentions none that are known.
     pub fn of(template: &str) -> Option<ThinkTags> {
         let written = template.replace("\\n", "\n");
-        let (open, close, channels) = HARMONY;
-        if written.contains(open) && written.contains(channels.answer) {
-            let channels = Some(channels);
-            return Some(ThinkTags { channels, ..ThinkTags::new(open, close) });
+        if written.contains("<|channel|>final<|message|>") {
+            return Some(ThinkTags::new(ANALYSIS, TO_FINAL));
         }
         let pair = KNOWN.iter().find(|(_, close)| written.contains(close))?;
         Some(ThinkTags::new(pair.0, pair.1))
     }
 
-    /// Where a text closes thinking, and where the answer begins.
-    fn closed(&self, text: &str) -> Option<(usize, usize)> {
-        let plain = text.find(&self.close).map(|at| (at, at + self.close.len()));
-        let call = self.channels.and_then(|c| text.find(c.call)).map(|at| (at, at));
-        [plain, call].into_iter().flatten().min()
+    /// Whether the tags are channels of messages, which all that a model writes has to be on.
+    pub fn are_channels(&self) -> bool {
+        self.open == ANALYSIS
     }
 
-    /// How many bytes at the end of a text may be the beginning of what closes thinking.
-    fn closing(&self, text: &str) -> usize {
-        let call = self.channels.map_or(0, |c| begun_at_end(text, c.call));
-        begun_at_end(text, &self.close).max(call)
+    /// All texts around thinking that may be tokens of their own: whoever splits thinking off has to
+    /// see their text, though they are never shown.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        let tags = [self.open.as_str(), self.close.as_str()];
+        // Of `<|channel>thought` only the first part is a token of its own.
+        let parts = tags.into_iter().filter_map(|tag| tag.get(..=tag.find('>')?));
+        let channels = if self.are_channels() { channels::MARKS } else { &[] };
+        tags.into_iter().chain(parts).chain(channels.iter().copied())
     }
 
     /// Whether a rendered prompt leaves thinking open, so that the model goes on inside of it.
@@ -110,24 +102,48 @@ pub struct ThinkSplitter {
     tags: ThinkTags,
     at: At,
     held: String,
+    channels: Option<Channels>,
 }
 
 impl ThinkSplitter {
-    /// A splitter for text that begins outside of thinking, or inside if the prompt left it open.
+    /// A splitter for text that begins outside of thinking, or inside of it.
     pub fn new(tags: ThinkTags, inside: bool) -> ThinkSplitter {
-        ThinkSplitter { tags, at: if inside { At::Opened } else { At::Start }, held: String::new() }
+        let prompt = if inside && tags.are_channels() {
+            "<|start|>assistant<|channel|>analysis<|message|>"
+        } else {
+            ""
+        };
+        let channels = tags.are_channels().then(|| Channels::behind(prompt));
+        let at = if inside { At::Opened } else { At::Start };
+        ThinkSplitter { tags, at, held: String::new(), channels }
+    }
+
+    /// A splitter for what follows a prompt.
+    pub fn behind(tags: ThinkTags, prompt: &str) -> ThinkSplitter {
+        let inside = tags.left_open_by(prompt);
+        let channels = tags.are_channels().then(|| Channels::behind(prompt));
+        ThinkSplitter { channels, ..ThinkSplitter::new(tags, inside) }
     }
 
     /// Takes a piece of text, gives what is certain.
     pub fn push(&mut self, text: &str) -> Vec<Said> {
-        self.held.push_str(text);
         let mut said = Vec::new();
+        if let Some(channels) = &mut self.channels {
+            channels.push(text, &mut said);
+            return said;
+        }
+        self.held.push_str(text);
         while self.step(&mut said) {}
         said
     }
 
     /// Gives what is left when nothing more comes.
     pub fn finish(mut self) -> Vec<Said> {
+        if let Some(channels) = self.channels {
+            let mut said = Vec::new();
+            channels.finish(&mut said);
+            return said;
+        }
         let rest = std::mem::take(&mut self.held);
         match self.at {
             _ if rest.is_empty() => Vec::new(),
@@ -139,12 +155,16 @@ impl ThinkSplitter {
 
     /// Whether what is being written is thinking.
     pub fn is_thinking(&self) -> bool {
-        matches!(self.at, At::Opened | At::Thinking)
+        match &self.channels {
+            Some(channels) => channels.is_thinking(),
+            None => matches!(self.at, At::Opened | At::Thinking),
+        }
     }
 
     /// Whether the last of what was written may be the beginning of the closing tag.
     pub fn may_close(&self) -> bool {
-        self.is_thinking() && self.tags.closing(&self.held) > 0
+        let held = self.channels.as_ref().map_or(self.held.as_str(), Channels::held);
+        self.is_thinking() && begun_at_end(held, &self.tags.close) > 0
     }
 
     /// Goes one step on; false if it needs more text.
@@ -176,13 +196,7 @@ impl ThinkSplitter {
             self.at = At::Opened;
             return true;
         }
-        if let Some(rest) = self.tags.channels.and_then(|c| begun.strip_prefix(c.answer)) {
-            self.held = rest.to_owned();
-            self.at = At::Closed;
-            return true;
-        }
-        let answers = self.tags.channels.is_some_and(|c| c.answer.starts_with(begun));
-        if answers || self.tags.open.starts_with(begun) {
+        if self.tags.open.starts_with(begun) {
             return false;
         }
         self.at = At::Answer;
@@ -190,10 +204,11 @@ impl ThinkSplitter {
     }
 
     fn look_for_close(&mut self, said: &mut Vec<Said>) -> bool {
-        let (thought, found) = match self.tags.closed(&self.held) {
-            Some((at, end)) => (self.held[..at].trim_end().len(), Some(end)),
+        let close = self.tags.close.as_str();
+        let (thought, found) = match self.held.find(close) {
+            Some(at) => (self.held[..at].trim_end().len(), Some(at + close.len())),
             None => {
-                let kept = self.held.len() - self.tags.closing(&self.held);
+                let kept = self.held.len() - begun_at_end(&self.held, close);
                 (self.held[..kept].trim_end().len(), None)
             }
         };
@@ -309,7 +324,8 @@ mod tests {
         };
         assert_eq!(said(&format!("{open}hm{close}Yes.")), ["hm", "Yes."]);
         assert_eq!(said("<|channel|>final<|message|>Yes."), ["", "Yes."]);
-        assert_eq!(said(&format!("{open}hm{call}")), ["hm", call]);
+        let read = "<|start|>assistant to=f<|channel|>commentary json<|message|>{}";
+        assert_eq!(said(&format!("{open}hm{call}")), ["hm", read]);
         assert_eq!(said("Yes."), ["", "Yes."]);
     }
 
@@ -318,6 +334,8 @@ mod tests {
         assert_eq!(ThinkTags::of("{{ '<think>\\n\\n</think>' }}").unwrap().open, "<think>");
         assert_eq!(ThinkTags::of("x[/THINK]").unwrap().open, "[THINK]");
         assert_eq!(ThinkTags::of("plain"), None);
+        let channels = ThinkTags::of("<|channel|>final<|message|>").unwrap();
+        assert!(channels.are_channels() && channels.tokens().any(|t| t == "<|constrain|>"));
         let tags = ThinkTags::new("<think>", "</think>");
         assert!(tags.left_open_by("<|im_start|>assistant\n<think>\n"));
         assert!(!tags.left_open_by("<think>\n\n</think>\n\n"));

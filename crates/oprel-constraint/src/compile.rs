@@ -159,11 +159,17 @@ fn first_part(message: &str) -> String {
     message[..end].trim().to_owned()
 }
 
-/// The vocabulary of the demo model.
+/// The tokenizer of the demo model.
 #[cfg(test)]
-pub(crate) fn demo_vocabulary() -> std::sync::Arc<Vocabulary> {
+pub(crate) fn demo_tokenizer() -> oprel_tokenizer::Tokenizer {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf");
     let file = oprel_gguf::Gguf::open(path).expect("part of the tree");
-    let tokenizer = oprel_tokenizer::Tokenizer::from_metadata(file.metadata()).expect("it has one");
+    oprel_tokenizer::Tokenizer::from_metadata(file.metadata()).expect("it has one")
+}
+
+/// Its vocabulary.
+#[cfg(test)]
+pub(crate) fn demo_vocabulary() -> std::sync::Arc<Vocabulary> {
+    let tokenizer = demo_tokenizer();
     Vocabulary::new(&tokenizer, tokenizer.n_tokens()).expect("it is small")
 }

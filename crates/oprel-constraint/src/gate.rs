@@ -23,6 +23,8 @@ pub struct GateOptions {
     pub inside: bool,
     /// Open a call of a tool that may come in place of the answer.
     pub call_opens: Vec<String>,
+    /// A call may open while the model thinks, and ends that.
+    pub calls_within: bool,
 }
 
 /// A constraint that applies to the answer alone.
@@ -33,6 +35,8 @@ pub struct GateOptions {
 #[derive(Clone, Debug)]
 pub struct Gate {
     matcher: Matcher,
+    /// The same before any token, where thinking may begin as the constraint does.
+    untouched: Option<Matcher>,
     tags: Arc<Tags>,
     state: State,
     mask: Mask,
@@ -48,6 +52,7 @@ struct Tags {
     think_open: Option<Vec<u8>>,
     think_close: Vec<u8>,
     call_opens: Vec<Vec<u8>>,
+    calls_within: bool,
     /// What may come while the model thinks.
     thinking: Mask,
 }
@@ -80,6 +85,8 @@ struct Past {
     state: State,
     /// Whether the matcher took the token.
     taken: bool,
+    /// The matcher that took it, if the token turned out to be of a tag and another came in its place.
+    replaced: Option<Matcher>,
 }
 
 impl Gate {
@@ -94,6 +101,7 @@ impl Gate {
                 .filter(|open| !open.is_empty() && !think_close.is_empty()),
             thinking: thinking_mask(vocabulary, &think_close),
             call_opens: calls.map(|open| open.clone().into_bytes()).collect(),
+            calls_within: options.calls_within,
             think_close,
         };
         let state = if options.inside && !tags.think_close.is_empty() {
@@ -105,7 +113,8 @@ impl Gate {
         };
         let mask = Mask::none(vocabulary.n_vocab());
         let (tags, past) = (Arc::new(tags), VecDeque::new());
-        Gate { matcher, tags, state, mask, fresh: false, past }
+        let untouched = tags.think_open.as_ref().map(|_| matcher.fork());
+        Gate { matcher, untouched, tags, state, mask, fresh: false, past }
     }
 
     /// The tokens that may come next.
@@ -159,10 +168,16 @@ impl Gate {
     pub fn accept(&mut self, token: u32) -> Result<()> {
         let (state, taken) = self.after(token)?;
         let state = std::mem::replace(&mut self.state, state);
+        let replaced = match (&state, &self.state, &self.untouched) {
+            (State::Begin(begin), now, Some(untouched)) if !begin.thought && now.has_thought() => {
+                Some(std::mem::replace(&mut self.matcher, untouched.fork()))
+            }
+            _ => None,
+        };
         if self.past.len() == MOST_REMEMBERED {
             self.past.pop_front();
         }
-        self.past.push_back(Past { state, taken });
+        self.past.push_back(Past { state, taken, replaced });
         self.fresh = false;
         Ok(())
     }
@@ -276,7 +291,14 @@ impl Gate {
         let Some(kept) = remembered.checked_sub(n) else {
             return Err(Error::Rollback { asked: n, remembered });
         };
-        let taken = self.past.range(kept..).filter(|past| past.taken).count();
+        let mut taken = 0;
+        for past in self.past.range(kept..).rev() {
+            if let Some(matcher) = &past.replaced {
+                self.matcher = matcher.fork();
+                taken = 0;
+            }
+            taken += usize::from(past.taken);
+        }
         self.matcher.rollback(taken)?;
         let mut undone = self.past.drain(kept..);
         if let Some(first) = undone.next() {
@@ -300,6 +322,17 @@ impl Gate {
 impl From<Matcher> for Gate {
     fn from(matcher: Matcher) -> Gate {
         Gate::new(matcher, &GateOptions::default())
+    }
+}
+
+impl State {
+    /// Whether the model thinks, or has.
+    fn has_thought(&self) -> bool {
+        match self {
+            State::Thinking { .. } => true,
+            State::Begin(begin) => begin.thought,
+            State::Free { .. } | State::Held => false,
+        }
     }
 }
 
@@ -348,7 +381,12 @@ impl Tags {
             let begin = Begin { said: vec![], space, fits: true, thought: true };
             return is_space(&said[at + close.len()..]).then_some(State::Begin(begin));
         }
-        let kept = said.len() - said.len().min(close.len() - 1);
+        let opens = self.call_opens.iter().filter(|_| self.calls_within);
+        if opens.clone().any(|open| said.windows(open.len()).any(|part| part == open)) {
+            return Some(State::Free { ended: false });
+        }
+        let longest = opens.chain([close]).map(Vec::len).max().unwrap_or(close.len());
+        let kept = said.len() - said.len().min(longest - 1);
         Some(State::Thinking { tail: said[kept..].to_vec() })
     }
 

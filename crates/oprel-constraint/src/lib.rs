@@ -30,11 +30,13 @@ mod regex;
 mod schema;
 mod tools;
 mod vocabulary;
+mod watch;
 
 pub use ahead::{Ahead, Pending};
 pub use error::{Error, Result};
 pub use gate::{Gate, GateOptions};
 pub use mask::Mask;
 pub use matcher::Matcher;
-pub use tools::{CallFormat, tool_call_matcher};
+pub use tools::{CallFormat, CallFrame, CallPart, tool_call_matcher};
 pub use vocabulary::Vocabulary;
+pub use watch::{Prepared, Watch};

@@ -46,14 +46,14 @@ pub(crate) fn unpack_q3_k(block: &[u8], out: &mut Unpacked) {
 }
 
 /// Scale `i` of 16: four bits from the first eight bytes, two from the last four.
-fn scale_q3_k(packed: &[u8], i: usize) -> i8 {
+pub(crate) fn scale_q3_k(packed: &[u8], i: usize) -> i8 {
     let low = packed[i % 8] >> (i / 8 * 4) & 15;
     let high = packed[8 + i % 4] >> (i / 4 * 2) & 3;
     (low | high << 4) as i8
 }
 
 /// Scale and minimum `i` of 8 from the 12 bytes of Q4_K and Q5_K.
-fn scale_min(packed: &[u8], i: usize) -> (u8, u8) {
+pub(crate) fn scale_min(packed: &[u8], i: usize) -> (u8, u8) {
     if i < 4 {
         return (packed[i] & 63, packed[i + 4] & 63);
     }

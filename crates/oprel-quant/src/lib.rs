@@ -21,6 +21,7 @@ mod simple;
 mod ternary;
 mod types;
 mod unpack;
+mod whole;
 
 pub use bytes::{e8m0_half, ue4m3_half};
 pub use dequantize::dequantize;
@@ -28,3 +29,4 @@ pub use error::Error;
 pub use quantize::quantize;
 pub use types::QuantType;
 pub use unpack::{RUN, Unpacked, has_mins, unpack};
+pub use whole::{Whole, unpack_whole};

@@ -10,13 +10,13 @@ mod panel;
 mod vectors;
 pub(crate) mod vnni;
 
-use crate::act::{ActRow, F32Acts, Q8Acts};
+use crate::act::{F32Acts, Q8Acts};
 use crate::blocks::{Block, Make, dots, entry, kernels_by};
 use crate::isa::Isa;
 use crate::lanes::{LANES, Ops};
 use crate::numbers;
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows};
-use gemm::{Shape, Shaped, Step};
+use gemm::{Shape, Shaped, Step, WholeShape};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -210,8 +210,8 @@ pub(crate) fn table(isa: Isa) -> Kernels {
     Kernels { isa, of: kernels_by::<Plain>, panel_size: panel::size }
 }
 
-entry!("avx2,fma,f16c", fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
-    = dots::dot::<_, B>(Avx2Ops::new(), rows, act, out));
+entry!("avx2,fma,f16c", fn dot<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = dots::dot::<_, B>(Avx2Ops::new(), rows, acts, out));
 entry!("avx2,fma,f16c", fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
     = dots::dot_n::<_, B>(Avx2Ops::new(), rows, acts, out));
 entry!("avx2,fma,f16c", fn unpack_panel<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
@@ -252,16 +252,20 @@ impl Make for Plain {
 
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (shape_bits::<B>(), B::MINS, B::HALVES) {
+            (8, false, false) if B::WHOLE => gemm::<WholeShape<8, false, false>>,
+            (5, false, true) if B::WHOLE => gemm::<WholeShape<5, false, true>>,
+            (6, false, true) => gemm::<WholeShape<6, false, true>>,
+            (4, true, false) if B::WHOLE => gemm::<WholeShape<4, true, false>>,
+            (5, true, false) if B::WHOLE => gemm::<WholeShape<5, true, false>>,
+            (4, true, true) => gemm::<WholeShape<4, true, true>>,
             (4, false, false) => gemm::<Shape<4, false, false>>,
             (5, false, false) => gemm::<Shape<5, false, false>>,
             (7, false, false) => gemm::<Shape<7, false, false>>,
             (8, false, false) => gemm::<Shape<8, false, false>>,
             (5, false, true) => gemm::<Shape<5, false, true>>,
-            (6, false, true) => gemm::<Shape<6, false, true>>,
             (7, false, true) => gemm::<Shape<7, false, true>>,
             (4, true, false) => gemm::<Shape<4, true, false>>,
             (5, true, false) => gemm::<Shape<5, true, false>>,
-            (4, true, true) => gemm::<Shape<4, true, true>>,
             shape => unreachable!("no type is of the shape {shape:?}"),
         };
         BlockKernels { dot: dot::<B>, dot_n: dot_n::<B>, unpack_panel: unpack_panel::<B>, gemm }

@@ -21,13 +21,15 @@ mod simple;
 mod slices;
 mod ternary;
 mod turned;
+mod whole;
 
-use crate::act::{ActRow, F32Acts, Q8Acts, Turn};
+use crate::act::{F32Acts, Q8Acts, Turn};
 use crate::avx2::Avx2Ops;
 use crate::blocks::entry;
 use crate::isa::{Isa, Tier};
 use crate::table::{
     BlockKernels, Few, Kernels, NumberKernels, Panel, PanelSize, Rows, TypeKernels, is_multiplied,
+    is_whole,
 };
 use blocks::Block;
 use numbers::Words;
@@ -52,7 +54,11 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 }
 
 fn panel_size(ty: QuantType, k: usize) -> PanelSize {
-    if ty.is_quantized() { panel::size(ty, k) } else { numbers::panel_size(k, 1) }
+    match ty.is_quantized() {
+        true if is_whole(ty) => whole::size(ty, k),
+        true => panel::size(ty, k),
+        false => numbers::panel_size(k, 1),
+    }
 }
 
 fn panel_size_bf16(ty: QuantType, k: usize) -> PanelSize {
@@ -73,8 +79,8 @@ pub(crate) fn few(ty: QuantType) -> Few {
 }
 
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
-    fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
-    = dots::dot::<B>(rows, act, out));
+    fn dot<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = dots::dot::<B>(rows, acts.row(0), out));
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
     = dots::dot_n::<B>(rows, acts, out));
@@ -87,6 +93,18 @@ entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn gemm<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
     = gemm::gemm::<B>(panel, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot_whole<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = whole::dot::<B>(rows, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn dot_n_whole<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = whole::dot_n::<B>(rows, acts, out));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn unpack_whole<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>)
+    = whole::unpack::<B>(rows, panel));
+entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
+    fn gemm_whole<B: Block>(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+    = whole::gemm::<B>(panel, acts, out));
 // One token or a few with numbers: as with AVX2.
 entry!("avx512bw,avx512dq,avx512vl,avx512vnni",
     fn dot_numbers(rows: Rows<'_>, x: &[f32], out: &mut [f32])
@@ -151,6 +169,29 @@ fn sliced_kernels<B: Sliced>() -> TypeKernels {
     })
 }
 
+/// Kernels of a type whose blocks are 256 weights with integer scales.
+fn whole_kernels<B: Block>() -> TypeKernels {
+    TypeKernels::Block(BlockKernels {
+        dot: dot_whole::<B>,
+        dot_n: dot_n_whole::<B>,
+        unpack_panel: unpack_whole::<B>,
+        gemm: gemm_whole::<B>,
+    })
+}
+
+/// The same with slices for a few tokens.
+fn whole_sliced_kernels<B: Sliced>() -> TypeKernels {
+    TypeKernels::Block(BlockKernels {
+        dot: dot_whole::<B>,
+        dot_n: |rows, acts, out| match acts.n() < B::FROM {
+            true => dot_n_whole::<B>(rows, acts, out),
+            false => few_tokens::<B>(rows, acts, out),
+        },
+        unpack_panel: unpack_whole::<B>,
+        gemm: gemm_whole::<B>,
+    })
+}
+
 fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     use QuantType::*;
     if !is_multiplied(ty) {
@@ -163,14 +204,14 @@ fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
         Q5_1 => block_kernels::<simple::Q5_1>(),
         Q8_0 => sliced_kernels::<simple::Q8_0>(),
         Q1_0 => block_kernels::<ternary::Q1_0>(),
-        Q2_K => block_kernels::<k_quants::Q2K>(),
-        Q3_K => block_kernels::<k_quants::Q3K>(),
-        Q4_K => sliced_kernels::<k_quants::Q4K>(),
-        Q5_K => sliced_kernels::<k_quants::Q5K>(),
-        Q6_K => sliced_kernels::<k_quants::Q6K>(),
+        Q2_K => whole_kernels::<k_quants::Q2K>(),
+        Q3_K => whole_kernels::<k_quants::Q3K>(),
+        Q4_K => whole_sliced_kernels::<k_quants::Q4K>(),
+        Q5_K => whole_sliced_kernels::<k_quants::Q5K>(),
+        Q6_K => whole_sliced_kernels::<k_quants::Q6K>(),
         TQ2_0 => block_kernels::<ternary::Tq2>(),
         IQ4_NL => block_kernels::<nonlinear::Iq4Nl>(),
-        IQ4_XS => block_kernels::<nonlinear::Iq4Xs>(),
+        IQ4_XS => whole_kernels::<nonlinear::Iq4Xs>(),
         MXFP4 => block_kernels::<nonlinear::Mxfp4>(),
         NVFP4 => block_kernels::<nonlinear::Nvfp4>(),
         IQ1_S => block_kernels::<codebooks::Iq1S>(),

@@ -10,7 +10,7 @@ mod lookup;
 mod nonlinear;
 mod simple;
 
-use crate::act::ActGroup;
+use crate::act::{ActGroup, WholeGroup};
 use crate::lanes::Ops;
 use crate::table::{BlockKernels, NumberKernels, TypeKernels, is_multiplied};
 use oprel_quant::QuantType;
@@ -78,7 +78,10 @@ pub(crate) trait Vectors: Ops {
     /// Sums of the products of eight blocks of codes with activations: of first halves and of
     /// second ones, or, where a block has one scale, of blocks and of blocks again.
     fn products<K: Block>(self, codes: &[Self::B; 8], act: &ActGroup) -> [Self::V; 2];
-    /// Whether that takes codes as [`Block::group`] gives them, [`Block::ABOVE`] the real ones.
+    /// The products of a [`Block::WHOLE`] group, and its minima times sums of activations; the latter
+    /// only of types with minima.
+    fn whole<K: Block>(self, w: &Wide<Self>, act: &WholeGroup) -> [i32; 2];
+    /// Whether both take codes as [`Block::group`] gives them, [`Block::ABOVE`] the real ones.
     const ABOVE: bool;
     /// Asks for a cache line that will be read soon; any address will do.
     fn prefetch(self, at: *const u8);
@@ -130,6 +133,16 @@ pub(crate) trait Block: 'static {
     const SMALL: bool = Self::BITS <= if Self::ABOVE == 0 { 6 } else { 5 };
     /// Whether halves of blocks have scales of their own.
     const HALVES: bool = false;
+    /// Whether a span is 256 weights whose scales are integers: then those of a [`Group`] are these, and
+    /// [`Block::numbers`] says what they are multiplied by.
+    const WHOLE: bool = false;
+
+    /// What scales and minima are multiplied by, as bits of half-precision numbers; minima are
+    /// subtracted. Only of types that are [`Block::WHOLE`].
+    #[inline(always)]
+    fn numbers(_span: &[u8]) -> [u16; 2] {
+        unreachable!("asked of types with integer scales alone")
+    }
 
     /// Unpacks group `g` of a span of [`Block::SPAN_BYTES`].
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O>;

@@ -38,7 +38,7 @@ mod blocks;
 mod neon;
 mod scalar;
 
-pub use act::{ActFormat, Acts, F32Acts, Q8Acts};
+pub use act::{ActFormat, Acts, F32Acts, Q8Acts, Share};
 pub use disjoint::Parts;
 pub use error::Error;
 pub use isa::{Isa, Tier};

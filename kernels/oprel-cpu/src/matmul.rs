@@ -14,7 +14,7 @@ pub use product::Product;
 
 use self::product::{Scratch, Shape};
 use self::result::{To, activated};
-use crate::act::{ActFormat, Acts, Q8Mut, SCALED};
+use crate::act::{ActFormat, Acts, Q8Mut, SCALED, Share};
 use crate::activation::Activation;
 use crate::disjoint::Disjoint;
 use crate::table::{Kernels, Rows, is_multiplied};
@@ -173,7 +173,15 @@ impl<'a> Job<'a> {
 
     /// Rows of a chunk that costs about `chunk_cost`.
     fn chunk_rows(&self, chunk_cost: usize) -> usize {
-        chunk_rows(self.row_cost(), chunk_cost)
+        chunk_rows(self.row_cost(), chunk_cost).next_multiple_of(self.shared_rows())
+    }
+
+    /// Rows of a result that share a scale where it is quantized.
+    fn shared_rows(&self) -> usize {
+        match self.to {
+            To::Quantize { acts, .. } => acts.share().elements(),
+            _ => Share::Block.elements(),
+        }
     }
 
     /// Chunks of about `chunk_cost`.
@@ -257,7 +265,7 @@ fn run_rows(kernels: &Kernels, job: &Job<'_>, start: usize, end: usize, worker: 
     let shape = product.shape(kernels, panel.len());
     let Shape { rows, tokens } =
         gate.map_or(shape, |gate| shape.both(gate.shape(kernels, gate_panel.len())));
-    let in_blocks = rows.is_multiple_of(SCALED) || end - start <= rows;
+    let in_blocks = rows.is_multiple_of(job.shared_rows()) || end - start <= rows;
     for r in (start..end).step_by(rows) {
         let part = r..(r + rows).min(end);
         let ready = product.ready(kernels, part.clone(), tokens, panel);

@@ -12,13 +12,13 @@ mod panel;
 mod steps;
 mod vectors;
 
-use crate::act::{ActRow, F32Acts, Q8Acts};
+use crate::act::{F32Acts, Q8Acts};
 use crate::blocks::{Block, Make, dots, entry, intrinsics, kernels_by};
 use crate::isa::{Isa, Tier};
 use crate::lanes::{LANES, Ops};
 use crate::numbers;
 use crate::table::{BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels};
-use gemm::{Shape, Shaped};
+use gemm::{Shape, Shaped, WholeShape};
 use half::{bf16, f16};
 use oprel_quant::QuantType;
 pub(crate) use panel::transpose;
@@ -197,15 +197,15 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 
 /// Functions of the table that a tier has for dot products.
 trait Dots: Fours {
-    fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]);
+    fn dot<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]);
     fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]);
 }
 
 macro_rules! dots {
     ($fours:ty, $features:literal) => {
         impl Dots for $fours {
-            entry!($features, fn dot<B: Block>(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32])
-                = dots::dot::<_, B>(NeonOps(<$fours>::new()), rows, act, out));
+            entry!($features, fn dot<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
+                = dots::dot::<_, B>(NeonOps(<$fours>::new()), rows, acts, out));
             entry!($features, fn dot_n<B: Block>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32])
                 = dots::dot_n::<_, B>(NeonOps(<$fours>::new()), rows, acts, out));
         }
@@ -261,10 +261,13 @@ impl<D: Dots, P: Gemm> Make for Made<D, P> {
 
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (B::MINS, B::HALVES) {
+            (false, false) if B::WHOLE => P::gemm::<WholeShape<false, false>>,
+            (false, true) if B::WHOLE => P::gemm::<WholeShape<false, true>>,
+            (true, false) if B::WHOLE => P::gemm::<WholeShape<true, false>>,
+            (true, true) => P::gemm::<WholeShape<true, true>>,
             (false, false) => P::gemm::<Shape<false, false>>,
             (false, true) => P::gemm::<Shape<false, true>>,
             (true, false) => P::gemm::<Shape<true, false>>,
-            (true, true) => P::gemm::<Shape<true, true>>,
         };
         let unpack_panel = if P::PAIRS { unpack_by_pairs::<B> } else { unpack_by_rows::<B> };
         BlockKernels { dot: D::dot::<B>, dot_n: D::dot_n::<B>, unpack_panel, gemm }

@@ -1,14 +1,15 @@
 //! Matrix kernels in portable code: every quant type, in the order that [`table`](crate::table)
 //! defines. They are what other tiers are tested against.
 
-use crate::act::{ActRow, BLOCKS, F32Acts, GROUP, Q8Acts, SCALED, SUMMED};
+use crate::act::{ActRow, BLOCKS, F32Acts, GROUP, Q8Acts, SCALED, SUMMED, WholeRow};
 use crate::isa::Isa;
 use crate::lanes::{self, LANES};
 use crate::row_panel::{self, RowPanel};
 use crate::table::{
     BlockKernels, Kernels, NumberKernels, Panel, Rows, TypeKernels, has_halves, is_multiplied,
+    is_whole,
 };
-use oprel_quant::{QuantType, Unpacked, has_mins, unpack};
+use oprel_quant::{QuantType, Unpacked, has_mins, unpack, unpack_whole};
 
 pub(crate) static KERNELS: Kernels =
     Kernels { isa: Isa::SCALAR, of: kernels_of, panel_size: row_panel::size };
@@ -17,7 +18,14 @@ fn kernels_of(ty: QuantType) -> Option<TypeKernels> {
     if !is_multiplied(ty) {
         return None;
     }
-    Some(if ty.is_quantized() {
+    Some(if is_whole(ty) {
+        TypeKernels::Block(BlockKernels {
+            dot: dot_n_whole,
+            dot_n: dot_n_whole,
+            unpack_panel: keep,
+            gemm: gemm_whole,
+        })
+    } else if ty.is_quantized() {
         TypeKernels::Block(BlockKernels { dot, dot_n, unpack_panel, gemm })
     } else {
         TypeKernels::Number(NumberKernels {
@@ -97,7 +105,8 @@ fn add_group(ty: QuantType, acc: &mut [f32; BLOCKS], w: &Group, g: usize, act: A
     }
 }
 
-fn dot(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
+fn dot(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+    let act = acts.row(0);
     for (row, y) in rows.iter().zip(out) {
         let mut acc = [0.0; BLOCKS];
         for_groups(rows.ty, row, |g, w| add_group(rows.ty, &mut acc, w, g, act));
@@ -107,7 +116,56 @@ fn dot(rows: Rows<'_>, act: ActRow<'_>, out: &mut [f32]) {
 
 fn dot_n(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
     for (t, out) in out.chunks_exact_mut(rows.n()).enumerate().take(acts.n()) {
-        dot(rows, acts.row(t), out);
+        dot(rows, acts.range(t, t + 1), out);
+    }
+}
+
+/// A row of a type that is summed in integers times a token.
+fn whole_dot(ty: QuantType, row: &[u8], act: WholeRow<'_>) -> f32 {
+    let mut acc = [0.0f32; BLOCKS];
+    for (g, (block, act)) in row.chunks_exact(ty.block_bytes()).zip(act).enumerate() {
+        // A whole block of a type with kernels: this cannot fail.
+        let Ok(w) = unpack_whole(ty, block) else { unreachable!("a type in whole blocks") };
+        let (mut products, mut mins) = (0, 0);
+        for (i, codes) in w.codes.chunks_exact(SUMMED).enumerate() {
+            let pairs = codes.iter().zip(&act.codes[i * SUMMED..]);
+            let sum: i32 = pairs.map(|(w, a)| i32::from(*w) * i32::from(*a)).sum();
+            products += i32::from(w.scales[i]) * sum;
+            mins += i32::from(w.mins[i]) * i32::from(act.runs[i]);
+        }
+        let mut p = w.d * products as f32;
+        if has_mins(ty) {
+            p = w.d_min.mul_add(mins as f32, p);
+        }
+        acc[g % BLOCKS] = p.mul_add(act.scale, acc[g % BLOCKS]);
+    }
+    lanes::sum(acc)
+}
+
+fn dot_n_whole(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+    let n = rows.n();
+    for t in 0..acts.n() {
+        for (row, y) in rows.iter().zip(&mut out[t * n..]) {
+            *y = whole_dot(rows.ty, row, acts.whole_row(t));
+        }
+    }
+}
+
+/// A panel of rows as they are stored.
+fn keep(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let memory: &mut [u8] = bytemuck::cast_slice_mut(panel.memory);
+    memory[..rows.bytes.len()].copy_from_slice(rows.bytes);
+}
+
+fn gemm_whole(panel: &Panel<'_>, acts: Q8Acts<'_>, out: &mut [f32]) {
+    let (ty, k) = (panel.ty, panel.k);
+    let stride = row_panel::size(ty, k).rows;
+    let row_bytes = k / ty.block_len() * ty.block_bytes();
+    let rows = bytemuck::cast_slice::<f32, u8>(panel.memory).chunks_exact(row_bytes);
+    for (r, row) in rows.take(panel.n_rows).enumerate() {
+        for t in 0..acts.n() {
+            out[t * stride + r] = whole_dot(ty, row, acts.whole_row(t));
+        }
     }
 }
 

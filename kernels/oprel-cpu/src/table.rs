@@ -2,7 +2,17 @@
 //!
 //! # The order of sums
 //!
-//! Weights in blocks. A row is taken in blocks of 32 weights, block `b` in lane `b % 8`. The
+//! Weights in blocks of 256 with integer scales (`is_whole`). Everything of a block that is integer is
+//! summed exactly: the products of codes with activations, times the scales of blocks of 32 or of
+//! their halves, and the minima times sums of the activations' codes. Then, block `g` in lane `g % 8`
+//!
+//! ```text
+//! p = d * products
+//! p = fma(d of minima, minima, p)                              types with minima
+//! acc[lane] = fma(p, activation scale, acc[lane])
+//! ```
+//!
+//! Other weights in blocks. A row is taken in blocks of 32 weights, block `b` in lane `b % 8`. The
 //! products of integer codes are summed exactly, over a block where its weights share a scale, over
 //! its halves where these have scales of their own (`has_halves`). Block after block
 //!
@@ -23,7 +33,7 @@
 //! `j % 8`; how it rounds is the CPU's. All functions of that tier compute this, so there too results
 //! do not depend on the company that a token has. The tier below it computes exact products of BF16.
 
-use crate::act::{ActRow, F32Acts, Q8Acts, Turn};
+use crate::act::{F32Acts, Q8Acts, Turn};
 use crate::isa::{Isa, Tier};
 use crate::scalar;
 use oprel_quant::QuantType;
@@ -100,8 +110,8 @@ pub struct Few {
 /// Kernels of a type stored in blocks.
 #[derive(Clone, Copy)]
 pub struct BlockKernels {
-    /// One token: `out[r] = row r . act`.
-    pub dot: fn(Rows<'_>, ActRow<'_>, out: &mut [f32]),
+    /// One token: `out[r] = row r . token`.
+    pub dot: fn(Rows<'_>, Q8Acts<'_>, out: &mut [f32]),
     /// A few tokens, at most [`Few::at_once`]: `out[t * rows + r] = row r . token t`; a row is
     /// unpacked once.
     pub dot_n: fn(Rows<'_>, Q8Acts<'_>, out: &mut [f32]),
@@ -186,6 +196,13 @@ impl Kernels {
 pub(crate) fn is_multiplied(ty: QuantType) -> bool {
     use QuantType::*;
     !matches!(ty, F64 | I8 | I16 | I32 | I64 | Q8_1 | Q8_K)
+}
+
+/// Whether weights of `ty` come in blocks of 256 whose scales are integers, and meet activations with
+/// one scale for as many.
+pub(crate) fn is_whole(ty: QuantType) -> bool {
+    use QuantType::*;
+    matches!(ty, Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS)
 }
 
 /// Whether the halves of a block of 32 weights have scales of their own.

@@ -1,7 +1,7 @@
 //! Kernels allocate nothing: what a step needs is there before it begins.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
-use oprel_cpu::act::{q8_words, quantize_acts};
+use oprel_cpu::act::{Share, q8_words, quantize_acts};
 use oprel_cpu::activation::{Activation, activate_gated};
 use oprel_cpu::attention::{
     AppendSpan, AttnSpan, Heads, Kv, KvLayout, KvMut, KvType, Seen, append, attention, partial_len,
@@ -56,7 +56,7 @@ fn memory(n: usize) -> Memory {
         q4: vec![0x11; QuantType::Q4_K.row_bytes(ROWS * WIDTH).unwrap()],
         f16: vec![0x11; 2 * ROWS * WIDTH],
         x: vec![0.5; n * WIDTH],
-        acts: vec![0.0; q8_words(n, WIDTH)],
+        acts: vec![0.0; q8_words(Share::Group, n, WIDTH)],
         out: [vec![0.0; n * ROWS], vec![0.0; n * ROWS]],
         kv: vec![0.1; 2 * 4 * 64 * 64],
         cache: [vec![0; 5 * 4 * 64 * 64 * 2], vec![0; 5 * 4 * 64 * 64 * 2]],
@@ -71,7 +71,7 @@ fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
     let n = x.len() / WIDTH;
     let q4 = MatRef::new(QuantType::Q4_K, ROWS, WIDTH, q4).unwrap();
     let f16 = MatRef::new(QuantType::F16, ROWS, WIDTH, f16).unwrap();
-    let quantized = quantize_acts(pool, isa, x, WIDTH, acts);
+    let quantized = quantize_acts(pool, isa, Share::Group, x, WIDTH, acts);
     let mut jobs = [
         MatMul::new(q4, Acts::Q8(quantized), None, a),
         MatMul::new(f16, Acts::F32(F32Acts::new(x, WIDTH)), None, b),

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use oprel_api::{Answer, Message, Tool};
+use oprel_chat::{Capabilities, ToolFormat};
 use oprel_tokenizer::TokenizeOptions;
 use serde_json::json;
 
@@ -160,4 +161,45 @@ fn nothing_follows_the_end() {
         assert!(events.last().is_some_and(Event::is_last));
         assert!(matches!(events[events.len() - 2], Event::Usage(_)));
     }
+}
+
+/// What is said by a model with other tags and calls than the demo's.
+fn said_by(can: Capabilities, prompt: &str, text: &str) -> Answer {
+    let mut facts = describe(&ModelSource::Demo).unwrap().0;
+    facts.can = can;
+    let chat = oprel_api::Chat {
+        tools: vec![Tool::new("weather", "", json!({}))],
+        ..oprel_api::Chat::default()
+    };
+    let request = Request { input: Input::Messages(chat), ..Request::raw("x") };
+    let options = TokenizeOptions { add_special: false, parse_special: true };
+    let mut speaker = Speaker::new(&facts, &request, Some(prompt));
+    let mut events = Vec::new();
+    for id in facts.tokenizer.tokenize(text, options) {
+        speaker.token(Sampled { id, ..Sampled::default() }, &mut events);
+    }
+    speaker.end(EndReason::EndOfText, Usage::default(), &mut events);
+    Answer::fold(events).unwrap()
+}
+
+#[test]
+fn other_families_are_read_by_their_own_marks() {
+    let channels = Capabilities {
+        think_tags: ThinkTags::of("<|channel|>final<|message|>"),
+        tool_format: Some(ToolFormat::Harmony),
+        ..FACTS.can.clone()
+    };
+    let text = "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant<|channel|>commentary \
+                to=functions.weather <|constrain|>json<|message|>{\"place\": \"Rome\"}";
+    let answer = said_by(channels, "<|start|>assistant", text);
+    assert_eq!((answer.thinking.as_str(), answer.text.as_str()), ("I look.", ""));
+    assert_eq!(answer.tool_calls[0].arguments, json!({"place": "Rome"}));
+    let python = Capabilities {
+        think_tags: None,
+        tool_format: Some(ToolFormat::Pythonic),
+        ..FACTS.can.clone()
+    };
+    let answer = said_by(python, "", "[weather(place='Rome')]");
+    assert_eq!(answer.tool_calls[0].arguments, json!({"place": "Rome"}));
+    assert_eq!(answer.text, "");
 }

@@ -16,7 +16,7 @@ fn thinks(inside: bool) -> GateOptions {
         think_open: Some("<think>".into()),
         think_close: Some("</think>".into()),
         inside,
-        call_opens: Vec::new(),
+        ..GateOptions::default()
     }
 }
 
@@ -148,4 +148,29 @@ fn masks_come_from_another_thread_as_from_this_one() {
         away.accept(token).unwrap();
     }
     drop(ahead.begin(away));
+}
+
+#[test]
+fn a_call_may_open_while_the_model_thinks_where_that_is_said() {
+    let calls =
+        GateOptions { call_opens: vec!["<tool_call>".into()], calls_within: true, ..thinks(true) };
+    let mut gate = gate(&calls);
+    write(&mut gate, "hm <tool_call>{\"x\"").unwrap();
+    assert!(!gate.is_holding() && gate.may_end().unwrap());
+    let mut gate = super::tests::gate(&calls);
+    write(&mut gate, "hm</think>{\"a\": 1}").unwrap();
+    assert!(gate.may_end().unwrap());
+}
+
+#[test]
+fn thinking_may_begin_as_the_constraint_does() {
+    let options = GateOptions { think_open: Some("{\"a\": think".into()), ..thinks(false) };
+    let mut gate = gate(&options);
+    write(&mut gate, "{\"a\": think hm</think>").unwrap();
+    write(&mut gate, "{\"a\": 1}").unwrap();
+    assert!(gate.may_end().unwrap());
+    let tokens = gate.past.len();
+    gate.rollback(tokens).unwrap();
+    write(&mut gate, "{\"a\": 2}").unwrap();
+    assert!(gate.may_end().unwrap());
 }

@@ -71,3 +71,59 @@ fn what_cannot_be_forced_is_refused_by_name() {
         ("not", "/tools/1/parameters/properties/a~1b")
     );
 }
+
+const KIMI: CallFrame = CallFrame {
+    may_open: "",
+    open: "<|tool_calls_section_begin|>",
+    call: &[
+        Text("<|tool_call_begin|>functions."),
+        Name,
+        Text(":"),
+        Number,
+        Text("<|tool_call_argument_begin|>"),
+        Arguments,
+        Text("<|tool_call_end|>"),
+    ],
+    between: Some(""),
+    close: "<|tool_calls_section_end|>",
+};
+
+#[test]
+fn any_frame_is_kept() {
+    let call = "<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>\
+                {\"place\": \"Rome\"}<|tool_call_end|>";
+    let all = format!("<|tool_calls_section_begin|>{call}{call}<|tool_calls_section_end|>");
+    let format = CallFormat::Framed(KIMI);
+    assert!(reads(format.clone(), ToolChoice::Required, &all));
+    assert!(!reads(format.clone(), ToolChoice::Named("weather".into()), &all));
+    assert!(!reads(format, ToolChoice::Required, call));
+    let message = CallFrame {
+        may_open: "<|start|>assistant",
+        open: "",
+        call: &[
+            Text("<|channel|>commentary to=functions."),
+            Name,
+            Text(" <|constrain|>json<|message|>"),
+            Arguments,
+        ],
+        between: None,
+        close: "",
+    };
+    let one = "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>\
+               {\"place\": \"Rome\"}";
+    let format = CallFormat::Framed(message);
+    assert!(reads(format.clone(), ToolChoice::Required, one));
+    assert!(reads(format.clone(), ToolChoice::Required, &format!("<|start|>assistant{one}")));
+    assert!(!reads(format, ToolChoice::Required, &format!("{one}{one}")));
+}
+
+#[test]
+fn control_tokens_are_found_in_texts() {
+    let vocabulary = demo_vocabulary();
+    assert_eq!(literal(&vocabulary, ""), "");
+    assert_eq!(literal(&vocabulary, "a <b> [c"), " \"a <b> [c\"");
+    let control = |name: &str| vocabulary.control(name).map(|id| format!("<[{id}]>"));
+    if let Some(id) = control("<|im_end|>") {
+        assert_eq!(literal(&vocabulary, "a<|im_end|><b"), format!(" \"a\" {id} \"<b\""));
+    }
+}

@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use oprel_cpu::Kernels;
-use oprel_cpu::act::q8_words;
+use oprel_cpu::act::{Share, q8_words};
 use oprel_cpu::rope::Pairing;
 use oprel_quant::QuantType;
 
 use super::EXECUTOR;
+use super::acts::Shares;
 use super::arena::{Buf, Layout};
 use super::attention::Attn;
 use super::conv::ShortConv;
@@ -81,14 +82,14 @@ pub(super) struct Compiler<'a> {
     /// By number of heads: which rows of activations (n, heads) each head reads, (heads, most tokens).
     head_reads: HashMap<usize, Arc<[u32]>>,
     /// Most f32 words that quantized activations take.
-    pub(super) act_words: usize,
+    act_words: [usize; 2],
     /// Most f32 words that quantized inputs of blocks take.
-    pub(super) input_words: usize,
+    input_words: [usize; 2],
     kernels: &'a Kernels,
     /// Most f32 words that rows take turned, for weights of BF16 and for others.
     turned_words: [usize; 2],
-    /// Quantized matrices so far.
-    pub(super) n_quantized: usize,
+    /// Quantized matrices so far, by the share of their activations.
+    pub(super) n_quantized: [usize; 2],
     /// Most elements that go into a quantized matrix.
     pub(super) widest: usize,
     /// Shapes of attention that keeps nothing: heads, elements of a key and of a value.
@@ -118,12 +119,12 @@ impl<'a> Compiler<'a> {
             mapped: HashSet::new(),
             converted: 0,
             head_reads: HashMap::new(),
-            act_words: 0,
+            act_words: [0; 2],
             partials: 0,
-            input_words: q8_words(1, decoder.width as usize),
+            input_words: Share::ALL.map(|share| q8_words(share, 1, decoder.width as usize)),
             kernels,
             turned_words: [0; 2],
-            n_quantized: 0,
+            n_quantized: [0; 2],
             widest: 0,
             uncached: Vec::new(),
             experts: (0, 0),
@@ -134,6 +135,45 @@ impl<'a> Compiler<'a> {
     pub(super) fn turns(&mut self, rows: usize, ty: QuantType, cols: usize) {
         let words = &mut self.turned_words[usize::from(ty == QuantType::BF16)];
         *words = (*words).max(rows.saturating_mul(self.kernels.turned_words(ty, cols)));
+    }
+
+    /// Notes that an operation quantizes so many rows of `cols` for each token.
+    pub(super) fn quantizes(&mut self, share: Share, rows: usize, cols: usize) {
+        let words = &mut self.act_words[share as usize];
+        *words = (*words).max(rows.saturating_mul(q8_words(share, 1, cols)));
+    }
+
+    /// Notes that an operation keeps one row quantized behind `rows` of them, for each token.
+    pub(super) fn quantizes_beside(
+        &mut self,
+        (share, rows, cols): (Share, usize, usize),
+        (beside, beside_cols): (Share, usize),
+    ) {
+        let mut words = [0; 2];
+        words[share as usize] = rows.saturating_mul(q8_words(share, 1, cols));
+        words[beside as usize] += q8_words(beside, 1, beside_cols);
+        for (most, words) in self.act_words.iter_mut().zip(words) {
+            *most = (*most).max(words);
+        }
+    }
+
+    /// Notes that `rows` of `cols` are the input of a block for each token, however they are quantized.
+    pub(super) fn quantizes_inputs(&mut self, rows: usize, cols: usize) {
+        for share in Share::ALL {
+            let words = &mut self.input_words[share as usize];
+            *words = (*words).max(rows.saturating_mul(q8_words(share, 1, cols)));
+        }
+    }
+
+    /// Most f32 words that quantized inputs of blocks take for a token.
+    pub(super) fn input_words(&self) -> usize {
+        let used = self.input_words.iter().zip(self.n_quantized).filter(|(_, n)| *n > 0);
+        used.map(|(words, _)| words).sum()
+    }
+
+    /// Most f32 words that quantized rows inside an operation take for a token.
+    pub(super) fn act_words(&self) -> usize {
+        self.act_words.iter().sum()
     }
 
     /// Most f32 words that rows of a token take turned.
@@ -244,7 +284,8 @@ impl<'a> Compiler<'a> {
         let post = block.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
         let write_norm = write_norm.map(|n| self.norm(n, self.width)).transpose()?;
         self.layout.release(mark);
-        let read = read.map(|norm| Read { norm, quantizes: self.n_quantized > n_quantized });
+        let shares = Shares::grown(n_quantized, self.n_quantized);
+        let read = read.map(|norm| Read { norm, shares });
         let write = match scale {
             _ if into.is_some() => Write::Done,
             Some(scale) => Write::Add(scale),
@@ -263,8 +304,8 @@ impl<'a> Compiler<'a> {
         let out = Out { into: site.out.into.filter(|_| is_last && computed), ..site.out };
         let op = self.op(&branch.op, Site { input, out, ..site })?;
         let post = branch.post.as_ref().map(|n| self.norm(n, self.width)).transpose()?;
-        let quantizes = self.n_quantized > n_quantized;
-        let norm = norm.map(|norm| (Read { norm, quantizes }, site.input, input));
+        let shares = Shares::grown(n_quantized, self.n_quantized);
+        let norm = norm.map(|norm| (Read { norm, shares }, site.input, input));
         let rest = Out { into: site.out.into.filter(|_| out.into.is_none()), ..site.out };
         Ok(Branch { norm, op, post, scale: branch.scale, out: rest })
     }

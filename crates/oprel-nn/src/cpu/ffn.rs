@@ -41,7 +41,7 @@ impl Ffn {
     pub(super) fn run(&self, run: &mut Run<'_>) -> Result<()> {
         let middle = self.middle();
         if self.may_quantize(run) {
-            run.quantize_middle(self.site.input, middle);
+            run.quantize_middle(self.site.input, middle, self.down.share());
             run.project_quantized(&self.down, self.site.out);
             return Ok(());
         }

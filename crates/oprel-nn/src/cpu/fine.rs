@@ -1,7 +1,7 @@
 //! Activations in two terms of eight bits, for encoders: a vector that stands for a whole text shows
 //! the rounding of every layer, and a short text has few tokens to average it over.
 
-use oprel_cpu::act::{ActFormat, GROUP, Q8Acts, SCALED, quantize_acts};
+use oprel_cpu::act::{ActFormat, Q8Acts, SCALED, Share, quantize_acts};
 use oprel_cpu::{Acts, F32Acts, MatMul, Product, matmul_all};
 
 use super::arena::{Buf, zeroed};
@@ -29,7 +29,7 @@ impl Fine {
             return Ok(None);
         }
         let memory = |len: usize| zeroed(c.layout.rows().saturating_mul(len), "activations");
-        let (rest, acts) = (memory(c.widest)?, memory(c.act_words)?);
+        let (rest, acts) = (memory(c.widest)?, memory(c.act_words())?);
         Ok(Some(Fine { rest, acts }))
     }
 
@@ -43,32 +43,28 @@ impl Run<'_> {
     pub(super) fn project_finely(&mut self, x: Buf, jobs: &[(&Linear, Buf)]) {
         let Memories { arena, acts, fine: Some(fine), .. } = &mut *self.mem else { return };
         let (isa, n) = (self.kernels.isa(), self.n);
-        let quantizes = jobs.iter().any(|(linear, _)| linear.act_format() == ActFormat::Q8);
-        let x_rows = arena.row(n, x);
-        let terms = quantizes.then(|| {
-            let first = quantize_acts(self.pool, isa, x_rows, x.cols, &mut acts.inner);
+        for share in Share::ALL {
+            let mut jobs = jobs.iter().filter(|job| job.0.act_format() == ActFormat::Q8(share));
+            let Some(one) = jobs.next() else { continue };
+            let x_rows = arena.row(n, x);
+            let first = quantize_acts(self.pool, isa, share, x_rows, x.cols, &mut acts.inner);
             let rest = &mut fine.rest[..x_rows.len()];
             subtract(x_rows, x.cols, first, rest);
-            (first, quantize_acts(self.pool, isa, rest, x.cols, &mut fine.acts))
-        });
-        for (linear, out) in jobs {
-            let [x_rows, out] = arena.rows(n, [x, *out]);
-            let plain = |acts| Product::new(linear.mat(0), acts, None);
-            let (pool, kernels) = (&mut *self.pool, self.kernels);
-            match (linear.act_format(), terms) {
-                (ActFormat::Q8, Some((first, second))) => {
-                    let job = MatMul::store(plain(Acts::Q8(first)), out);
-                    matmul_all(pool, kernels, &mut [job]);
-                    let job = MatMul::add(plain(Acts::Q8(second)), out, 1.0);
-                    matmul_all(pool, kernels, &mut [job]);
-                }
-                _ => {
-                    let types = [linear.ty()].into_iter();
-                    let wide = F32Acts::new(x_rows, x.cols);
-                    let acts = Acts::F32(wide.turned(pool, kernels, types, &mut acts.turned));
-                    matmul_all(pool, kernels, &mut [MatMul::store(plain(acts), out)]);
-                }
+            let second = quantize_acts(self.pool, isa, share, rest, x.cols, &mut fine.acts);
+            for (linear, out) in [one].into_iter().chain(jobs) {
+                let out = arena.row(n, *out);
+                let plain = |acts| Product::new(linear.mat(0), Acts::Q8(acts), None);
+                matmul_all(self.pool, self.kernels, &mut [MatMul::store(plain(first), out)]);
+                matmul_all(self.pool, self.kernels, &mut [MatMul::add(plain(second), out, 1.0)]);
+                linear.finish(out);
             }
+        }
+        for (linear, out) in jobs.iter().filter(|job| job.0.act_format() == ActFormat::F32) {
+            let [x_rows, out] = arena.rows(n, [x, *out]);
+            let (types, wide) = ([linear.ty()].into_iter(), F32Acts::new(x_rows, x.cols));
+            let acts = wide.turned(self.pool, self.kernels, types, &mut acts.turned);
+            let product = Product::new(linear.mat(0), Acts::F32(acts), None);
+            matmul_all(self.pool, self.kernels, &mut [MatMul::store(product, out)]);
             linear.finish(out);
         }
     }
@@ -78,10 +74,11 @@ impl Run<'_> {
 fn subtract(x: &[f32], cols: usize, quantized: Q8Acts<'_>, rest: &mut [f32]) {
     let rows = x.chunks_exact(cols).zip(rest.chunks_exact_mut(cols));
     for (i, (x, rest)) in rows.enumerate() {
-        let row = quantized.row(i);
-        for (j, (x, rest)) in x.iter().zip(rest).enumerate() {
-            let (group, j) = (&row[j / GROUP], j % GROUP);
-            *rest = x - group.scales[j / SCALED] * f32::from(group.codes[j]);
+        for (b, (x, rest)) in x.chunks(SCALED).zip(rest.chunks_mut(SCALED)).enumerate() {
+            let (scale, codes) = quantized.block(i, b);
+            for ((x, rest), code) in x.iter().zip(rest).zip(codes) {
+                *rest = x - scale * f32::from(*code);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use oprel_cpu::act::{ActFormat, Q8Mut, q8_words, quantize_acts, quantized};
+use oprel_cpu::act::{ActFormat, Q8Mut, Share, quantize_acts, quantized};
 use oprel_cpu::activation::Activation;
 use oprel_cpu::{Acts, F32Acts, MatMul, MatRef, Product, matmul_all};
 use oprel_quant::QuantType;
@@ -70,10 +70,10 @@ impl Linear {
             self.matrix.bytes(),
         )?;
         c.turns(1, self.matrix.ty, self.cols);
-        if all.act_format() == ActFormat::Q8 {
-            c.act_words = c.act_words.max(q8_words(1, self.cols));
+        if let ActFormat::Q8(share) = all.act_format() {
+            c.quantizes(share, 1, self.cols);
             c.widest = c.widest.max(self.cols);
-            c.n_quantized += 1;
+            c.n_quantized[share as usize] += 1;
         }
         Ok(self)
     }
@@ -96,6 +96,11 @@ impl Linear {
     /// What its activations must be.
     pub(super) fn act_format(&self) -> ActFormat {
         ActFormat::of(self.matrix.ty)
+    }
+
+    /// How many of its activations share a scale, if they are quantized.
+    pub(super) fn share(&self) -> Share {
+        Share::of(self.matrix.ty)
     }
 
     /// The rows of one expert.
@@ -257,24 +262,24 @@ impl Run<'_> {
     /// Whether what reads `linear`'s input may find it quantized alone: nobody else looks at it.
     pub(super) fn may_quantize_for(&self, linear: &Linear) -> bool {
         let alone = self.watch.is_none() && self.mem.fine.is_none();
-        alone && linear.act_format() == ActFormat::Q8
+        alone && linear.act_format() != ActFormat::F32
     }
 
     /// The same as [`Run::project_middle`], and the result quantized: it is left for
     /// [`Run::project_quantized`] alone.
-    pub(super) fn quantize_middle(&mut self, x: Buf, middle: Middle<'_>) {
+    pub(super) fn quantize_middle(&mut self, x: Buf, middle: Middle<'_>, share: Share) {
         let [x_rows, wide] = self.mem.arena.rows(self.n, [x, middle.out]);
         let (kernels, readers) = (self.kernels, middle.layers());
         let (source, inner) =
             self.mem.acts.source_apart(self.pool, kernels, (x, x.cols, x_rows), readers);
-        let mut acts = Q8Mut::new(inner, self.n, middle.up.rows());
+        let mut acts = Q8Mut::new(share, inner, self.n, middle.up.rows());
         let job = middle.job(&source, wide, &mut acts);
         matmul_all(self.pool, self.kernels, &mut [job]);
     }
 
     /// Multiplies what [`Run::quantize_middle`] left.
     pub(super) fn project_quantized(&mut self, linear: &Linear, out: Out) {
-        let acts = Acts::Q8(quantized(&self.mem.acts.inner, self.n, linear.cols));
+        let acts = Acts::Q8(quantized(linear.share(), &self.mem.acts.inner, self.n, linear.cols));
         let product = linear.product(0, acts);
         let job = match out.into {
             Some((to, factor)) => MatMul::add(product, self.mem.arena.row(self.n, to), factor),
@@ -302,9 +307,9 @@ impl Run<'_> {
                 let acts = F32Acts::new(x_rows, x.cols);
                 Acts::F32(acts.turned(self.pool, self.kernels, types, memory))
             }
-            ActFormat::Q8 => {
-                let memory = &mut self.mem.acts.inner;
-                Acts::Q8(quantize_acts(self.pool, self.kernels.isa(), x_rows, x.cols, memory))
+            ActFormat::Q8(share) => {
+                let (isa, memory) = (self.kernels.isa(), &mut self.mem.acts.inner);
+                Acts::Q8(quantize_acts(self.pool, isa, share, x_rows, x.cols, memory))
             }
         };
         let job = MatMul::store(linear.product(0, acts), out);

@@ -104,14 +104,19 @@ impl Moe {
             c.expect("an expert's gate", gate.rows(), ff)?;
         }
         // A shared expert's middle stands behind those of the routed ones.
-        let beside = shared.as_ref().map_or(0, |shared| q8_words(1, shared.ffn.down.cols));
-        c.act_words = c.act_words.max(used * q8_words(1, ff) + beside);
+        c.quantizes(down.share(), used, ff);
+        if let Some(shared) = &shared {
+            c.quantizes_beside(
+                (down.share(), used, ff),
+                (shared.ffn.down.share(), shared.ffn.down.cols),
+            );
+        }
         let of_input = if moe.weigh_input { used } else { 1 };
         c.turns(used, down.ty(), ff);
         for linear in [Some(&up), gate.as_ref()].into_iter().flatten() {
             c.turns(of_input, linear.ty(), dim);
         }
-        c.input_words = c.input_words.max(of_input * q8_words(1, dim));
+        c.quantizes_inputs(of_input, dim);
         let weighed = moe.weigh_input.then(|| c.layout.buf(used * dim)).transpose()?;
         let sum = match latent {
             Some(_) => Out { buf: c.layout.buf(dim)?, into: None },
@@ -198,9 +203,14 @@ impl Moe {
         let readers = self.gate.iter().chain([&self.up]);
         let readers = readers.chain(beside.iter().flat_map(|s| s.ffn.middle().layers()));
         let (source, inner) = acts.source_apart(run.pool, run.kernels, (x, dim, x_rows), readers);
-        let (mine, others) = inner.split_at_mut(if quantizes { q8_words(places, ff) } else { 0 });
-        let mut mine = quantizes.then(|| Q8Mut::new(mine, places, ff));
-        let mut others = beside.map(|shared| Q8Mut::new(others, n, shared.ffn.down.cols));
+        let share = self.down.share();
+        let words = if quantizes { q8_words(share, places, ff) } else { 0 };
+        let (mine, others) = inner.split_at_mut(words);
+        let mut mine = quantizes.then(|| Q8Mut::new(share, mine, places, ff));
+        let mut others = beside.map(|shared| {
+            let down = &shared.ffn.down;
+            Q8Mut::new(down.share(), others, n, down.cols)
+        });
         let beside = beside.zip(others.as_mut());
         let mut beside =
             beside.map(|(shared, acts)| shared.ffn.middle().job(&source, beside_wide, acts));
@@ -220,13 +230,16 @@ impl Moe {
     fn downs_of_one(&self, run: &mut Run<'_>, beside: Option<&Shared>) {
         let (used, ff) = (self.router.n_used, self.down.cols);
         let Memories { arena, acts, routes, .. } = &mut *run.mem;
-        let (mine, others) = acts.inner.split_at(q8_words(used, ff));
-        let mine = quantized(mine, used, ff);
+        let share = self.down.share();
+        let (mine, others) = acts.inner.split_at(q8_words(share, used, ff));
+        let mine = quantized(share, mine, used, ff);
         let gate = beside.and_then(|shared| shared.gate.as_ref());
         let gate = gate.map_or(1.0, |(_, values)| arena.row(1, *values)[0]);
         let beside = beside.map(|shared| &shared.ffn.down);
-        let beside =
-            beside.map(|down| (down.product(0, Acts::Q8(quantized(others, 1, down.cols))), gate));
+        let beside = beside.map(|down| {
+            let acts = quantized(down.share(), others, 1, down.cols);
+            (down.product(0, Acts::Q8(acts)), gate)
+        });
         let term = |slot: usize| match (routes.chosen().get(slot), beside) {
             (Some(&expert), _) => {
                 let acts = mine.select(&routes.place()[slot..=slot]);
@@ -253,15 +266,16 @@ impl Moe {
         let [wide, each, beside_out] =
             arena.ranges([self.middle.range(n), self.each.range(n), beside_out]);
         let (source, others) = if quantizes {
-            let (mine, others) = acts.inner.split_at(q8_words(places, ff));
-            (Source::quantized(wide, quantized(mine, places, ff)), others)
+            let share = self.down.share();
+            let (mine, others) = acts.inner.split_at(q8_words(share, places, ff));
+            (Source::quantized(wide, quantized(share, mine, places, ff)), others)
         } else {
             let readers = [&self.down].into_iter();
             (acts.source(run.pool, run.kernels, (self.middle, ff, wide), readers), &[][..])
         };
         let mut beside = beside.map(|shared| {
             let down = &shared.ffn.down;
-            let acts = Acts::Q8(quantized(others, n, down.cols));
+            let acts = Acts::Q8(quantized(down.share(), others, n, down.cols));
             MatMul::store(down.product(0, acts), beside_out)
         });
         let (down, routes) = (&self.down, &*routes);

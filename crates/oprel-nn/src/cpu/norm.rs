@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use oprel_cpu::act::Q8Mut;
 use oprel_cpu::norm as kernel;
 use oprel_cpu::{Isa, Parts};
 
+use super::acts::Shares;
 use super::arena::Buf;
 use super::compile::Compiler;
 use super::run::Run;
@@ -76,18 +76,23 @@ impl Norm {
     }
 
     /// The same, and quantizes them as the input of a block.
-    pub(super) fn apply_quantized(&self, run: &mut Run<'_>, from: Buf, to: Buf) {
+    pub(super) fn apply_quantized(&self, run: &mut Run<'_>, from: Buf, to: Buf, shares: Shares) {
         let (isa, norm, cols) = (run.kernels.isa(), self.kernel(), from.cols);
-        run.mem.acts.of = Some(to);
+        run.mem.acts.of = Some((to, shares));
         let [from, to] = run.mem.arena.rows(run.n, [from, to]);
-        let mut acts = Q8Mut::new(&mut run.mem.acts.input, run.n, cols);
-        let parts = (Parts::new(to, TOKENS * cols), acts.parts(TOKENS));
-        run.pool.run_parts(parts, |i, (to, mut acts), _| {
+        let mut acts = shares.to_fill(&mut run.mem.acts.input, run.n, cols);
+        let [block, group] =
+            acts.each_mut().map(|acts| acts.as_mut().map(|acts| acts.parts(TOKENS)));
+        let parts = (Parts::new(to, TOKENS * cols), block, group);
+        run.pool.run_parts(parts, |i, (to, block, group), _| {
+            let mut acts = [block, group];
             let from = &from[i * TOKENS * cols..];
             let rows = from.chunks_exact(cols).zip(to.chunks_exact_mut(cols));
             for (j, (from, to)) in rows.enumerate() {
                 kernel::normalize(isa, &norm, from, to);
-                acts.quantize(isa, j, to);
+                for acts in acts.iter_mut().flatten() {
+                    acts.quantize(isa, j, to);
+                }
             }
         });
     }

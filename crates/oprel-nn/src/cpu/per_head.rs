@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oprel_cpu::act::{ActFormat, q8_words, quantize_acts};
+use oprel_cpu::act::{ActFormat, quantize_acts};
 use oprel_cpu::{Acts, F32Acts, MatMul, MatRef, matmul_all};
 use oprel_quant::QuantType;
 
@@ -94,8 +94,8 @@ impl PerHead {
         (heads, rows, cols): (usize, usize, usize),
     ) -> Result<PerHead> {
         c.turns(heads, matrix.ty, cols);
-        if ActFormat::of(matrix.ty) == ActFormat::Q8 {
-            c.act_words = c.act_words.max(heads * q8_words(1, cols));
+        if let ActFormat::Q8(share) = ActFormat::of(matrix.ty) {
+            c.quantizes(share, heads, cols);
         }
         let most = c.layout.rows();
         let reads = c.reads_of_heads(heads);
@@ -122,9 +122,9 @@ impl PerHead {
                 let acts = F32Acts::new(x, self.cols);
                 Acts::F32(acts.turned(run.pool, run.kernels, types, memory))
             }
-            ActFormat::Q8 => {
+            ActFormat::Q8(share) => {
                 let memory = &mut run.mem.acts.inner;
-                Acts::Q8(quantize_acts(run.pool, run.kernels.isa(), x, self.cols, memory))
+                Acts::Q8(quantize_acts(run.pool, run.kernels.isa(), share, x, self.cols, memory))
             }
         };
         let mut rest = &mut *by_head;

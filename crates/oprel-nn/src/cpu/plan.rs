@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::acts::Shares;
 use super::arena::Buf;
 use super::attention::Attn;
 use super::compile::Rope;
@@ -66,8 +67,8 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) norm: Norm,
-    /// Whether one of them reads it quantized.
-    pub(super) quantizes: bool,
+    /// How some of them read it quantized.
+    pub(super) shares: Shares,
 }
 
 /// How a block's sum reaches the residual.
@@ -193,8 +194,8 @@ impl Block {
 
 impl Read {
     fn run(&self, run: &mut Run<'_>, from: Buf, to: Buf) {
-        match self.quantizes {
-            true => self.norm.apply_quantized(run, from, to),
+        match self.shares.any() {
+            true => self.norm.apply_quantized(run, from, to, self.shares),
             false => self.norm.apply(run, from, to),
         }
     }

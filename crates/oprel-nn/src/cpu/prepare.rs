@@ -43,7 +43,11 @@ pub(super) fn prepare(
     let head = HeadScratch::new(&plan.head, limits)?;
     let mem = Memories {
         arena: c.layout.build()?,
-        acts: ActMemory::new(words(c.input_words), words(c.act_words), words(c.turned_words()))?,
+        acts: ActMemory::new(
+            words(c.input_words()),
+            words(c.act_words()),
+            words(c.turned_words()),
+        )?,
         fine: Fine::of(&c)?,
         kv,
         uncached,

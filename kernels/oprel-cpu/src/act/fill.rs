@@ -3,18 +3,26 @@
 #![expect(unsafe_code, reason = "threads fill disjoint tokens and blocks")]
 
 use super::{
-    ActGroup, BLOCKS, GROUP, LINE, Q8Acts, Rows, SCALED, q8_words, quantize_block, quantize_row,
+    ActGroup, BLOCKS, GROUP, Groups, LINE, Q8Acts, Rows, SCALED, Share, WholeGroup, q8_words,
+    quantize_block, quantize_row, quantize_whole,
 };
 use crate::Isa;
 use crate::disjoint::{Cut, Disjoint};
 use crate::lanes::{Ops, tiers};
+use std::ops::Range;
 
 /// Memory of quantized activations (n, k) that is being filled.
 pub struct Q8Mut<'m> {
     n: usize,
     k: usize,
-    /// (n, groups of k).
-    groups: Disjoint<'m, ActGroup>,
+    groups: GroupsMut<'m>,
+}
+
+/// (n, groups of k).
+#[derive(Clone, Copy)]
+enum GroupsMut<'m> {
+    Block(Disjoint<'m, ActGroup>),
+    Whole(Disjoint<'m, WholeGroup>),
 }
 
 impl<'m> Q8Mut<'m> {
@@ -22,11 +30,23 @@ impl<'m> Q8Mut<'m> {
     ///
     /// # Panics
     /// If `memory` is shorter than [`q8_words`], or `k` is 0.
-    pub fn new(memory: &'m mut [f32], n: usize, k: usize) -> Q8Mut<'m> {
+    pub fn new(share: Share, memory: &'m mut [f32], n: usize, k: usize) -> Q8Mut<'m> {
         assert!(k > 0, "rows have elements");
-        let (start, len) = place(memory, n, k);
-        let groups = bytemuck::cast_slice_mut(&mut memory[start..start + len]);
-        Q8Mut { n, k, groups: Disjoint::new(groups) }
+        let (start, len) = place(share, memory, n, k);
+        let memory = &mut memory[start..start + len];
+        let groups = match share {
+            Share::Block => GroupsMut::Block(Disjoint::new(bytemuck::cast_slice_mut(memory))),
+            Share::Group => GroupsMut::Whole(Disjoint::new(bytemuck::cast_slice_mut(memory))),
+        };
+        Q8Mut { n, k, groups }
+    }
+
+    /// How many elements share a scale.
+    pub fn share(&self) -> Share {
+        match self.groups {
+            GroupsMut::Block(_) => Share::Block,
+            GroupsMut::Whole(_) => Share::Group,
+        }
     }
 
     /// How many tokens.
@@ -42,7 +62,12 @@ impl<'m> Q8Mut<'m> {
     /// What was filled in.
     pub fn finish(self) -> Q8Acts<'m> {
         // SAFETY: this value is gone, and with it all that was taken of it.
-        let groups = unsafe { self.tokens(0, self.n) };
+        let groups = unsafe {
+            match self.groups {
+                GroupsMut::Block(groups) => Groups::Block(groups.range(0..groups.len())),
+                GroupsMut::Whole(groups) => Groups::Whole(groups.range(0..groups.len())),
+            }
+        };
         Q8Acts { k: self.k, groups, rows: Rows::All(self.n) }
     }
 
@@ -52,8 +77,17 @@ impl<'m> Q8Mut<'m> {
     /// If there is no such token.
     pub fn quantize(&mut self, isa: Isa, i: usize, x: &[f32]) {
         assert_eq!(x.len(), self.k, "a token's elements");
-        // SAFETY: this borrow is the only one, and ends here.
-        quantize_row(isa, x, unsafe { self.tokens(i, i + 1) });
+        // SAFETY: this borrow is the only one, and the groups are used here alone.
+        unsafe {
+            match self.groups {
+                GroupsMut::Block(groups) => {
+                    quantize_row(isa, x, groups.range(self.tokens(i, i + 1)))
+                }
+                GroupsMut::Whole(groups) => {
+                    quantize_whole(isa, x, groups.range(self.tokens(i, i + 1)));
+                }
+            }
+        }
     }
 
     /// Parts of `len` tokens, for the threads of a region.
@@ -65,14 +99,10 @@ impl<'m> Q8Mut<'m> {
         Q8Parts { acts: self, len }
     }
 
-    /// Groups of tokens `start..end`.
-    ///
-    /// # Safety
-    /// Nothing of the same tokens may be alive.
-    unsafe fn tokens(&self, start: usize, end: usize) -> &'m mut [ActGroup] {
+    /// Which groups are those of tokens `start..end`.
+    fn tokens(&self, start: usize, end: usize) -> Range<usize> {
         let n_groups = self.k.div_ceil(GROUP);
-        // SAFETY: the caller's promise.
-        unsafe { self.groups.range(start * n_groups..end * n_groups) }
+        start * n_groups..end * n_groups
     }
 
     /// Quantizes `x` to the elements of token `i` from `first` on. The last elements of a token bring
@@ -82,11 +112,36 @@ impl<'m> Q8Mut<'m> {
     /// Nobody may read or write the same blocks of the token meanwhile, nor hold the token.
     ///
     /// # Panics
-    /// If `x` are no whole blocks of the token, its end apart.
+    /// If `x` are no whole blocks of the token, or groups where these share a scale, its end apart.
     pub(crate) unsafe fn put(&self, isa: Isa, i: usize, first: usize, x: &[f32]) {
+        let (end, shared) = (first + x.len(), self.share().elements());
+        assert!(i < self.n && end <= self.k && first.is_multiple_of(shared), "blocks of a token");
+        assert!(end == self.k || end.is_multiple_of(shared), "whole blocks");
+        match self.groups {
+            // SAFETY: the caller's promise.
+            GroupsMut::Block(groups) => unsafe { self.put_blocks(isa, groups, i, first, x) },
+            GroupsMut::Whole(groups) => {
+                let from = i * self.k.div_ceil(GROUP);
+                let these = from + first / GROUP..from + end.div_ceil(GROUP);
+                // SAFETY: the caller promises that these groups are this thread's.
+                quantize_whole(isa, x, unsafe { groups.range(these) });
+            }
+        }
+    }
+
+    /// [`Q8Mut::put`] with scales of blocks.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn put_blocks(
+        &self,
+        isa: Isa,
+        groups: Disjoint<'_, ActGroup>,
+        i: usize,
+        first: usize,
+        x: &[f32],
+    ) {
         let end = first + x.len();
-        assert!(i < self.n && end <= self.k && first.is_multiple_of(SCALED), "blocks of a token");
-        assert!(end == self.k || end.is_multiple_of(SCALED), "whole blocks");
         let n_groups = self.k.div_ceil(GROUP);
         let n_blocks = if end == self.k { n_groups * BLOCKS } else { end / SCALED };
         let (whole, tail) = x.as_chunks::<SCALED>();
@@ -98,7 +153,7 @@ impl<'m> Q8Mut<'m> {
                 None if j == whole.len() => &last,
                 None => &[0.0; SCALED],
             };
-            let group = self.groups.at(i * n_groups + b / BLOCKS);
+            let group = groups.at(i * n_groups + b / BLOCKS);
             let b = b % BLOCKS;
             // SAFETY: the caller promises that this block is this thread's: no reference to another
             // block of the group is made.
@@ -138,9 +193,12 @@ impl<'a> Cut for Q8Parts<'a, '_> {
 
     unsafe fn part(&self, i: usize) -> Q8Mut<'a> {
         let (start, end) = (i * self.len, ((i + 1) * self.len).min(self.acts.n));
-        // SAFETY: parts are of different tokens, and the caller promises that this one is not alive.
-        let groups = unsafe { self.acts.tokens(start, end) };
-        Q8Mut { n: end - start, k: self.acts.k, groups: Disjoint::new(groups) }
+        let these = self.acts.tokens(start, end);
+        let groups = match self.acts.groups {
+            GroupsMut::Block(groups) => GroupsMut::Block(groups.cut(these.start, these.end)),
+            GroupsMut::Whole(groups) => GroupsMut::Whole(groups.cut(these.start, these.end)),
+        };
+        Q8Mut { n: end - start, k: self.acts.k, groups }
     }
 
     fn len(&self) -> usize {
@@ -152,14 +210,18 @@ impl<'a> Cut for Q8Parts<'a, '_> {
 ///
 /// # Panics
 /// If `memory` is shorter than [`q8_words`].
-pub fn quantized(memory: &[f32], n: usize, k: usize) -> Q8Acts<'_> {
-    let (start, len) = place(memory, n, k);
-    let groups = bytemuck::cast_slice(&memory[start..start + len]);
+pub fn quantized(share: Share, memory: &[f32], n: usize, k: usize) -> Q8Acts<'_> {
+    let (start, len) = place(share, memory, n, k);
+    let memory = &memory[start..start + len];
+    let groups = match share {
+        Share::Block => Groups::Block(bytemuck::cast_slice(memory)),
+        Share::Group => Groups::Whole(bytemuck::cast_slice(memory)),
+    };
     Q8Acts { k, groups, rows: Rows::All(n) }
 }
 
 /// First f32 word of the groups, and their words: they begin with a cache line.
-fn place(memory: &[f32], n: usize, k: usize) -> (usize, usize) {
+fn place(share: Share, memory: &[f32], n: usize, k: usize) -> (usize, usize) {
     let unaligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    (unaligned, q8_words(n, k) - LINE)
+    (unaligned, q8_words(share, n, k) - LINE)
 }

@@ -70,9 +70,9 @@ fn what_is_no_number_stays_visible_in_its_block_alone() {
 fn many_tokens_are_quantized_like_one_and_can_be_chosen() {
     let (n, k) = (5, 200);
     let x = wave(n * k);
-    let mut memory = vec![0.0; q8_words(n, k)];
+    let mut memory = vec![0.0; q8_words(Share::Block, n, k)];
     let mut pool = Pool::new(2).unwrap();
-    let acts = quantize_acts(&mut pool, Isa::SCALAR, &x, k, &mut memory);
+    let acts = quantize_acts(&mut pool, Isa::SCALAR, Share::Block, &x, k, &mut memory);
     assert_eq!((acts.n(), acts.k()), (n, k));
     let chosen = acts.select(&[4, 1]);
     assert_eq!(chosen.n(), 2);
@@ -80,5 +80,50 @@ fn many_tokens_are_quantized_like_one_and_can_be_chosen() {
         let groups = quantized(Isa::SCALAR, &x[token * k..][..k]);
         assert_eq!(chosen.row(i), groups);
         assert_eq!(acts.row(token), groups);
+    }
+}
+
+fn whole(isa: Isa, x: &[f32]) -> Vec<WholeGroup> {
+    let zeros = WholeGroup { codes: [99; GROUP], ..WholeGroup::zeroed() };
+    let mut groups = vec![zeros; x.len().div_ceil(GROUP)];
+    quantize_whole(isa, x, &mut groups);
+    groups
+}
+
+#[test]
+fn a_group_with_one_scale_gives_its_elements_back_within_half_a_step() {
+    for isa in Isa::supported() {
+        for k in [1, 31, 255, 256, 257, 1000] {
+            let x = wave(k);
+            let groups = whole(isa, &x);
+            assert_eq!(groups, whole(Isa::SCALAR, &x), "{isa} {k}");
+            for (g, group) in groups.iter().enumerate() {
+                for (i, code) in group.codes.iter().enumerate() {
+                    let v = x.get(g * GROUP + i).copied().unwrap_or(0.0);
+                    let y = f32::from(*code) * group.scale;
+                    assert!((y - v).abs() <= group.scale * 0.5001, "{isa} {k} {i}");
+                    assert_eq!(i32::from(group.raised[i]), i32::from(*code) + 128);
+                }
+                let sum = |codes: &[i8]| codes.iter().map(|c| i16::from(*c)).sum::<i16>();
+                for (run, codes) in group.codes.chunks_exact(SUMMED).enumerate() {
+                    assert_eq!(group.runs[run], sum(codes));
+                }
+                for (b, codes) in group.codes.chunks_exact(SCALED).enumerate() {
+                    assert_eq!(group.totals[b], sum(codes));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_is_the_scale_of_its_group() {
+    for isa in Isa::supported() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = wave(512);
+            x[300] = bad;
+            let groups = whole(isa, &x);
+            assert!(groups[0].scale.is_finite() && !groups[1].scale.is_finite());
+        }
     }
 }

@@ -7,6 +7,8 @@
 //! Functions that lead to [`Step`] are inlined into one compiled for the tier, whose proof they
 //! carry; they use no closures, which might not be.
 
+mod whole;
+
 use super::panel::{LANES, QUARTERS, ROWS};
 use crate::act::{ActGroup, ActRow, BLOCKS, Q8Acts};
 use crate::block_panel::block_words;
@@ -26,10 +28,23 @@ pub(super) trait Step: Copy {
 /// What the product must know about a type: see [`Block`](crate::blocks::Block).
 pub(super) struct Shape<const BITS: u32, const MINS: bool, const HALVES: bool>;
 
+/// The same of a type of [`Block::WHOLE`](crate::blocks::Block).
+pub(super) struct WholeShape<const BITS: u32, const MINS: bool, const HALVES: bool>;
+
 pub(super) trait Shaped {
     const BITS: u32;
     const MINS: bool;
     const HALVES: bool;
+    const WHOLE: bool = false;
+}
+
+impl<const BITS: u32, const MINS: bool, const HALVES: bool> Shaped
+    for WholeShape<BITS, MINS, HALVES>
+{
+    const BITS: u32 = BITS;
+    const MINS: bool = MINS;
+    const HALVES: bool = HALVES;
+    const WHOLE: bool = true;
 }
 
 impl<const BITS: u32, const MINS: bool, const HALVES: bool> Shaped for Shape<BITS, MINS, HALVES> {
@@ -63,6 +78,9 @@ pub(super) fn gemm<P: Step, S: Shaped>(
     acts: Q8Acts<'_>,
     out: &mut [f32],
 ) {
+    if S::WHOLE {
+        return whole::gemm::<P, S>(step, panel, acts, out);
+    }
     let n_tiles = acts.n().div_ceil(MOST);
     let mut t = 0;
     for i in 0..n_tiles {

@@ -2,8 +2,9 @@
 //! weights of each, so that a row is a lane.
 //!
 //! A panel is a list of blocks of 32 weights. A block is codes (8 quarters of four weights, 16 rows),
-//! then scales (16 rows), where halves have their own the second scales, then minima likewise. Rows
-//! beyond the last are zero.
+//! then scales (16 rows), where halves have their own the second scales, then minima likewise. After
+//! eight blocks of a type with integer scales stand the numbers that multiply them. Rows beyond the
+//! last are zero.
 
 use super::Avx2Ops;
 use crate::act::{BLOCKS, SCALED};
@@ -32,14 +33,18 @@ pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
 /// Fills a panel; `offset` is added to all codes.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn fill<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>, offset: i8) {
-    let words = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
+    let words = block_panel::group_words(ROWS, B::HALVES, B::MINS, B::WHOLE);
     for (g, to) in panel.memory.chunks_exact_mut(words).enumerate() {
+        if B::WHOLE {
+            let blocks = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
+            block_panel::write_numbers::<B>(rows, g, ROWS, &mut to[blocks..]);
+        }
         for first in (0..ROWS).step_by(LANES) {
             let mut eight = Eight::zero();
             for i in 0..LANES.min(rows.n().saturating_sub(first)) {
                 let row = &rows.bytes[(first + i) * rows.row_bytes..][..rows.row_bytes];
                 let row = unpack_group::<_, B>(Avx2Ops::new(), row, g);
-                eight.put(i, &row, offset);
+                eight.put::<B>(i, &row, offset);
             }
             eight.write::<B>(first, to);
         }
@@ -64,13 +69,16 @@ impl Eight {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn put(&mut self, i: usize, row: &Wide<Avx2Ops>, offset: i8) {
+    fn put<B: Block>(&mut self, i: usize, row: &Wide<Avx2Ops>, offset: i8) {
         for b in 0..BLOCKS {
             self.codes[b][i] = _mm256_add_epi8(row.codes[b], _mm256_set1_epi8(offset));
         }
         let vectors = [row.scales[0], row.scales[1], row.mins[0], row.mins[1]];
         for v in 0..4 {
-            self.vectors[v][i] = _mm256_castps_si256(vectors[v]);
+            self.vectors[v][i] = match B::WHOLE {
+                true => _mm256_cvtps_epi32(vectors[v]),
+                false => _mm256_castps_si256(vectors[v]),
+            };
         }
     }
 

@@ -1,8 +1,8 @@
 //! What AVX2 does with 32 bytes and with eight f32.
 
-use super::Avx2Ops;
-use crate::act::ActGroup;
-use crate::blocks::{Block, Vectors, intrinsics};
+use super::{Avx2Ops, add_lanes};
+use crate::act::{ActGroup, WholeGroup};
+use crate::blocks::{Block, Vectors, Wide, intrinsics};
 use std::arch::x86_64::*;
 
 impl Vectors for Avx2Ops {
@@ -149,40 +149,90 @@ impl Vectors for Avx2Ops {
         // SAFETY: `self` proves the features.
         unsafe { products::<K>(codes, act) }
     }
+
+    #[inline(always)]
+    fn whole<K: Block>(self, w: &Wide<Avx2Ops>, act: &WholeGroup) -> [i32; 2] {
+        // SAFETY: `self` proves the features.
+        unsafe { whole::<K>(w, act) }
+    }
+}
+
+/// Sums of 16 bits as words.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn eight_sums(x: &[i16; 8]) -> __m256i {
+    // SAFETY: an array of 16 bytes is read.
+    _mm256_cvtepi16_epi32(unsafe { _mm_loadu_si128(x.as_ptr().cast()) })
+}
+
+/// Sums of activations' runs by halves of blocks.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn sums_of_halves(runs: &[i16; 16]) -> [__m256i; 2] {
+    // SAFETY: an array of 32 bytes is read.
+    let pairs = unsafe { _mm256_loadu_si256(runs.as_ptr().cast()) };
+    [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)), _mm256_srai_epi32::<16>(pairs)]
+}
+
+/// [`Vectors::whole`].
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn whole<B: Block>(w: &Wide<Avx2Ops>, act: &WholeGroup) -> [i32; 2] {
+    let [first, second] = block_sums::<B>(&w.codes, &act.codes);
+    let scale = |i: usize| _mm256_cvtps_epi32(w.scales[i]);
+    let min = |i: usize, sums: __m256i| _mm256_mullo_epi32(_mm256_cvtps_epi32(w.mins[i]), sums);
+    if B::HALVES {
+        let [a, b] = sums_of_halves(&act.runs);
+        let p = _mm256_mullo_epi32(scale(0), less::<B>(first, a));
+        let q = _mm256_mullo_epi32(scale(1), less::<B>(second, b));
+        let mins = if B::MINS { add_lanes(_mm256_add_epi32(min(0, a), min(1, b))) } else { 0 };
+        return [add_lanes(_mm256_add_epi32(p, q)), mins];
+    }
+    let totals = eight_sums(&act.totals);
+    let sums = less::<B>(_mm256_add_epi32(first, second), totals);
+    let mins = if B::MINS { add_lanes(min(0, totals)) } else { 0 };
+    [add_lanes(_mm256_mullo_epi32(scale(0), sums)), mins]
+}
+
+/// Sums of products of halves of blocks: of the first ones, of the second ones.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn block_sums<B: Block>(codes: &[__m256i; 8], act: &[i8; 256]) -> [__m256i; 2] {
+    let (blocks, _) = act.as_chunks::<32>();
+    // SAFETY: what is read are arrays of 32 bytes.
+    let load = |b: usize| unsafe { _mm256_loadu_si256(blocks[b].as_ptr().cast()) };
+    let product = |b: usize| pairs_of::<B>(codes[b], load(b));
+    let first = run_sums_of::<B>([product(0), product(1), product(2), product(3)]);
+    let second = run_sums_of::<B>([product(4), product(5), product(6), product(7)]);
+    [
+        _mm256_permute2x128_si256::<0x20>(first, second),
+        _mm256_permute2x128_si256::<0x31>(first, second),
+    ]
 }
 
 /// [`Vectors::products`].
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn products<B: Block>(codes: &[__m256i; 8], act: &ActGroup) -> [__m256; 2] {
-    let (blocks, _) = act.codes.as_chunks::<32>();
-    // SAFETY: what is read are arrays of 32 bytes.
-    let load = |b: usize| unsafe { _mm256_loadu_si256(blocks[b].as_ptr().cast()) };
-    let product = |b: usize| pairs_of::<B>(codes[b], load(b));
-    let first = run_sums_of::<B>([product(0), product(1), product(2), product(3)]);
-    let second = run_sums_of::<B>([product(4), product(5), product(6), product(7)]);
-    let halves = [
-        _mm256_permute2x128_si256::<0x20>(first, second),
-        _mm256_permute2x128_si256::<0x31>(first, second),
-    ];
+    let halves = block_sums::<B>(codes, &act.codes);
+    // SAFETY: an array of eight is read.
+    let eight = |x: &[i32; 8]| unsafe { _mm256_loadu_si256(x.as_ptr().cast()) };
     if B::HALVES {
         let [first, second] =
-            [less::<B>(halves[0], &act.sums[0]), less::<B>(halves[1], &act.sums[1])];
+            [less::<B>(halves[0], eight(&act.sums[0])), less::<B>(halves[1], eight(&act.sums[1]))];
         return [_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)];
     }
-    let sums = less::<B>(_mm256_add_epi32(halves[0], halves[1]), &act.totals);
+    let sums = less::<B>(_mm256_add_epi32(halves[0], halves[1]), eight(&act.totals));
     [_mm256_cvtepi32_ps(sums); 2]
 }
 
 /// Sums of products without what codes were too large by; `sums` are those of the activations.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn less<B: Block>(products: __m256i, sums: &[i32; 8]) -> __m256i {
+fn less<B: Block>(products: __m256i, sums: __m256i) -> __m256i {
     if B::ABOVE == 0 {
         return products;
     }
-    // SAFETY: an array of eight is read.
-    let sums = unsafe { _mm256_loadu_si256(sums.as_ptr().cast()) };
     let shift = _mm_cvtsi32_si128(B::ABOVE.trailing_zeros() as i32);
     _mm256_sub_epi32(products, _mm256_sll_epi32(sums, shift))
 }

@@ -3,7 +3,7 @@
 //! CPUs with AVX-512 (VL and VNNI) do the same by another encoding, with which this tier runs where
 //! the first is lacking.
 
-use super::gemm::{Shape, Shaped, Step, gemm, offset};
+use super::gemm::{Shape, Shaped, Step, WholeShape, gemm, offset};
 use super::{NUMBERS, dot, dot_n, panel};
 use crate::act::Q8Acts;
 use crate::blocks::{Block, Make, entry, kernels_by};
@@ -88,10 +88,13 @@ impl<E: Encoding> Make for Made<E> {
 
     fn make<B: Block>() -> BlockKernels {
         let gemm = match (B::MINS, B::HALVES) {
+            (false, false) if B::WHOLE => E::gemm::<WholeShape<8, false, false>>,
+            (false, true) if B::WHOLE => E::gemm::<WholeShape<8, false, true>>,
+            (true, false) if B::WHOLE => E::gemm::<WholeShape<8, true, false>>,
+            (true, true) => E::gemm::<WholeShape<8, true, true>>,
             (false, false) => E::gemm::<Shape<8, false, false>>,
             (false, true) => E::gemm::<Shape<8, false, true>>,
             (true, false) => E::gemm::<Shape<8, true, false>>,
-            (true, true) => E::gemm::<Shape<8, true, true>>,
         };
         BlockKernels { dot: dot::<B>, dot_n: dot_n::<B>, unpack_panel: unpack_panel::<B>, gemm }
     }

@@ -79,7 +79,8 @@ pub(super) fn reordered(x: [__m512i; 4], order: &[[i32; 16]; 4]) -> [__m512i; 4]
 pub(super) struct Group {
     /// Codes in [`Block::ORDER`], unsigned: each is [`Block::OFFSET`] above the code it stands for.
     pub(super) codes: [__m512i; 4],
-    /// Scales of the eight blocks; where halves have their own, of the first and the second ones.
+    /// Scales of the eight blocks; where halves have their own, of the first and the second ones. Of
+    /// [`Block::WHOLE`] types they are integers ([`integers`]).
     pub(super) scales: [__m256; 2],
     /// Read only where the type has minima; as `scales`.
     pub(super) mins: [__m256; 2],
@@ -124,6 +125,11 @@ pub(super) trait Block: 'static {
     const HALVES: bool = false;
     /// How codes lie in registers.
     const ORDER: Order = Order::Natural;
+    /// Whether scales and minima of a group are integers.
+    const WHOLE: bool = false;
+    /// Of such types: where the half-precision number is that multiplies scales; the one for minima, which
+    /// are subtracted, is behind it.
+    const NUMBERS: usize = 0;
     /// Whether there are [`Raw`] codes, and how far they are shifted up in each block.
     const SHIFTS: Option<[i32; BLOCKS]> = None;
     /// Whether the upper bit of raw codes is apart, and what power of 2 it counts.
@@ -196,6 +202,27 @@ pub(super) const fn by_lanes(blocks: Option<[i32; BLOCKS]>) -> [i32; 16] {
     lanes
 }
 
+/// Integers in the place of numbers.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn integers(x: __m256i) -> __m256 {
+    _mm256_castsi256_ps(x)
+}
+
+/// 16 integers, in two parts.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn integer_halves(x: __m512i) -> [__m256; 2] {
+    [integers(_mm512_castsi512_si256(x)), integers(_mm512_extracti64x4_epi64::<1>(x))]
+}
+
+/// Two parts of integers as one.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn joined(a: __m256, b: __m256) -> __m512i {
+    _mm512_castps_si512(_mm512_insertf32x8::<1>(_mm512_castps256_ps512(a), b))
+}
+
 /// 16 bytes at `at`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -228,22 +255,6 @@ pub(super) fn load64(bytes: &[u8], at: usize) -> __m512i {
     let bytes = &bytes[at..at + 64];
     // SAFETY: 64 bytes are there.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-/// `a` in the first eight lanes, `b` in the others.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn two(a: f32, b: f32) -> __m512 {
-    _mm512_insertf32x8::<1>(_mm512_set1_ps(a), _mm256_set1_ps(b))
-}
-
-/// The two half-precision numbers in the first four bytes: one in the first eight lanes, the other
-/// in the rest.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn f16_pair(bytes: __m128i) -> __m512 {
-    let order = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_cvtph_ps(bytes)))
 }
 
 /// Half-precision numbers at `at`, `at + STEP`, ...: one for each of eight blocks.

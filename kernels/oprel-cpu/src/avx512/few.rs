@@ -6,6 +6,7 @@ use super::blocks::words;
 use super::dots::prefetch_line;
 use super::panel::{LANES, ROWS};
 use super::slices::{Half, Sixteen, Slice, Sliced};
+use super::whole;
 use crate::act::{ActGroup, BLOCKS, GROUP, Q8Acts};
 use crate::blocks::{LONGEST, padded};
 use crate::table::Rows;
@@ -54,14 +55,14 @@ pub(super) fn few<B: Sliced>(rows: Rows<'_>, acts: Q8Acts<'_>, out: &mut [f32]) 
                 let (from, to) = (bounds[i], bounds[i + 1]);
                 let sums = &mut sums[BLOCKS * from..BLOCKS * to];
                 match to - from {
-                    1 => tile::<B, 1>(&slice, acts, (from, g), &mut ahead, sums),
-                    2 => tile::<B, 2>(&slice, acts, (from, g), &mut ahead, sums),
-                    3 => tile::<B, 3>(&slice, acts, (from, g), &mut ahead, sums),
-                    4 => tile::<B, 4>(&slice, acts, (from, g), &mut ahead, sums),
-                    5 => tile::<B, 5>(&slice, acts, (from, g), &mut ahead, sums),
-                    6 => tile::<B, 6>(&slice, acts, (from, g), &mut ahead, sums),
-                    7 => tile::<B, 7>(&slice, acts, (from, g), &mut ahead, sums),
-                    _ => tile::<B, TILE>(&slice, acts, (from, g), &mut ahead, sums),
+                    1 => group::<B, 1>(&slice, acts, (from, g), &mut ahead, sums),
+                    2 => group::<B, 2>(&slice, acts, (from, g), &mut ahead, sums),
+                    3 => group::<B, 3>(&slice, acts, (from, g), &mut ahead, sums),
+                    4 => group::<B, 4>(&slice, acts, (from, g), &mut ahead, sums),
+                    5 => group::<B, 5>(&slice, acts, (from, g), &mut ahead, sums),
+                    6 => group::<B, 6>(&slice, acts, (from, g), &mut ahead, sums),
+                    7 => group::<B, 7>(&slice, acts, (from, g), &mut ahead, sums),
+                    _ => group::<B, TILE>(&slice, acts, (from, g), &mut ahead, sums),
                 }
             }
         }
@@ -121,7 +122,7 @@ fn unpack_last<B: Sliced>(rows: Rows<'_>, (first, g): (usize, usize), to: &mut S
 
 /// Memory that is read next, asked for line by line: the rows after these, in the order of memory, as it
 /// comes fastest. As evenly as can be, since few lines can be on their way at a time.
-struct Ahead {
+pub(super) struct Ahead {
     at: *const u8,
     /// Bytes for each block of products of a tile.
     block: usize,
@@ -140,6 +141,13 @@ impl Ahead {
         let blocks = BLOCKS * n_tiles;
         let block = bytes * products / (UNPACK_CYCLES + products) / blocks;
         Ahead { at, block, unpacked: (bytes - blocks * block) / 2 }
+    }
+
+    /// Asks for what products of a block leave time for.
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn fetch_block(&mut self) {
+        self.fetch(self.block);
     }
 
     /// Asks for the next `bytes`.
@@ -199,15 +207,13 @@ fn put(sums: &Two, to: &mut [f32]) {
 struct Beside<const C: usize> {
     /// What makes up for the offset of codes: by blocks, or by their first and second halves.
     starts: [[i32; 2 * BLOCKS]; C],
-    /// Sums of activations' codes, likewise.
-    sums: [[f32; 2 * BLOCKS]; C],
 }
 
 impl<const C: usize> Beside<C> {
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
     fn of<B: Sliced>(act: &[&ActGroup; C]) -> Beside<C> {
-        let mut beside = Beside { starts: [[0; 2 * BLOCKS]; C], sums: [[0.0; 2 * BLOCKS]; C] };
+        let mut beside = Beside { starts: [[0; 2 * BLOCKS]; C] };
         for c in 0..C {
             // SAFETY: arrays of their size are read and written.
             unsafe {
@@ -220,10 +226,6 @@ impl<const C: usize> Beside<C> {
                 if B::OFFSET != 0 {
                     let starts = _mm512_mullo_epi32(sums, words(const { &offsets::<B>() }));
                     _mm512_storeu_si512(beside.starts[c].as_mut_ptr().cast(), starts);
-                }
-                if B::MINS {
-                    let sums = _mm512_cvtepi32_ps(sums);
-                    _mm512_storeu_ps(beside.sums[c].as_mut_ptr(), sums);
                 }
             }
         }
@@ -240,6 +242,23 @@ const fn offsets<B: Sliced>() -> [i32; 2 * BLOCKS] {
         i += 1;
     }
     offsets
+}
+
+/// Adds the products of a slice with `C` tokens to their sums.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn group<B: Sliced, const C: usize>(
+    slice: &Slice,
+    acts: Q8Acts<'_>,
+    place: (usize, usize),
+    ahead: &mut Ahead,
+    sums: &mut [Two],
+) {
+    if B::WHOLE {
+        whole::tile::<B, C>(slice, acts, place, ahead, sums);
+    } else {
+        tile::<B, C>(slice, acts, place, ahead, sums);
+    }
 }
 
 /// Adds the products of a slice with `C` tokens from `first` on to their sums.
@@ -259,7 +278,7 @@ fn tile<B: Sliced, const C: usize>(
     let beside = Beside::of::<B>(&act);
     let (sums, _) = sums.as_chunks_mut::<C>();
     for (lane, sums) in sums.iter_mut().enumerate().take(BLOCKS) {
-        ahead.fetch(ahead.block);
+        ahead.fetch_block();
         add_block::<B, C>(slice, &act, &beside, lane, sums);
     }
 }
@@ -308,15 +327,6 @@ fn add_block<B: Sliced, const C: usize>(
         }
     }
     for c in 0..C {
-        if B::MINS {
-            for half in 0..halves {
-                let sum = _mm512_set1_ps(beside.sums[c][half * BLOCKS + lane]);
-                let mins = slice.mins[half * BLOCKS + lane];
-                for r in 0..2 {
-                    p[c][r] = _mm512_fmadd_ps(mins[r], sum, p[c][r]);
-                }
-            }
-        }
         let scale = _mm512_set1_ps(act[c].scales[lane]);
         for r in 0..2 {
             to[c][r] = _mm512_fmadd_ps(p[c][r], scale, to[c][r]);

@@ -1,10 +1,9 @@
 //! The k-quants: blocks of 256 weights.
 
 use super::blocks::{
-    Block, Group, Order, Raw, f16_pair, load16, load32, load32_twice, load64, no_mins, of_halves,
-    plain, two, words,
+    Block, Group, Order, Raw, integer_halves, load16, load32, load32_twice, load64, no_mins,
+    of_halves, plain, words,
 };
-use super::fields::u32_at;
 use super::slices::{
     Half, Sixteen, Slice, Sliced, columns, f16_high, f16_low, of_lane, put_words, word,
 };
@@ -121,34 +120,36 @@ fn scales_and_mins(bytes: &[u8]) -> [__m256; 2] {
         _mm_and_si128(low, _mm_setr_epi32(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
     let high = _mm_srli_epi16::<2>(_mm_shuffle_epi32::<0b10_00_01_00>(head));
     let high = _mm_and_si128(high, _mm_setr_epi32(0, 0x3030_3030, 0, 0x3030_3030));
-    let six = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_or_si128(low, high)));
-    // Minima are subtracted.
-    let factors = _mm512_xor_ps(f16_pair(head), two(0.0, -0.0));
-    let both = _mm512_mul_ps(six, factors);
-    [_mm512_castps512_ps256(both), _mm512_extractf32x8_ps::<1>(both)]
+    integer_halves(_mm512_cvtepu8_epi32(_mm_or_si128(low, high)))
 }
 
-/// Scales and minima of Q4_K and Q5_K of 16 rows; scales of odd blocks times `odd`.
+/// Scales and minima of Q4_K and Q5_K of 16 rows; scales of even blocks times 2 to the power of `up`, and
+/// the number that multiplies all of them divided by that.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn put_heads(rows: Sixteen<'_>, odd: f32, to: &mut Half<'_>) {
+fn put_heads(rows: Sixteen<'_>, up: u32, to: &mut Half<'_>) {
     let [[numbers, a, b, c]] = columns::<1>(rows, 0);
-    let even = f16_low(numbers);
-    let d = [even, _mm512_mul_ps(even, _mm512_set1_ps(odd))];
-    // Minima are subtracted.
-    let m = _mm512_xor_ps(f16_high(numbers), _mm512_set1_ps(-0.0));
+    let down = _mm512_set1_ps(1.0 / (1 << up) as f32);
+    to.put_numbers(_mm512_mul_ps(f16_low(numbers), down), f16_high(numbers));
     let top = |x| _mm512_and_si512(_mm512_srli_epi32::<2>(x), _mm512_set1_epi8(0x30));
     let (six, nibble) = (_mm512_set1_epi8(0x3f), _mm512_set1_epi8(15));
     let upper = _mm512_srli_epi32::<4>(c);
     let scales = [_mm512_and_si512(a, six), _mm512_or_si512(_mm512_and_si512(c, nibble), top(a))];
     let mins = [_mm512_and_si512(b, six), _mm512_or_si512(_mm512_and_si512(upper, nibble), top(b))];
     for i in 0..BLOCKS {
-        let byte = |x: __m512i| {
-            let low = _mm512_srlv_epi32(x, _mm512_set1_epi32(8 * (i as i32 % 4)));
-            _mm512_cvtepi32_ps(_mm512_and_si512(low, _mm512_set1_epi32(0xff)))
-        };
-        to.put_scales(i, _mm512_mul_ps(byte(scales[i / 4]), d[i % 2]));
-        to.put_mins(i, _mm512_mul_ps(byte(mins[i / 4]), m));
+        let low = _mm512_srlv_epi32(scales[i / 4], _mm512_set1_epi32(8 * (i as i32 % 4)));
+        let scale = _mm512_and_si512(low, _mm512_set1_epi32(0xff));
+        let up = if i.is_multiple_of(2) { up } else { 0 };
+        to.put_scales(
+            i,
+            _mm512_castsi512_ps(_mm512_sllv_epi32(scale, _mm512_set1_epi32(up as i32))),
+        );
+    }
+    for i in 0..BLOCKS / 2 {
+        let two = _mm512_srlv_epi32(mins[i / 2], _mm512_set1_epi32(16 * (i as i32 % 2)));
+        let first = _mm512_and_si512(two, _mm512_set1_epi32(0xff));
+        let second = _mm512_and_si512(_mm512_slli_epi32::<8>(two), _mm512_set1_epi32(0x00ff_0000));
+        to.put_mins(i, _mm512_castsi512_ps(_mm512_or_si512(first, second)));
     }
 }
 
@@ -161,6 +162,8 @@ impl Block for Q4K {
     const MINS: bool = true;
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
+    const WHOLE: bool = true;
+    const NUMBERS: usize = 0;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -186,7 +189,7 @@ impl Sliced for Q4K {
     #[inline]
     unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
         // Codes of odd blocks are left where they are.
-        put_heads(rows, 1.0 / 16.0, &mut to);
+        put_heads(rows, 4, &mut to);
         put_words::<4>(rows, 16, &mut to, 0);
         put_words::<4>(rows, 80, &mut to, 16);
     }
@@ -213,6 +216,8 @@ impl Block for Q5K {
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(NIBBLE_SHIFTS);
     const UPPER: Option<u32> = Some(4);
+    const WHOLE: bool = true;
+    const NUMBERS: usize = 0;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -236,7 +241,7 @@ impl Sliced for Q5K {
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
     unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
-        put_heads(rows, 1.0, &mut to);
+        put_heads(rows, 0, &mut to);
         put_words::<4>(rows, 48, &mut to, 0);
         put_words::<4>(rows, 112, &mut to, 16);
         put_words::<2>(rows, 16, &mut to, 32);
@@ -266,6 +271,8 @@ impl Block for Q6K {
     const OFFSET: i32 = 32;
     const MOST: i32 = 63;
     const HALVES: bool = true;
+    const WHOLE: bool = true;
+    const NUMBERS: usize = 208;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -282,8 +289,7 @@ impl Block for Q6K {
             codes[2 * h] = _mm512_or_si512(first, above);
             codes[2 * h + 1] = _mm512_or_si512(second, fields(high, 0, 2, 0x30));
         }
-        let scales = _mm512_cvtepi8_epi32(of_halves(load16(bytes, 192)));
-        let scales = scaled(scales, f16_at(bytes, 208));
+        let scales = integer_halves(_mm512_cvtepi8_epi32(of_halves(load16(bytes, 192))));
         Group { codes, scales, mins: no_mins() }
     }
 }
@@ -297,14 +303,15 @@ impl Sliced for Q6K {
     unsafe fn slice(rows: Sixteen<'_>, mut to: Half<'_>) {
         // The four words of scales, and what ends with the number that multiplies them.
         let [[scales], [last]] = [columns::<1>(rows, 192), columns::<1>(rows, 194)];
-        let d = f16_high(last[3]);
-        let fourth = _mm512_mul_ps(d, _mm512_set1_ps(0.25));
+        let d = _mm512_mul_ps(f16_high(last[3]), _mm512_set1_ps(0.25));
+        to.put_numbers(d, _mm512_setzero_ps());
         for i in 0..16 {
             let up = _mm512_set1_epi32(24 - 8 * (i as i32 % 4));
             let scale = _mm512_srai_epi32::<24>(_mm512_sllv_epi32(scales[i / 4], up));
-            let d = if Self::TIMES[i / 2] == 4 { fourth } else { d };
-            let scale = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), d);
-            to.put_scales(i % 2 * BLOCKS + i / 2, scale);
+            // Four times the scale, where codes are not.
+            let up = _mm512_set1_epi32(if Self::TIMES[i / 2] == 4 { 0 } else { 2 });
+            let scale = _mm512_sllv_epi32(scale, up);
+            to.put_scales(i % 2 * BLOCKS + i / 2, _mm512_castsi512_ps(scale));
         }
         put_words::<4>(rows, 0, &mut to, 0);
         put_words::<4>(rows, 64, &mut to, 16);
@@ -344,22 +351,6 @@ const fn bytes_of(bytes: [i32; 4]) -> [i32; BLOCKS] {
     words
 }
 
-/// The half-precision number at `at`.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn f16_at(bytes: &[u8], at: usize) -> f32 {
-    let bits = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
-}
-
-/// Integers times `d`, in two parts.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn scaled(x: __m512i, d: f32) -> [__m256; 2] {
-    let y = _mm512_mul_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(d));
-    [_mm512_castps512_ps256(y), _mm512_extractf32x8_ps::<1>(y)]
-}
-
 pub(super) struct Q2K;
 
 impl Block for Q2K {
@@ -370,6 +361,8 @@ impl Block for Q2K {
     const HALVES: bool = true;
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
+    const WHOLE: bool = true;
+    const NUMBERS: usize = 80;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -382,35 +375,18 @@ impl Block for Q2K {
     #[inline]
     unsafe fn raw<const N: usize, const PLACE: u8>(bytes: &[u8]) -> Raw {
         // Each block: nibbles of the first scale, the first minimum, the second scale, the second
-        // minimum. What a nibble is shifted up its factor is shifted down: both are exact.
-        let four = _mm256_cvtepu16_epi32(load16(bytes, 0));
-        let d = f16_twice(bytes, 80);
-        let nibble = |shift: u32| {
-            let field = _mm256_and_si256(four, _mm256_set1_epi32(15 << shift));
-            _mm256_cvtepi32_ps(field)
-        };
-        let down = |by: f32| _mm256_set1_ps(1.0 / by);
-        let [scale, min] = [
-            _mm256_permutevar_ps(d, _mm256_set1_epi32(0)),
-            _mm256_permutevar_ps(d, _mm256_set1_epi32(1)),
-        ];
-        let scales = [
-            _mm256_mul_ps(scale, nibble(0)),
-            _mm256_mul_ps(_mm256_mul_ps(scale, down(256.0)), nibble(8)),
-        ];
-        let mins = [
-            _mm256_mul_ps(_mm256_mul_ps(min, down(-16.0)), nibble(4)),
-            _mm256_mul_ps(_mm256_mul_ps(min, down(-4096.0)), nibble(12)),
-        ];
-        Raw { codes: raw_pairs_of_bits(bytes, 16), upper: no_upper(), scales, mins }
+        // minimum.
+        let four = _mm512_broadcast_i64x4(_mm256_cvtepu16_epi32(load16(bytes, 0)));
+        let down = _mm512_inserti64x4::<1>(_mm512_setzero_si512(), _mm256_set1_epi32(8));
+        let four = _mm512_srlv_epi32(four, down);
+        let nibble = _mm512_set1_epi32(15);
+        Raw {
+            codes: raw_pairs_of_bits(bytes, 16),
+            upper: no_upper(),
+            scales: integer_halves(_mm512_and_si512(four, nibble)),
+            mins: integer_halves(_mm512_and_si512(_mm512_srli_epi32::<4>(four), nibble)),
+        }
     }
-}
-
-/// The two half-precision numbers at `at`, four times.
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn f16_twice(bytes: &[u8], at: usize) -> __m256 {
-    _mm256_cvtph_ps(_mm_set1_epi32(u32_at(bytes, at) as i32))
 }
 
 pub(super) struct Q3K;
@@ -423,6 +399,8 @@ impl Block for Q3K {
     const ORDER: Order = Order::Lanes;
     const SHIFTS: Option<[i32; BLOCKS]> = Some(PAIR_SHIFTS);
     const UPPER: Option<u32> = Some(2);
+    const WHOLE: bool = true;
+    const NUMBERS: usize = 108;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -438,7 +416,7 @@ impl Block for Q3K {
         Raw {
             codes: raw_pairs_of_bits(bytes, 32),
             upper: raw_bits(bytes, 0),
-            scales: scaled(scales, f16_at(bytes, 108)),
+            scales: integer_halves(scales),
             mins: no_mins(),
         }
     }

@@ -1,9 +1,8 @@
 //! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
 
 use super::blocks::{
-    Block, Group, Order, half_words, load16, load32, load64, no_mins, of_halves, words,
+    Block, Group, Order, half_words, integers, load16, load32, load64, no_mins, of_halves, words,
 };
-use super::fields::f16_all;
 use super::simple::{Nibbles, eight};
 use oprel_quant::codebook;
 use std::arch::x86_64::*;
@@ -91,6 +90,7 @@ impl Block for Iq4Xs {
     const OFFSET: i32 = 128;
     const MOST: i32 = 241;
     const ORDER: Order = Order::Quads;
+    const WHOLE: bool = true;
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
@@ -104,7 +104,7 @@ impl Block for Iq4Xs {
         let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
         let high = _mm256_and_si256(high, _mm256_set1_epi32(0x30));
         let scales = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
-        let scales = _mm256_mul_ps(f16_all(bytes, 0), _mm256_cvtepi32_ps(scales));
+        let scales = integers(scales);
         let codes = all_values(&IQ4, load64(bytes, 8), load64(bytes, 72));
         Group { codes, scales: [scales; 2], mins: no_mins() }
     }

@@ -116,7 +116,7 @@ fn put<B: Block>(
 /// Writes 16 words.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn store(from: __m512i, to: &mut [f32]) {
+pub(super) fn store(from: __m512i, to: &mut [f32]) {
     let to = &mut to[..LANES];
     // SAFETY: a slice of 64 bytes is written.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) };

@@ -48,10 +48,13 @@ impl<'a> Sixteen<'a> {
 pub(super) struct Slice {
     /// As the type packs them ([`Sliced::codes`]): words of two registers of rows.
     pub(super) codes: [[__m512i; 2]; 64],
-    /// Scales of blocks; where halves have their own, of first halves, then of second ones.
+    /// Scales of blocks, numbers or integers as the type's; where halves have their own, of first halves, then of second ones.
     pub(super) scales: [[__m512; 2]; 2 * BLOCKS],
-    /// Likewise, of types with minima.
+    /// Minima of types with minima, two blocks in a word.
     pub(super) mins: [[__m512; 2]; 2 * BLOCKS],
+    /// What scales and minima are multiplied by, of types where these are integers; scales are times the
+    /// largest of [`Sliced::TIMES`] then, and this is divided by it.
+    pub(super) numbers: [[__m512; 2]; 2],
 }
 
 impl Slice {
@@ -60,7 +63,8 @@ impl Slice {
     #[inline]
     pub(super) fn zero() -> Slice {
         let vectors = [[_mm512_setzero_ps(); 2]; 2 * BLOCKS];
-        Slice { codes: [[_mm512_setzero_si512(); 2]; 64], scales: vectors, mins: vectors }
+        let codes = [[_mm512_setzero_si512(); 2]; 64];
+        Slice { codes, scales: vectors, mins: vectors, numbers: [[_mm512_setzero_ps(); 2]; 2] }
     }
 }
 
@@ -90,7 +94,15 @@ impl<'a> Half<'a> {
         self.slice.scales[i][self.r] = scales;
     }
 
-    /// Writes minima, as [`Half::put_scales`].
+    /// Writes what multiplies scales and minima.
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn put_numbers(&mut self, d: __m512, d_min: __m512) {
+        self.slice.numbers[0][self.r] = d;
+        self.slice.numbers[1][self.r] = d_min;
+    }
+
+    /// Writes minima of blocks `2 * i` and `2 * i + 1`, the latter in the upper halves of words.
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn put_mins(&mut self, i: usize, mins: __m512) {

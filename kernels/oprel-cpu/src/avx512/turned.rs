@@ -78,7 +78,7 @@ fn halves(x: __m512i) -> [__m256i; 2] {
 /// `start` and the products of four registers, in two chains.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn four_products(start: __m512i, w: &[__m512i; 4], a: &[__m512i; 4]) -> __m512i {
+pub(super) fn four_products(start: __m512i, w: &[__m512i; 4], a: &[__m512i; 4]) -> __m512i {
     let x = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, w[0], a[0]), w[1], a[1]);
     let zero = _mm512_setzero_si512();
     let y = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, w[2], a[2]), w[3], a[3]);

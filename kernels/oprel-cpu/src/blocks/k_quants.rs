@@ -1,6 +1,6 @@
 //! The k-quants and TQ2_0: blocks of 256 weights, two groups each.
 
-use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, u32_at, u64_at};
+use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, u16_at, u32_at, u64_at};
 
 /// `(bytes >> SHIFT) & mask` for each byte; `mask` must drop what comes from the byte above.
 #[inline(always)]
@@ -49,9 +49,7 @@ fn six_bit_pairs(block: &[u8], g: usize) -> (u32, u32) {
 #[inline(always)]
 fn scales_and_mins<O: Vectors>(ops: O, block: &[u8], g: usize) -> (O::V, O::V) {
     let (scales, mins) = six_bit_pairs(block, g);
-    let scales = ops.mul(f16_all(ops, block, 0), bytes_of_blocks(ops, scales));
-    let mins = ops.mul(f16_all(ops, block, 2), bytes_of_blocks(ops, mins));
-    (scales, ops.negate(mins))
+    (bytes_of_blocks(ops, scales), bytes_of_blocks(ops, mins))
 }
 
 pub(super) struct Q4K;
@@ -61,6 +59,12 @@ impl Block for Q4K {
     const GROUPS: usize = 2;
     const MINS: bool = true;
     const BITS: u32 = 4;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 0), u16_at(span, 2)]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
@@ -78,6 +82,12 @@ impl Block for Q5K {
     const GROUPS: usize = 2;
     const MINS: bool = true;
     const BITS: u32 = 5;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 0), u16_at(span, 2)]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
@@ -101,6 +111,12 @@ impl Block for Q6K {
     const BITS: u32 = 6;
     const ABOVE: i8 = 32;
     const HALVES: bool = true;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 208), 0]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
@@ -112,7 +128,6 @@ impl Block for Q6K {
             codes[i] = ops.or(codes[i], ops.shift_up::<4>(high[i]));
         }
         let scales = ops.bytes_of_runs(u64_at(span, 192 + 8 * g));
-        let scales = ops.mul(f16_all(ops, span, 208), scales);
         Group { codes, scales, mins: ops.splat(0.0) }
     }
 }
@@ -125,15 +140,20 @@ impl Block for Q2K {
     const MINS: bool = true;
     const BITS: u32 = 4;
     const HALVES: bool = true;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 80), u16_at(span, 82)]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
         let both = u64_at(span, 8 * g);
         let low = 0x0f0f_0f0f_0f0f_0f0f;
-        let scales = ops.mul(f16_all(ops, span, 80), ops.bytes_of_runs(both & low));
-        let mins = ops.mul(f16_all(ops, span, 82), ops.bytes_of_runs(both >> 4 & low));
-        let codes = two_bits(ops, span, 16 + 32 * g);
-        Group { codes, scales, mins: ops.negate(mins) }
+        let scales = ops.bytes_of_runs(both & low);
+        let mins = ops.bytes_of_runs(both >> 4 & low);
+        Group { codes: two_bits(ops, span, 16 + 32 * g), scales, mins }
     }
 }
 
@@ -145,6 +165,12 @@ impl Block for Q3K {
     const BITS: u32 = 4;
     const ABOVE: i8 = 4;
     const HALVES: bool = true;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 108), 0]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
@@ -154,7 +180,7 @@ impl Block for Q3K {
             let plus = where_set(ops, third, 4 * g + i, 4);
             codes[i] = ops.add_bytes(codes[i], plus);
         }
-        let scales = ops.mul(f16_all(ops, span, 108), ops.bytes_of_runs(scales_q3(span, g)));
+        let scales = ops.bytes_of_runs(scales_q3(span, g));
         Group { codes, scales, mins: ops.splat(0.0) }
     }
 }

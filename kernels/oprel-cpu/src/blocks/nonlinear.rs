@@ -1,6 +1,6 @@
 //! Nibbles that index sixteen values: IQ4_NL, IQ4_XS, MXFP4, NVFP4.
 
-use super::{Block, Group, Vectors, bytes_of_blocks, f16_all, f16_of_blocks, of_blocks};
+use super::{Block, Group, Vectors, bytes_of_blocks, f16_of_blocks, of_blocks};
 use super::{u16_at, u64_at};
 use oprel_quant::codebook::{FP4, IQ4};
 use oprel_quant::{e8m0_half, ue4m3_half};
@@ -35,6 +35,12 @@ impl Block for Iq4Xs {
     const SPAN_BYTES: usize = 136;
     const GROUPS: usize = 2;
     const BITS: u32 = 8;
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn numbers(span: &[u8]) -> [u16; 2] {
+        [u16_at(span, 0), 0]
+    }
 
     #[inline(always)]
     fn group<O: Vectors>(ops: O, span: &[u8], g: usize) -> Group<O> {
@@ -47,7 +53,7 @@ impl Block for Iq4Xs {
         let high = (high | high << 12) & 0x000f_000f;
         let high = (high | high << 6) & 0x0303_0303;
         let scales = ops.add(bytes_of_blocks(ops, low | high << 4), ops.splat(-32.0));
-        Group { codes, scales: ops.mul(f16_all(ops, span, 0), scales), mins: ops.splat(0.0) }
+        Group { codes, scales, mins: ops.splat(0.0) }
     }
 }
 

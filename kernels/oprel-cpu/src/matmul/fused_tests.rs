@@ -3,7 +3,7 @@
 use super::tests::{numbers, weights};
 use super::*;
 use crate::Isa;
-use crate::act::{F32Acts, Q8Acts, q8_words, quantize_acts, quantized};
+use crate::act::{F32Acts, Q8Acts, Share, q8_words, quantize_acts, quantized};
 use crate::activation::{activate, activate_gated};
 
 /// Weights, activations and what they are multiplied to, one after another.
@@ -18,7 +18,7 @@ struct Case {
 
 impl Case {
     fn new(ty: QuantType, rows: usize, k: usize, n: usize, seed: u64) -> Case {
-        let memory = vec![0.0; q8_words(n, k)];
+        let memory = vec![0.0; q8_words(Share::of(ty), n, k)];
         let (stored, x) = (weights(ty, rows, k, seed), numbers(3, n * k));
         Case { ty, rows, k, stored, x, memory }
     }
@@ -30,7 +30,8 @@ impl Case {
     /// Fills the memory of quantized activations.
     fn quantize(&mut self) {
         let mut pool = Pool::new(1).unwrap();
-        quantize_acts(&mut pool, Isa::SCALAR, &self.x, self.k, &mut self.memory);
+        let share = Share::of(self.ty);
+        quantize_acts(&mut pool, Isa::SCALAR, share, &self.x, self.k, &mut self.memory);
     }
 
     fn mat(&self) -> MatRef<'_> {
@@ -40,7 +41,7 @@ impl Case {
     fn acts(&self) -> Acts<'_> {
         match ActFormat::of(self.ty) {
             ActFormat::F32 => Acts::F32(F32Acts::new(&self.x, self.k)),
-            ActFormat::Q8 => Acts::Q8(quantized(&self.memory, self.n(), self.k)),
+            ActFormat::Q8(share) => Acts::Q8(quantized(share, &self.memory, self.n(), self.k)),
         }
     }
 
@@ -83,7 +84,10 @@ fn for_all(each: impl Fn(&mut Pool, Isa, &Case, &Case)) {
 fn assert_rows(acts: Q8Acts<'_>, expected: Q8Acts<'_>) {
     assert_eq!((acts.n(), acts.k()), (expected.n(), expected.k()));
     for t in 0..acts.n() {
-        assert_eq!(acts.row(t), expected.row(t));
+        match acts.share() {
+            Share::Block => assert_eq!(acts.row(t), expected.row(t)),
+            Share::Group => assert_eq!(acts.whole_row(t), expected.whole_row(t)),
+        }
     }
 }
 
@@ -123,13 +127,16 @@ fn gates_and_activations_are_applied_to_results() {
             matmul_all(pool, Kernels::new(isa), &mut [job]);
             assert_eq!(out, expected, "{isa} {} {f:?}", case.ty);
             let (n, rows) = (case.n(), case.rows);
-            let (mut memory, mut apart) =
-                (vec![7.0; q8_words(n, rows)], vec![0.0; q8_words(n, rows)]);
-            let mut acts = Q8Mut::new(&mut memory, n, rows);
-            out.fill(0.0);
-            let job = MatMul::quantized(product, f, gate, &mut out, &mut acts);
-            matmul_all(pool, Kernels::new(isa), &mut [job]);
-            assert_rows(acts.finish(), quantize_acts(pool, isa, &expected, rows, &mut apart));
+            for share in Share::ALL {
+                let words = q8_words(share, n, rows);
+                let (mut memory, mut apart) = (vec![7.0; words], vec![0.0; words]);
+                let mut acts = Q8Mut::new(share, &mut memory, n, rows);
+                out.fill(0.0);
+                let job = MatMul::quantized(product, f, gate, &mut out, &mut acts);
+                matmul_all(pool, Kernels::new(isa), &mut [job]);
+                let afterwards = quantize_acts(pool, isa, share, &expected, rows, &mut apart);
+                assert_rows(acts.finish(), afterwards);
+            }
         }
     });
 }
@@ -179,11 +186,15 @@ fn experts_multiply_the_tokens_of_their_places() {
         activated_experts(pool, kernels, places, products, Activation::Silu, rows, to, &mut job);
         assert_eq!(out, expected, "{isa} {}", case.ty);
         assert_eq!(beside, case.plain(pool, isa, None));
-        let (mut memory, mut apart) = (vec![7.0; q8_words(9, rows)], vec![0.0; q8_words(9, rows)]);
-        let mut acts = Q8Mut::new(&mut memory, 9, rows);
-        let to = Activated { wide: &mut out, acts: Some(&mut acts) };
-        activated_experts(pool, kernels, places, products, Activation::Silu, rows, to, &mut []);
-        assert_rows(acts.finish(), quantize_acts(pool, isa, &expected, rows, &mut apart));
+        for share in Share::ALL {
+            let words = q8_words(share, 9, rows);
+            let (mut memory, mut apart) = (vec![7.0; words], vec![0.0; words]);
+            let mut acts = Q8Mut::new(share, &mut memory, 9, rows);
+            let to = Activated { wide: &mut out, acts: Some(&mut acts) };
+            activated_experts(pool, kernels, places, products, Activation::Silu, rows, to, &mut []);
+            let afterwards = quantize_acts(pool, isa, share, &expected, rows, &mut apart);
+            assert_rows(acts.finish(), afterwards);
+        }
     });
 }
 

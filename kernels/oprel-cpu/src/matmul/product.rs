@@ -86,7 +86,7 @@ impl<'a> Product<'a> {
         assert!(bias.is_none_or(|bias| bias.len() == w.rows()), "a bias for each row");
         let format = match acts {
             Acts::F32(_) => ActFormat::F32,
-            Acts::Q8(_) => ActFormat::Q8,
+            Acts::Q8(acts) => ActFormat::Q8(acts.share()),
         };
         assert_eq!(format, w.act_format(), "{} wants other activations", w.ty());
         Product { w, acts, scale: None, bias }
@@ -213,7 +213,7 @@ impl<'a> Product<'a> {
         match ready {
             Ready::Panel(panel) => (of.gemm)(panel, acts.range(tokens.start, tokens.end), y),
             Ready::Stored(rows) if tokens.len() == 1 => {
-                (of.dot)(*rows, acts.row(tokens.start), y);
+                (of.dot)(*rows, acts.range(tokens.start, tokens.end), y);
             }
             Ready::Stored(rows) => {
                 (of.dot_n)(*rows, acts.range(tokens.start, tokens.end), y);

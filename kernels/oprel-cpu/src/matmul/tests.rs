@@ -1,6 +1,6 @@
 use super::*;
 use crate::Isa;
-use crate::act::{F32Acts, GROUP, SCALED, q8_words, quantize_acts};
+use crate::act::{F32Acts, SCALED, q8_words, quantize_acts};
 use oprel_quant::{dequantize, quantize};
 
 /// Types with kernels.
@@ -81,9 +81,9 @@ fn acts<'a>(
             memory.resize(x.len() / k * kernels.turned_words(ty, k), 0.0);
             Acts::F32(F32Acts::new(x, k).turned(pool, kernels, [ty].into_iter(), memory))
         }
-        ActFormat::Q8 => {
-            memory.resize(q8_words(x.len() / k, k), 0.0);
-            Acts::Q8(quantize_acts(pool, isa, x, k, memory))
+        ActFormat::Q8(share) => {
+            memory.resize(q8_words(share, x.len() / k, k), 0.0);
+            Acts::Q8(quantize_acts(pool, isa, share, x, k, memory))
         }
     }
 }
@@ -113,15 +113,13 @@ fn seen(isa: Isa, ty: QuantType, x: &[f32], k: usize) -> Vec<f32> {
     if !is_exact(isa, ty) {
         return x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
     }
-    if ActFormat::of(ty) == ActFormat::F32 {
-        return x.to_vec();
-    }
+    let ActFormat::Q8(share) = ActFormat::of(ty) else { return x.to_vec() };
     let mut pool = Pool::new(1).unwrap();
-    let mut memory = vec![0.0; q8_words(x.len() / k, k)];
-    let acts = quantize_acts(&mut pool, Isa::SCALAR, x, k, &mut memory);
+    let mut memory = vec![0.0; q8_words(share, x.len() / k, k)];
+    let acts = quantize_acts(&mut pool, Isa::SCALAR, share, x, k, &mut memory);
     let element = |t: usize, i: usize| {
-        let group = &acts.row(t)[i / GROUP];
-        f32::from(group.codes[i % GROUP]) * group.scales[i % GROUP / SCALED]
+        let (scale, codes) = acts.block(t, i / SCALED);
+        f32::from(codes[i % SCALED]) * scale
     };
     (0..acts.n()).flat_map(|t| (0..k).map(move |i| (t, i))).map(|(t, i)| element(t, i)).collect()
 }
@@ -206,9 +204,11 @@ fn numbers_beyond_whole_vectors_count_too() {
 fn many_tokens_and_rows_too_long_for_scratch_give_the_same_bits() {
     let isa = Isa::detect();
     let short = [(QuantType::Q8_0, 64, 70), (QuantType::F32, 33, 70), (QuantType::Q5_K, 256, 131)];
+    // More groups than are put in order at once.
+    let groups = [(QuantType::Q4_K, 70 * 256, 3), (QuantType::Q6_K, 70 * 256, 9)];
     let stretches = [(QuantType::F16, 5000, 9), (QuantType::BF16, 5003, 9)];
     let long = [(QuantType::Q8_0, 800_000, 6), (QuantType::F16, 300_001, 6)];
-    for (ty, k, n) in short.into_iter().chain(stretches).chain(long) {
+    for (ty, k, n) in short.into_iter().chain(groups).chain(stretches).chain(long) {
         let rows = 5;
         let stored = weights(ty, rows, k, 5);
         let matrix = MatRef::new(ty, rows, k, &stored).unwrap();
@@ -370,8 +370,8 @@ fn jobs_of_one_region_keep_apart_and_choose_their_tokens() {
     let stored = shapes.map(|(ty, rows)| weights(ty, rows, k, rows as u64));
     let isa = Isa::detect();
     let mut pool = Pool::new(3).unwrap();
-    let mut memory = vec![0.0; q8_words(n, k)];
-    let acts = quantize_acts(&mut pool, isa, &x, k, &mut memory);
+    let mut memory = vec![0.0; q8_words(Share::Block, n, k)];
+    let acts = quantize_acts(&mut pool, isa, Share::Block, &x, k, &mut memory);
     let tokens: [&[u32]; 3] = [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[7, 2], &[3]];
     let mut outs: Vec<Vec<f32>> =
         (0..3).map(|i| vec![0.0; shapes[i].1 * tokens[i].len()]).collect();

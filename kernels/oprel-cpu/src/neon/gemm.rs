@@ -8,9 +8,11 @@
 //! Functions that lead to [`Step`] are inlined into one compiled for the tier, whose proof they
 //! carry; they use no closures around its methods, which might not be.
 
+mod whole;
+
 use super::panel::{CODE_WORDS, FOUR_ROWS, LANES, ROWS};
 use super::steps::Step;
-use crate::act::{ActGroup, ActRow, BLOCKS, Q8Acts, SUMMED};
+use crate::act::{ActGroup, ActRow, BLOCKS, GROUP, Q8Acts, SUMMED};
 use crate::block_panel::block_words;
 use crate::table::Panel;
 use std::arch::aarch64::*;
@@ -18,9 +20,19 @@ use std::arch::aarch64::*;
 /// What the product must know about a type: see [`Block`](crate::blocks::Block).
 pub(super) struct Shape<const MINS: bool, const HALVES: bool>;
 
+/// The same of a type of [`Block::WHOLE`](crate::blocks::Block).
+pub(super) struct WholeShape<const MINS: bool, const HALVES: bool>;
+
 pub(super) trait Shaped {
     const MINS: bool;
     const HALVES: bool;
+    const WHOLE: bool = false;
+}
+
+impl<const MINS: bool, const HALVES: bool> Shaped for WholeShape<MINS, HALVES> {
+    const MINS: bool = MINS;
+    const HALVES: bool = HALVES;
+    const WHOLE: bool = true;
 }
 
 impl<const MINS: bool, const HALVES: bool> Shaped for Shape<MINS, HALVES> {
@@ -48,6 +60,9 @@ pub(super) fn gemm<P: Step, S: Shaped>(
     acts: Q8Acts<'_>,
     out: &mut [f32],
 ) {
+    if S::WHOLE {
+        return whole::gemm::<P, S>(step, panel, acts, out);
+    }
     let n_pairs = acts.n().div_ceil(2);
     let n_tiles = n_pairs.div_ceil(MOST);
     let mut pair = 0;
@@ -121,7 +136,7 @@ fn add_block<P: Step, S: Shaped, const C: usize>(
 ) {
     let b = b % BLOCKS;
     let (codes, vectors) = block.split_at(CODE_WORDS);
-    let x = arranged::<P, C>(step, act, b);
+    let x = arranged::<P, C>(step, act.map(|pair| pair.map(|act| &act.codes)), b);
     for four in 0..FOURS {
         let vectors = &vectors[four * LANES..];
         // SAFETY: `step` proves the features.
@@ -156,7 +171,7 @@ fn add_block<P: Step, S: Shaped, const C: usize>(
 
 /// The activations of block `b`, as the step wants them.
 #[inline(always)]
-fn arranged<P: Step, const C: usize>(step: P, act: [[&ActGroup; 2]; C], b: usize) -> [Act; C] {
+fn arranged<P: Step, const C: usize>(step: P, act: [[&[i8; GROUP]; 2]; C], b: usize) -> [Act; C] {
     // SAFETY: `step` proves the features.
     unsafe {
         let mut x = [[[vdupq_n_s8(0); 2]; 2]; C];
@@ -173,8 +188,8 @@ fn arranged<P: Step, const C: usize>(step: P, act: [[&ActGroup; 2]; C], b: usize
 /// Codes of a half of block `b`.
 #[target_feature(enable = "neon")]
 #[inline]
-fn codes(act: &ActGroup, b: usize, half: usize) -> int8x16_t {
-    let (halves, _) = act.codes.as_chunks::<SUMMED>();
+fn codes(act: &[i8; GROUP], b: usize, half: usize) -> int8x16_t {
+    let (halves, _) = act.as_chunks::<SUMMED>();
     // SAFETY: reads an array of 16 bytes.
     unsafe { vld1q_s8(halves[2 * b + half].as_ptr()) }
 }

@@ -2,7 +2,8 @@
 //!
 //! A panel is a list of blocks of 32 weights. A block is codes, for each four rows those of the
 //! first half and those of the second; then scales (16 rows), where halves have their own the second
-//! scales, then minima likewise. Four registers hold sixteen weights of four rows: each four of
+//! scales, then minima likewise; after eight blocks of a type with integer scales stand the numbers that
+//! multiply them. Four registers hold sixteen weights of four rows: each four of
 //! all, or, by pairs, eight weights of two rows, the next eight, and the same of the other two.
 //! Rows beyond the last are zero.
 
@@ -36,10 +37,15 @@ pub(crate) fn size(ty: QuantType, k: usize) -> PanelSize {
 /// Fills a panel.
 #[target_feature(enable = "neon")]
 pub(super) fn fill<B: Block, const PAIRS: bool>(rows: Rows<'_>, panel: &mut Panel<'_>) {
-    let words = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
+    let words = block_panel::group_words(ROWS, B::HALVES, B::MINS, B::WHOLE);
+    let blocks = BLOCKS * block_panel::block_words(ROWS, B::HALVES, B::MINS);
     let none = [[vdupq_n_f32(0.0); 2]; 2];
     let zero = Wide { codes: [[vdupq_n_s8(0); 2]; BLOCKS], scales: none, mins: none };
     for (g, to) in panel.memory.chunks_exact_mut(words).enumerate() {
+        let (to, numbers) = to.split_at_mut(blocks);
+        if B::WHOLE {
+            block_panel::write_numbers::<B>(rows, g, ROWS, numbers);
+        }
         for first in (0..ROWS).step_by(LANES) {
             let mut four = [zero; LANES];
             for i in 0..LANES.min(rows.n().saturating_sub(first)) {
@@ -91,7 +97,12 @@ fn write_vectors<B: Block>(rows: &[Wide<NeonOps>; LANES], first: usize, to: &mut
                 0 | 1 => rows[r].scales[*which][quarter],
                 _ => rows[r].mins[which - 2][quarter],
             };
-            let columns = transpose([row(0), row(1), row(2), row(3)]);
+            let mut rows = [row(0), row(1), row(2), row(3)];
+            if B::WHOLE {
+                // Integers.
+                rows = rows.map(|x| vreinterpretq_f32_s32(vcvtq_s32_f32(x)));
+            }
+            let columns = transpose(rows);
             for i in 0..LANES {
                 let at = (LANES * quarter + i) * words + CODE_WORDS + place * ROWS + first;
                 let to = &mut to[at..at + LANES];

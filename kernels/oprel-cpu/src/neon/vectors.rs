@@ -2,8 +2,8 @@
 
 use super::steps::{self, Fours};
 use super::{Eight, NeonOps};
-use crate::act::ActGroup;
-use crate::blocks::{Block, Vectors, intrinsics};
+use crate::act::{ActGroup, WholeGroup};
+use crate::blocks::{Block, Vectors, Wide, intrinsics};
 use std::arch::aarch64::*;
 
 /// 32 bytes.
@@ -158,7 +158,20 @@ impl<F: Fours> Vectors for NeonOps<F> {
         let (act, _) = act.codes.as_chunks();
         let first = four_blocks::<F, K>(self.0, &codes[..4], &act[..4]);
         let second = four_blocks::<F, K>(self.0, &codes[4..], &act[4..8]);
-        [[first[0], second[0]], [first[1], second[1]]]
+        // SAFETY: `self` proves the feature.
+        unsafe {
+            let half = |h: usize| [vcvtq_f32_s32(first[h]), vcvtq_f32_s32(second[h])];
+            [half(0), half(1)]
+        }
+    }
+
+    #[inline(always)]
+    fn whole<K: Block>(self, w: &Wide<NeonOps<F>>, act: &WholeGroup) -> [i32; 2] {
+        let (codes, _) = act.codes.as_chunks();
+        let first = four_blocks::<F, K>(self.0, &w.codes[..4], &codes[..4]);
+        let second = four_blocks::<F, K>(self.0, &w.codes[4..], &codes[4..8]);
+        // SAFETY: `self` proves the feature.
+        unsafe { whole::<F, K>(w, [first, second], act) }
     }
 
     #[inline(always)]
@@ -180,9 +193,50 @@ fn integers_of(bytes: int8x8_t) -> Eight {
     [vcvtq_f32_s32(vmovl_s16(vget_low_s16(short))), vcvtq_f32_s32(vmovl_high_s16(short))]
 }
 
-/// [`Vectors::products`] of four blocks.
+/// [`Vectors::whole`] of sums of products: those of first and second halves of four blocks, then of the
+/// other four.
+#[target_feature(enable = "neon")]
+#[inline]
+fn whole<F: Fours, K: Block>(
+    w: &Wide<NeonOps<F>>,
+    sums: [[int32x4_t; 2]; 2],
+    act: &WholeGroup,
+) -> [i32; 2] {
+    let (mut p, mut mins) = (vdupq_n_s32(0), vdupq_n_s32(0));
+    for half in 0..if K::HALVES { 2 } else { 1 } {
+        for four in 0..2 {
+            // Scales and minima are small integers.
+            p = vmlaq_s32(p, vcvtq_s32_f32(w.scales[half][four]), sums[four][half]);
+            if K::MINS {
+                let of = sums_of::<K>(act, half, four);
+                mins = vmlaq_s32(mins, vcvtq_s32_f32(w.mins[half][four]), of);
+            }
+        }
+    }
+    [vaddvq_s32(p), vaddvq_s32(mins)]
+}
+
+/// Sums of activations of four blocks, or of their first or second halves.
+#[target_feature(enable = "neon")]
+#[inline]
+fn sums_of<K: Block>(act: &WholeGroup, half: usize, four: usize) -> int32x4_t {
+    // SAFETY: arrays of eight and of four are read.
+    unsafe {
+        if !K::HALVES {
+            return vmovl_s16(vld1_s16(act.totals.as_chunks::<4>().0[four].as_ptr()));
+        }
+        let pairs = vreinterpretq_s32_s16(vld1q_s16(act.runs.as_chunks::<8>().0[four].as_ptr()));
+        match half {
+            0 => vshrq_n_s32::<16>(vshlq_n_s32::<16>(pairs)),
+            _ => vshrq_n_s32::<16>(pairs),
+        }
+    }
+}
+
+/// Sums of products of four blocks: of first halves and of second ones, or, where a block has one scale,
+/// of blocks and of blocks again.
 #[inline(always)]
-fn four_blocks<F: Fours, K: Block>(fours: F, codes: &[Bytes], act: &[[i8; 32]]) -> Eight {
+fn four_blocks<F: Fours, K: Block>(fours: F, codes: &[Bytes], act: &[[i8; 32]]) -> [int32x4_t; 2] {
     // SAFETY: `fours` proves the features; arrays of 32 bytes are read.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); 4]; 2];
@@ -198,9 +252,9 @@ fn four_blocks<F: Fours, K: Block>(fours: F, codes: &[Bytes], act: &[[i8; 32]]) 
     }
 }
 
-/// The sums of four times four integers, as f32.
+/// The sums of four times four integers.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_all(x: [int32x4_t; 4]) -> float32x4_t {
-    vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3])))
+fn add_all(x: [int32x4_t; 4]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3]))
 }
