@@ -17,6 +17,7 @@ use crate::daemon::{client, failed};
 const START: Duration = Duration::from_secs(10);
 
 /// Who makes answers.
+#[allow(clippy::large_enum_variant)] // one a command
 pub(crate) enum Engine {
     /// This process.
     Here(Box<Model>),
