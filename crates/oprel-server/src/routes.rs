@@ -23,6 +23,8 @@ pub(crate) use talk::Note;
 use crate::App;
 use crate::answer::Speech;
 
+/// How long what is too long is still taken.
+const LINGER: Duration = Duration::from_millis(500);
 /// Most bytes that a compressed body may become.
 const MOST_UNPACKED: u64 = 64 << 20;
 
@@ -83,6 +85,12 @@ pub(crate) async fn body(app: &App, request: Request, speech: Speech) -> Result<
     }
 }
 
+/// Takes what a client is still sending, for a moment: one that is cut while it writes does not read why.
+async fn drain(mut body: Body) {
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(LINGER, all).await;
+}
+
 /// Reads a body, which must not be longer than `most`, nor let anybody wait longer than `stall`.
 async fn whole(
     mut body: Body,
@@ -95,6 +103,7 @@ async fn whole(
     };
     // What is announced need not be waited for.
     if body.size_hint().lower() > most as u64 {
+        drain(body).await;
         return Err(long());
     }
     let mut all = Vec::new();
@@ -109,6 +118,7 @@ async fn whole(
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if all.len() + data.len() > most {
+            drain(body).await;
             return Err(long());
         }
         all.extend_from_slice(&data);
