@@ -29,7 +29,7 @@ pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
 pub use events::{Events, Listener, wait};
 pub use facts::{Capability, Facts, capabilities};
-pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache};
+pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory};
 pub use native::Native;
 #[cfg(unix)]
 pub use process::{Launch, Patience, Worker, run_worker};

@@ -210,7 +210,7 @@ pub(crate) fn engine(
 /// Positions that there are pages for: a context for each sequence, while that is a small part of what
 /// is free. Pages take no memory before they are used.
 fn positions(bytes_of_token: u64, context: u32, sequences: u32) -> u32 {
-    let room = free_memory() / PART / bytes_of_token.max(1);
+    let room = free_memory().unwrap_or(USUAL_FREE) / PART / bytes_of_token.max(1);
     let wanted = u64::from(context) * u64::from(sequences);
     wanted.min(room).min(u64::from(u32::MAX / 2)).max(u64::from(context)) as u32
 }
@@ -227,12 +227,12 @@ fn bytes_of_token(decoder: &Decoder, kv: KvTypes) -> u64 {
     decoder.slots.iter().map(of_slot).sum::<usize>() as u64
 }
 
-/// Bytes that the system says are free, from Linux' memory information.
-fn free_memory() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kilobytes.map_or(USUAL_FREE, |kb| kb.saturating_mul(1024))
+/// Bytes that the system says are free, from Linux' memory information; `None` where it does not tell.
+pub fn free_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes.saturating_mul(1024))
 }
 
 /// An executor, and what it runs with: instruction set and threads.

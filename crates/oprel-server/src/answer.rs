@@ -24,6 +24,8 @@ use crate::routes::Note;
 
 /// How long a failure may take to show and still have a status of its own.
 const FIRST_EVENT: Duration = Duration::from_secs(5);
+/// Most names of ignored fields: they are the client's, and a header is not without end.
+const MOST_IGNORED: usize = 32;
 /// How long a client is asked to wait when the server is busy, in seconds.
 const RETRY_AFTER: &str = "1";
 
@@ -232,8 +234,12 @@ impl Head {
     pub(crate) fn write(&self, response: &mut Response) {
         let headers = response.headers_mut();
         headers.insert("x-oprel-backend", HeaderValue::from_static(self.backend));
-        let names: Vec<String> =
-            self.ignored.iter().map(|n| n.escape_default().to_string()).collect();
+        let names: Vec<String> = self
+            .ignored
+            .iter()
+            .take(MOST_IGNORED)
+            .map(|n| n.escape_default().to_string())
+            .collect();
         if let (false, Ok(value)) = (names.is_empty(), HeaderValue::from_str(&names.join(", "))) {
             headers.insert("x-oprel-ignored", value);
         }

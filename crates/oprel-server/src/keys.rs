@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::unix_s;
+
 /// How often it is looked whether the file has changed.
 const LOOK: Duration = Duration::from_millis(500);
 /// Random bytes of a secret.
@@ -119,11 +121,6 @@ impl Key {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 fn hash(secret: &str) -> String {
     Sha256::digest(secret).iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -171,7 +168,7 @@ impl Keys {
         let mut keys = self.list()?;
         // 32 random bytes, in letters of nearly six bits.
         let (id, secret) = (random(8)?, random(SECRET * 8 / 6 + 1)?);
-        let created = now();
+        let created = unix_s();
         let expires = lasts.map(|time| created.saturating_add(time.as_secs()));
         let text = format!("opk_{id}_{secret}");
         let hash = hash(&secret);
@@ -209,7 +206,7 @@ impl Keys {
             // A key that is not there takes as long as a wrong one.
             let expected = key.map_or("0".repeat(64), |key| key.hash.clone());
             let same: bool = expected.as_bytes().ct_eq(hash(secret).as_bytes()).into();
-            key.filter(|key| same && !key.is_over(now())).cloned()
+            key.filter(|key| same && !key.is_over(unix_s())).cloned()
         })
     }
 

@@ -12,18 +12,10 @@ pub(crate) fn fits(file_bytes: u64) -> bool {
 
 /// Bytes that can be had without taking them from a process; `None` where the system does not tell.
 fn free() -> Option<u64> {
-    let system = meminfo();
-    match (system, group()) {
+    match (oprel_backend::free_memory(), group()) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-fn meminfo() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }
 
 /// What the groups of this process leave, the narrowest of them: pages of files that nobody maps count as

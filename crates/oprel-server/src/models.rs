@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use oprel_api::dialect::{KeepAlive, Stay};
-use oprel_api::{Cause, ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure, ollama};
 use oprel_backend::{Backend, Health, LoadOptions, ModelSource};
 use tokio::sync::{Notify, watch};
 
@@ -393,8 +393,7 @@ impl Drop for Place<'_> {
 
 /// Too many wait.
 pub(crate) fn busy() -> Failure {
-    let message = "server busy, please try again.  maximum pending requests exceeded";
-    Failure::new(ErrorKind::Backend, message).because(Cause::Busy)
+    ollama::busy().because(Cause::Busy)
 }
 
 fn gone() -> Failure {
@@ -404,9 +403,6 @@ fn gone() -> Failure {
 fn file_bytes(path: &PathBuf) -> Result<u64, Failure> {
     match std::fs::metadata(path) {
         Ok(file) if file.is_file() => Ok(file.len()),
-        _ => Err(Failure::new(
-            ErrorKind::ModelNotFound,
-            format!("model '{}' not found", path.display()),
-        )),
+        _ => Err(ollama::absent(&path.display().to_string())),
     }
 }

@@ -68,8 +68,19 @@ fn asked_id(headers: &HeaderMap) -> Option<String> {
     (!id.is_empty() && id.len() <= 128 && id.chars().all(plain)).then(|| id.to_string())
 }
 
+/// What a dialect makes of the whole body; else the response that says why not.
+pub(crate) async fn read<T>(
+    app: &App,
+    request: Request,
+    speech: Speech,
+    read: impl FnOnce(&[u8]) -> Result<T, Failure>,
+) -> Result<T, Response> {
+    let bytes = body(app, request, speech).await?;
+    read(&bytes).map_err(|failure| speech.fail(failure))
+}
+
 /// The whole body, unpacked if it is packed.
-pub(crate) async fn body(app: &App, request: Request, speech: Speech) -> Result<Bytes, Response> {
+async fn body(app: &App, request: Request, speech: Speech) -> Result<Bytes, Response> {
     let encoding = request.headers().get(header::CONTENT_ENCODING).cloned();
     let wrong = |message: String| speech.fail(Failure::new(ErrorKind::Validation, message));
     let (most, stall) = (app.options.most_body, app.options.limits.stall);

@@ -1,9 +1,10 @@
 //! Conversations in one file beside the server.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use crate::unix_s;
 
 use super::{Bounds, Error, Head, Item, Result, Store};
 
@@ -20,10 +21,6 @@ pub struct Embedded {
 
 fn unreachable(error: impl std::fmt::Display) -> Error {
     Error::Unreachable { why: error.to_string() }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Embedded {
@@ -57,7 +54,7 @@ impl Embedded {
 impl Store for Embedded {
     fn append(&self, owner: &str, id: &str, version: u64, items: &[Item]) -> Result<Head> {
         let write = self.database.begin_write().map_err(unreachable)?;
-        let now = now();
+        let now = unix_s();
         let head = {
             let mut heads = write.open_table(HEADS).map_err(unreachable)?;
             let mut table = write.open_table(ITEMS).map_err(unreachable)?;
@@ -101,7 +98,7 @@ impl Store for Embedded {
         let heads = read.open_table(HEADS).map_err(unreachable)?;
         let Some(head) = heads.get((owner, id)).map_err(unreachable)? else { return Ok(None) };
         let head: Head = serde_json::from_slice(head.value()).map_err(unreachable)?;
-        if self.is_over(&head, now()) {
+        if self.is_over(&head, unix_s()) {
             return Ok(None);
         }
         let table = read.open_table(ITEMS).map_err(unreachable)?;
@@ -116,7 +113,7 @@ impl Store for Embedded {
     fn list(&self, owner: &str, after: &str, most: usize) -> Result<Vec<Head>> {
         let read = self.database.begin_read().map_err(unreachable)?;
         let heads = read.open_table(HEADS).map_err(unreachable)?;
-        let now = now();
+        let now = unix_s();
         let mut all = Vec::new();
         for entry in heads.range((owner, after)..).map_err(unreachable)? {
             let (key, bytes) = entry.map_err(unreachable)?;
@@ -143,7 +140,7 @@ impl Store for Embedded {
             for place in 0..old.as_ref().map_or(0, |head| head.version) {
                 table.remove((owner, id, place)).map_err(unreachable)?;
             }
-            old.is_some_and(|head| !self.is_over(&head, now()))
+            old.is_some_and(|head| !self.is_over(&head, unix_s()))
         };
         write.commit().map_err(unreachable)?;
         Ok(existed)
@@ -156,7 +153,7 @@ impl Store for Embedded {
             if heads.is_empty().map_err(unreachable)? {
                 return Ok(0);
             }
-            let now = now();
+            let now = unix_s();
             let mut over = Vec::new();
             for entry in heads.iter().map_err(unreachable)? {
                 let (key, bytes) = entry.map_err(unreachable)?;

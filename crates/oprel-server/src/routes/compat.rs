@@ -8,11 +8,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
-use oprel_api::dialect::{Call, EmbedCall};
+use oprel_api::dialect::Call;
 use oprel_api::openai::Listed;
 use oprel_api::{Failure, anthropic, native, ollama, openai};
 
-use super::body;
 use crate::App;
 use crate::answer::{self, Speech, json};
 use crate::name::Name;
@@ -41,13 +40,9 @@ pub(super) fn router() -> Router<Arc<App>> {
 fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
     post(
         move |State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request| async move {
-            let call = match body(&app, request, speech).await {
-                Ok(bytes) => read(&bytes),
-                Err(response) => return response,
-            };
-            match call {
+            match super::read(&app, request, speech, read).await {
                 Ok(call) => answer::generate(&app, &peer, speech, call, None).await,
-                Err(failure) => speech.fail(failure),
+                Err(response) => response,
             }
         },
     )
@@ -58,13 +53,9 @@ async fn embeddings(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let call: Result<EmbedCall, Failure> = match body(&app, request, OPENAI).await {
-        Ok(bytes) => openai::embeddings(&bytes),
-        Err(response) => return response,
-    };
-    match call {
+    match super::read(&app, request, OPENAI, openai::embeddings).await {
         Ok(call) => answer::embed(&app, &peer, OPENAI, call).await,
-        Err(failure) => OPENAI.fail(failure),
+        Err(response) => response,
     }
 }
 
@@ -108,15 +99,11 @@ async fn count_tokens(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let call = match body(&app, request, ANTHROPIC).await {
-        Ok(bytes) => anthropic::count_tokens(&bytes),
+    let call = match super::read(&app, request, ANTHROPIC, anthropic::count_tokens).await {
+        Ok(call) => call,
         Err(response) => return response,
     };
-    let counted = match call {
-        Ok(call) => answer::count(&app, &peer, call).await,
-        Err(failure) => Err(failure),
-    };
-    match counted {
+    match answer::count(&app, &peer, call).await {
         Ok(n) => json(StatusCode::OK, &anthropic::counted(u32::try_from(n).unwrap_or(u32::MAX))),
         Err(failure) => ANTHROPIC.fail(failure),
     }

@@ -9,11 +9,9 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use oprel_api::dialect::Call;
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
 use oprel_api::{ErrorKind, Failure};
 
-use super::body;
 use crate::App;
 use crate::answer::{self, Head, Speech, json};
 use crate::models::Loaded;
@@ -79,22 +77,12 @@ async fn said(
     request: Request,
     read: fn(&[u8]) -> Result<Generate, Failure>,
 ) -> Response {
-    let bytes = match body(app, request, SPEECH).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
-    match read(&bytes) {
-        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, named(call), None).await,
+    match super::read(app, request, SPEECH, read).await {
+        Ok(Generate::Call(call)) => answer::generate(app, peer, SPEECH, call, None).await,
         Ok(Generate::Load(idle)) => load(app, peer, idle).await,
         Ok(Generate::Unload(idle)) => unload(app, peer, idle).await,
-        Err(failure) => SPEECH.fail(failure),
+        Err(response) => response,
     }
-}
-
-/// Names of ignored fields are the client's: they are kept few and short.
-fn named(mut call: Call) -> Call {
-    call.ignored.truncate(32);
-    call
 }
 
 async fn load(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
@@ -148,13 +136,9 @@ async fn embedded(
     request: Request,
     read: fn(&[u8]) -> Result<oprel_api::dialect::EmbedCall, Failure>,
 ) -> Response {
-    let bytes = match body(app, request, SPEECH).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
-    match read(&bytes) {
+    match super::read(app, request, SPEECH, read).await {
         Ok(call) => answer::embed(app, peer, EMBEDS, call).await,
-        Err(failure) => SPEECH.fail(failure),
+        Err(response) => response,
     }
 }
 
@@ -223,17 +207,14 @@ async fn show(
         .headers()
         .get(header::USER_AGENT)
         .is_some_and(|agent| agent.as_bytes().starts_with(b"GitHubCopilotChat/"));
-    let bytes = match body(&app, request, SPEECH).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
-    let found = ollama::named(&bytes).and_then(|named| {
+    let find = |bytes: &[u8]| {
+        let named = ollama::named(bytes)?;
         let name = Name::parse(&named.model, peer.trusted)?;
         Ok((named, name))
-    });
-    let (named, name) = match found {
+    };
+    let (named, name) = match super::read(&app, request, SPEECH, find).await {
         Ok(found) => found,
-        Err(failure) => return SPEECH.fail(failure),
+        Err(response) => return response,
     };
     let verbose = named.verbose;
     let source = name.source();

@@ -13,7 +13,6 @@ use oprel_api::dialect::Stay;
 use oprel_api::{ErrorKind, Failure, RerankRequest, ollama};
 use serde_json::{Map, Value, json};
 
-use super::body;
 use crate::App;
 use crate::answer::{self, Head, Speech, object};
 use crate::name::Name;
@@ -222,19 +221,14 @@ where
         Map<String, Value>,
     ) -> Result<(Value, &'static str, Map<String, Value>), Failure>,
 {
-    let bytes = match body(app, request, SPEECH).await {
-        Ok(bytes) => bytes,
-        Err(response) => return response,
-    };
-    let fields = match object(&bytes) {
+    let fields = match super::read(app, request, SPEECH, object).await {
         Ok(fields) => fields,
-        Err(failure) => return SPEECH.fail(failure),
+        Err(response) => return response,
     };
     match answer(fields).await {
         Ok((body, backend, rest)) => {
             let mut response = answer::json(StatusCode::OK, &body);
-            let ignored = rest.keys().take(32).cloned().collect();
-            Head { backend, ignored }.write(&mut response);
+            Head { backend, ignored: rest.keys().cloned().collect() }.write(&mut response);
             response
         }
         Err(failure) => SPEECH.fail(failure),

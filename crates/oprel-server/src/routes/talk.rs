@@ -12,7 +12,6 @@ use oprel_api::ollama::{self, Generate};
 use oprel_api::{Cause, ErrorKind, Event, Failure, Message};
 use serde_json::{Map, Value, json};
 
-use super::body;
 use crate::App;
 use crate::answer::{self, Speech, object};
 use crate::conversations::{Error, Item, Store, is_id};
@@ -60,7 +59,7 @@ impl Drop for Note {
         message.content = oprel_api::Content::Text(std::mem::take(&mut self.text));
         let thinking = std::mem::take(&mut self.thinking);
         message.thinking = (!thinking.is_empty()).then_some(thinking);
-        let item = Item { message, at: answer::unix_ns() / 1_000_000_000, incomplete: !self.whole };
+        let item = Item { message, at: crate::unix_s(), incomplete: !self.whole };
         let (store, version) = (self.store.clone(), self.version);
         let (owner, id) = (std::mem::take(&mut self.owner), std::mem::take(&mut self.id));
         let append = move || {
@@ -125,8 +124,7 @@ async fn try_generate(
     peer: &Peer,
     request: Request,
 ) -> Result<Response, Box<Response>> {
-    let bytes = body(app, request, SPEECH).await.map_err(Box::new)?;
-    let mut fields = object(&bytes).map_err(|f| Box::new(SPEECH.fail(f)))?;
+    let mut fields = super::read(app, request, SPEECH, object).await.map_err(Box::new)?;
     let id = match fields.shift_remove("conversation_id") {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) if is_id(&id) => Some(id),
@@ -153,7 +151,7 @@ async fn try_generate(
     };
     let Some(id) = id else { return Ok(answer::generate(app, peer, SPEECH, call, None).await) };
     let (store, owner) = (store(app)?, peer.owner.clone());
-    let now = answer::unix_ns() / 1_000_000_000;
+    let now = crate::unix_s();
     let items: Vec<Item> = said
         .into_iter()
         .map(|m| {
