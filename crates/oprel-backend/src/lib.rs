@@ -8,6 +8,7 @@ mod bench;
 mod calls;
 mod disk;
 mod draft;
+mod engine_thread;
 mod error;
 mod events;
 mod facts;
@@ -22,7 +23,6 @@ mod rank;
 mod speaker;
 mod template;
 mod thinking;
-mod worker;
 
 pub use backend::{Backend, Description, Health, Later};
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
