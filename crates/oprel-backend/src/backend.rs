@@ -50,6 +50,16 @@ pub trait Backend: Send + Sync {
     /// What it is doing.
     fn gauges(&self) -> Later<'_, Gauges>;
 
+    /// Servers elsewhere that it asks, and whether each takes requests as far as is known.
+    fn servers(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
+
+    /// How often its process was started again.
+    fn restarts(&self) -> u64 {
+        0
+    }
+
     /// Stops it: streams that are open end with an error. It takes no requests after.
     fn stop(&self);
 }

@@ -27,7 +27,7 @@ mod thinking;
 pub use backend::{Backend, Description, Health, Later};
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
-pub use events::{Events, Listener, wait};
+pub use events::{Events, Listener, Mouth, wait, way};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory};
 pub use native::Native;

@@ -138,6 +138,14 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
+    /// A model that other servers have: NAME=PROFILE:URL[,URL...][#MODEL]; may be given several times.
+    ///
+    /// PROFILE is vllm, sglang, tabby, llama-server or generic (any that speaks OpenAI's protocol); URL is
+    /// http://host[:port][/path] or unix:/path/of/a.sock; MODEL is what they call it, if they have several. Their key
+    /// is read from OPREL_REMOTE_KEY_NAME (NAME in capitals, `_` for what is no letter or digit), else from
+    /// OPREL_REMOTE_KEY.
+    #[arg(long, value_name = "NAME=PROFILE:URL")]
+    pub(crate) remote: Vec<String>,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogFormat,

@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod commands;
 mod daemon;
+#[cfg(unix)]
+mod elsewhere;
 mod engine;
 mod generate;
 mod interactive;

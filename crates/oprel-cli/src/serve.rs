@@ -109,6 +109,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     });
     let models = Policy {
         start,
+        elsewhere: crate::elsewhere::models(&args.remote)?,
         load: load_options(&args.load),
         keep_alive: keep
             .transpose()?
