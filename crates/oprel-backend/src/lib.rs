@@ -29,8 +29,10 @@ pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
 pub use events::{Events, Listener, Mouth, wait, way};
 pub use facts::{Capability, Facts, capabilities};
-pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory};
+pub use load::{
+    Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory, why_unsupported,
+};
 pub use native::Native;
 #[cfg(unix)]
-pub use process::{Launch, Patience, Worker, run_worker};
+pub use process::{Launch, Patience, Worker, leash, run_worker};
 pub use template::{RawChat, compile_template, render_raw, template_of};

@@ -1,11 +1,11 @@
 //! The binary `oprel`: parses, calls the library, prints. The only code that prints.
 
 mod args;
+#[cfg(unix)]
+mod backends;
 mod bench;
 mod commands;
 mod daemon;
-#[cfg(unix)]
-mod elsewhere;
 mod engine;
 mod generate;
 mod interactive;

@@ -76,6 +76,12 @@ impl Fleet {
         self.servers.iter().map(|s| s.in_flight.load(Ordering::Relaxed)).sum()
     }
 
+    /// Forgets what was held against servers.
+    #[cfg(unix)]
+    pub(crate) fn revive(&self) {
+        self.servers.iter().for_each(|server| *server.breaker() = Breaker::default());
+    }
+
     /// Whether any server takes requests.
     pub(crate) fn is_up(&self) -> bool {
         let now = self.now();

@@ -1,4 +1,5 @@
-//! Engines of others behind the one seam for engines: servers that speak OpenAI's protocol.
+//! Engines of others behind the one seam for engines: servers that speak OpenAI's protocol, and llama.cpp's server
+//! as a child process.
 //!
 //! A [`Remote`] is a model that one or several such servers have. What is asked is translated field by field;
 //! what cannot be said to such a server is refused by its name, and no JSON of a client is passed on unread. What
@@ -12,6 +13,8 @@ mod choose;
 mod far;
 mod fleet;
 mod knobs;
+#[cfg(unix)]
+mod llama;
 mod place;
 mod probe;
 mod profile;
@@ -22,6 +25,8 @@ mod sse;
 mod tokens;
 mod wire;
 
+#[cfg(unix)]
+pub use llama::{LlamaLaunch, LlamaPatience, LlamaServer, find, version};
 pub use place::{Address, Place};
 pub use profile::Profile;
 pub use remote::{Patience, Remote};

@@ -107,6 +107,12 @@ impl Remote {
         &self.inner.model
     }
 
+    /// Forgets what was held against its servers: they are others now.
+    #[cfg(unix)]
+    pub(crate) fn revive(&self) {
+        self.inner.fleet.revive();
+    }
+
     fn runtime(&self) -> Result<&Runtime, Failure> {
         let is_stopped = *self.stop.borrow();
         self.runtime.as_ref().filter(|_| !is_stopped).ok_or_else(stopped)

@@ -192,7 +192,7 @@ impl App {
             Name::Path(path) => {
                 path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
             }
-            Name::Elsewhere(name) => name.to_string(),
+            Name::Elsewhere(name, _) => name.to_string(),
         }
     }
 }

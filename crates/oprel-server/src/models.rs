@@ -171,10 +171,14 @@ impl Models {
 
     /// What starts the backend of a name, and the bytes of its file.
     fn starter(&self, name: &Name, stay: &Stay) -> Result<(Starter, u64), Failure> {
-        let Some(source) = name.source() else {
-            let known = self.elsewhere(name).ok_or_else(|| ollama::absent(&name.to_string()))?;
-            let start = known.start.clone();
-            return Ok((Box::new(move || start()), 0));
+        let source = match name {
+            Name::Elsewhere(_, said) => {
+                let known = self.elsewhere(name).ok_or_else(|| ollama::absent(said))?;
+                let start = known.start.clone();
+                return Ok((Box::new(move || start()), 0));
+            }
+            Name::Demo => ModelSource::Demo,
+            Name::Path(path) => ModelSource::File(path.clone()),
         };
         let file_bytes = match &source {
             ModelSource::File(path) => file_bytes(path)?,
@@ -197,13 +201,14 @@ impl Models {
         match name {
             Name::Demo => true,
             Name::Path(path) => path.is_file(),
-            Name::Elsewhere(_) => self.elsewhere(name).is_some(),
+            Name::Elsewhere(..) => self.elsewhere(name).is_some(),
         }
     }
 
     /// The names of models that run elsewhere.
     pub(crate) fn names_elsewhere(&self) -> impl Iterator<Item = Name> + '_ {
-        self.policy.elsewhere.iter().map(|known| Name::Elsewhere(known.name.clone()))
+        let name = |known: &Elsewhere| Name::Elsewhere(known.name.clone(), known.name.to_string());
+        self.policy.elsewhere.iter().map(name)
     }
 
     /// Loads a model, whether those who asked for it still wait or not.

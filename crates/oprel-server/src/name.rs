@@ -14,8 +14,8 @@ pub(crate) enum Name {
     Demo,
     /// A file, where it lies.
     Path(PathBuf),
-    /// A model that runs elsewhere, if there is one of this name.
-    Elsewhere(ModelName),
+    /// A model that runs elsewhere, if there is one of this name; and the name as the client wrote it.
+    Elsewhere(ModelName, String),
 }
 
 impl Name {
@@ -24,7 +24,7 @@ impl Name {
         match ModelRef::parse(text)? {
             ModelRef::Demo => Ok(Name::Demo),
             ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
-            ModelRef::Name(name) => Ok(Name::Elsewhere(name)),
+            ModelRef::Name(name) => Ok(Name::Elsewhere(name, text.trim().into())),
             _ => Err(absent(text.trim())),
         }
     }
@@ -37,7 +37,7 @@ impl Name {
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
                 whole.to_string_lossy().into_owned()
             }
-            Name::Elsewhere(name) => name.key(),
+            Name::Elsewhere(name, _) => name.key(),
         }
     }
 
@@ -46,7 +46,7 @@ impl Name {
         match self {
             Name::Demo => Some(ModelSource::Demo),
             Name::Path(path) => Some(ModelSource::File(path.clone())),
-            Name::Elsewhere(_) => None,
+            Name::Elsewhere(..) => None,
         }
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Name {
         match self {
             Name::Demo => ModelRef::Demo.fmt(f),
             Name::Path(path) => write!(f, "{}", path.display()),
-            Name::Elsewhere(name) => name.fmt(f),
+            Name::Elsewhere(name, _) => name.fmt(f),
         }
     }
 }

@@ -291,7 +291,7 @@ async fn show_elsewhere(app: &Arc<App>, named: ollama::Named, name: &Name) -> Re
 fn modified(name: &Name) -> Timestamp {
     let time = match name {
         Name::Path(path) => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
-        Name::Demo | Name::Elsewhere(_) => None,
+        Name::Demo | Name::Elsewhere(..) => None,
     };
     stamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
 }

@@ -1,0 +1,96 @@
+//! A folder that only this user can enter, with the socket and the key of one process.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use oprel_api::Failure;
+
+use super::broken;
+
+/// Longest path of a socket, with its end.
+const LONGEST: usize = 108;
+
+/// A folder; it is removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    key: String,
+}
+
+impl Folder {
+    pub(super) fn make() -> Result<Folder, Failure> {
+        let failed =
+            |e: std::io::Error| broken(&format!("cannot make a folder for its socket: {e}"));
+        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_dir());
+        let places = own.into_iter().chain([std::env::temp_dir(), "/tmp".into()]);
+        let name = format!("oprel-llama-{}", &secret()?[..16]);
+        let fits = |path: &PathBuf| path.join("l.sock").as_os_str().len() < LONGEST;
+        let mut paths = places.map(|place| place.join(&name)).filter(fits);
+        let made = |path: &PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
+        let path = paths.find(|path| made(path).is_ok());
+        let path = path.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        let folder = Folder { path, key: secret()? };
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(folder.path.join("key"));
+        file.and_then(|mut file| writeln!(file, "{}", folder.key)).map_err(failed)?;
+        Ok(folder)
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path.join("l.sock")
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// All arguments of the program.
+    pub(super) fn arguments(&self, model: &Path, options: Vec<OsString>) -> Vec<OsString> {
+        let model = model.canonicalize().unwrap_or_else(|_| model.to_path_buf());
+        let mut arguments: Vec<OsString> = vec![
+            "--model".into(),
+            model.into(),
+            "--host".into(),
+            self.socket().into(),
+            "--api-key-file".into(),
+            self.path.join("key").into(),
+        ];
+        arguments.extend(options);
+        arguments
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// 64 letters and digits that nobody can guess.
+fn secret() -> Result<String, Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| broken(&format!("no key can be drawn: {e}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn nobody_else_can_look_in_and_nothing_stays() {
+        let folder = Folder::make().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder.path), mode(&folder.path.join("key"))), (0o700, 0o600));
+        assert_eq!(fs::read_to_string(folder.path.join("key")).unwrap().trim(), folder.key());
+        assert_ne!(Folder::make().unwrap().key(), folder.key());
+        let path = folder.path.clone();
+        drop(folder);
+        assert!(!path.exists());
+    }
+}
