@@ -9,12 +9,11 @@ pub(super) fn begin() {
     linux::begin();
 }
 
-/// Becomes another program, which dies with the process `parent` that started this one. Returns only if
-/// that cannot be.
+/// Becomes another program, which dies with the process `parent` that started this one, where the system
+/// can promise that. Returns only if it cannot be run.
 ///
 /// # Errors
 /// If the program cannot be run, or the parent is gone already.
-#[cfg(unix)]
 pub fn leash(
     parent: u32,
     program: &std::ffi::OsStr,
