@@ -3,22 +3,27 @@
 use std::time::Duration;
 
 use oprel_api::{
-    Cause, Chat, Constraint, ErrorKind, Failure, GrammarSyntax, Input, Prompt, Request, Think,
-    ToolChoice,
+    Cause, Chat, Constraint, ErrorKind, Failure, GrammarSyntax, Input, InputOverflow, Prompt,
+    Request, Think, ToolChoice,
 };
 use oprel_constraint::Verifier;
+use oprel_tokenizer::TokenizeOptions;
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::body;
+use crate::fit::Fit;
 use crate::knobs::{self, unsupported};
 use crate::profile::{Choice, GoesOn, Profile, Thinks};
+use crate::tokens;
 
 /// Most answers to one request.
 const MOST_ANSWERS: u32 = 64;
 /// Bytes and tokens of a prompt that count as how it begins.
 const BEGINNING_BYTES: usize = 2048;
 const BEGINNING_TOKENS: usize = 256;
+/// Most tokens of an answer to a bare text, where nobody says how long the context is.
+const USUAL_REST: u32 = 4096;
 
 /// What a server is asked, once for each answer.
 #[derive(Clone, Debug)]
@@ -33,6 +38,7 @@ pub(crate) struct Ask {
     pub(crate) beginning: u64,
     /// Longest time from submission to the last event.
     pub(crate) deadline: Option<Duration>,
+    pub(crate) fit: Fit,
 }
 
 /// What an answer must be.
@@ -97,6 +103,7 @@ impl Ask {
             body.insert("max_tokens".into(), json!(most));
             expects.is_bounded = true;
         }
+        let fit = fit(profile, model, context, request, &mut body, &mut expects)?;
         write_ends(profile, request, &mut body)?;
         write_logprobs(request, expects.is_chat, &mut body);
         if let Some(constraint) = &request.constraint {
@@ -111,7 +118,42 @@ impl Ask {
             expects,
             beginning: beginning(request),
             deadline: request.limits.deadline,
+            fit,
         })
+    }
+}
+
+/// What may be done so that a request fits. A bare text that is not bounded is bounded by what it leaves.
+fn fit(
+    profile: &Profile,
+    model: &str,
+    context: u32,
+    request: &Request,
+    body: &mut Map<String, Value>,
+    expects: &mut Expects,
+) -> Result<Fit, Failure> {
+    let drops = request.limits.input_overflow == InputOverflow::DropOldest;
+    let fit = Fit { count: None, context, drops: drops && expects.is_chat };
+    if expects.is_chat || expects.is_bounded || !profile.texts_end_soon {
+        return Ok(fit);
+    }
+    match &request.input {
+        Input::Prompt(prompt) if context < u32::MAX && profile.tokens.is_some() => {
+            let options = TokenizeOptions { add_special: true, parse_special: true };
+            let count = Some(tokens::tokenize(profile, model, &prompt.text, options)?);
+            Ok(Fit { count, ..fit })
+        }
+        Input::Tokens(tokens) if context < u32::MAX => {
+            let mut bounded = json!({});
+            fit.bound(&mut bounded, tokens.len());
+            body.extend(bounded.as_object().cloned().unwrap_or_default());
+            Ok(fit)
+        }
+        _ => {
+            body.insert("max_tokens".into(), json!(USUAL_REST));
+            expects.is_bounded = true;
+            Ok(fit)
+        }
     }
 }
 

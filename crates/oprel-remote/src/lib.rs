@@ -11,6 +11,7 @@ mod body;
 mod breaker;
 mod choose;
 mod far;
+mod fit;
 mod fleet;
 mod knobs;
 #[cfg(unix)]

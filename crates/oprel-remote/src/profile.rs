@@ -22,6 +22,8 @@ pub struct Profile {
     /// How a last message of the assistant is gone on with.
     pub(crate) goes_on: GoesOn,
     pub(crate) tokens: Option<&'static Tokens>,
+    /// Whether an answer to a bare text ends after a few tokens unless it is bounded.
+    pub(crate) texts_end_soon: bool,
     /// Whether `/v1/rerank` is there.
     pub(crate) reranks: bool,
 }
@@ -259,6 +261,7 @@ static PROFILES: [Profile; 5] = [
         thought: "reasoning",
         goes_on: GoesOn::Fields,
         tokens: Some(&VLLM_TOKENS),
+        texts_end_soon: true,
         reranks: true,
     },
     Profile {
@@ -277,6 +280,7 @@ static PROFILES: [Profile; 5] = [
         thought: "reasoning_content",
         goes_on: GoesOn::Fields,
         tokens: Some(&SGLANG_TOKENS),
+        texts_end_soon: true,
         reranks: true,
     },
     Profile {
@@ -295,6 +299,7 @@ static PROFILES: [Profile; 5] = [
         thought: "reasoning_content",
         goes_on: GoesOn::Unknown,
         tokens: Some(&TABBY_TOKENS),
+        texts_end_soon: false,
         reranks: false,
     },
     Profile {
@@ -309,6 +314,7 @@ static PROFILES: [Profile; 5] = [
         thought: "reasoning_content",
         goes_on: GoesOn::Fields,
         tokens: Some(&LLAMA_TOKENS),
+        texts_end_soon: false,
         reranks: true,
     },
     Profile {
@@ -323,6 +329,7 @@ static PROFILES: [Profile; 5] = [
         thought: "reasoning_content",
         goes_on: GoesOn::Unknown,
         tokens: None,
+        texts_end_soon: true,
         reranks: false,
     },
 ];

@@ -14,9 +14,11 @@ use serde_json::Value;
 use crate::Patience;
 use crate::ask::Expects;
 use crate::far::{Far, Kind, Refusal};
+use crate::fit::{Cut, Fit};
 use crate::fleet::{Fleet, Tried, Turn};
 use crate::reader::{Reader, Wrong};
 use crate::sse::Lines;
+use crate::tokens;
 
 /// An answer that is wanted.
 pub(crate) struct Wanted {
@@ -27,6 +29,7 @@ pub(crate) struct Wanted {
     pub(crate) deadline: Option<Duration>,
     pub(crate) submitted: Instant,
     pub(crate) patience: Patience,
+    pub(crate) fit: Fit,
 }
 
 /// Why an attempt failed.
@@ -38,16 +41,17 @@ enum Broken {
 }
 
 /// Gets an answer and tells it. The last event is told whatever happens.
-pub(crate) async fn run(fleet: Arc<Fleet>, wanted: Wanted, mut mouth: Mouth) {
+pub(crate) async fn run(fleet: Arc<Fleet>, mut wanted: Wanted, mut mouth: Mouth) {
     let over = match wanted.deadline {
-        None => tell(&fleet, &wanted, &mut mouth).await,
+        None => tell(&fleet, &mut wanted, &mut mouth).await,
         Some(time) => {
-            let until = wanted.submitted + time;
-            let told = tell(&fleet, &wanted, &mut mouth);
+            let submitted = wanted.submitted;
+            let until = submitted + time;
+            let told = tell(&fleet, &mut wanted, &mut mouth);
             match tokio::time::timeout_at(until.into(), told).await {
                 Ok(over) => over,
                 Err(_) => {
-                    let usage = Usage { total_ns: ns(wanted.submitted), ..Usage::default() };
+                    let usage = Usage { total_ns: ns(submitted), ..Usage::default() };
                     let end = Event::End(EndReason::Deadline);
                     return mouth.hear(vec![Event::Usage(usage), end]);
                 }
@@ -60,24 +64,29 @@ pub(crate) async fn run(fleet: Arc<Fleet>, wanted: Wanted, mut mouth: Mouth) {
 }
 
 /// Asks one server after another until one begins to answer.
-async fn tell(fleet: &Arc<Fleet>, wanted: &Wanted, mouth: &mut Mouth) -> Result<(), Failure> {
-    let mut tried = Tried::default();
+async fn tell(fleet: &Arc<Fleet>, wanted: &mut Wanted, mouth: &mut Mouth) -> Result<(), Failure> {
+    let (mut tried, mut cut) = (Tried::default(), Cut::default());
     let mut last = None;
     loop {
         let turn = match fleet.turn(wanted.beginning, &mut tried) {
             Ok(turn) => turn,
             Err(nobody) => return Err(last.unwrap_or(nobody)),
         };
-        match attempt(turn, wanted, mouth).await {
+        match attempt(turn, wanted, cut, mouth).await {
             Ok(()) => return Ok(()),
-            Err(Broken::Over(failure)) => return Err(failure),
+            Err(Broken::Over(failure)) => {
+                if !cut.shorten(&wanted.fit, &failure, &mut wanted.body) {
+                    return Err(failure);
+                }
+                tried = Tried::default();
+            }
             Err(Broken::Elsewhere(failure)) => last = Some(failure),
         }
     }
 }
 
-async fn attempt(turn: Turn, wanted: &Wanted, mouth: &mut Mouth) -> Result<(), Broken> {
-    let sent = turn.far().send(wanted.path, Some(&wanted.body));
+async fn attempt(turn: Turn, wanted: &Wanted, cut: Cut, mouth: &mut Mouth) -> Result<(), Broken> {
+    let sent = begin(turn.far(), wanted);
     let response = match tokio::time::timeout(wanted.patience.first, sent).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => {
@@ -96,7 +105,7 @@ async fn attempt(turn: Turn, wanted: &Wanted, mouth: &mut Mouth) -> Result<(), B
         return Err(ended(turn, refusal));
     }
     let mut said = false;
-    match read(turn.far(), response, wanted, mouth, &mut said).await {
+    match read(turn.far(), response, wanted, cut, mouth, &mut said).await {
         Ok(()) => {
             turn.well();
             Ok(())
@@ -108,6 +117,18 @@ async fn attempt(turn: Turn, wanted: &Wanted, mouth: &mut Mouth) -> Result<(), B
         }
         Err(refusal) => Err(ended(turn, refusal)),
     }
+}
+
+/// Sends the request, its answer bounded by what its prompt leaves where that is needed.
+async fn begin(far: &Far, wanted: &Wanted) -> Result<Response<Incoming>, Refusal> {
+    let Some((path, count)) = &wanted.fit.count else {
+        return far.send(wanted.path, Some(&wanted.body)).await;
+    };
+    let said: Value = far.ask(path, Some(count)).await?;
+    let n = tokens::tokens(&said).map_err(|e| far.refusal(Kind::Ill, &e.message))?.len();
+    let mut body = wanted.body.clone();
+    wanted.fit.bound(&mut body, n);
+    far.send(wanted.path, Some(&body)).await
 }
 
 fn ended(turn: Turn, refusal: Refusal) -> Broken {
@@ -125,6 +146,7 @@ async fn read(
     far: &Far,
     response: Response<Incoming>,
     wanted: &Wanted,
+    cut: Cut,
     mouth: &mut Mouth,
     said: &mut bool,
 ) -> Result<(), Refusal> {
@@ -173,6 +195,7 @@ async fn read(
     match ended {
         Ok((usage, reason)) => {
             let usage = timed(usage, wanted.submitted, first_token);
+            events.extend(cut.told(usage.prompt_tokens).map(Event::Truncated));
             events.extend([Event::Usage(usage), Event::End(reason)]);
             mouth.hear(events);
             Ok(())

@@ -122,13 +122,14 @@ impl Remote {
         let inner = &self.inner;
         let context = inner.description.context;
         let ask = Ask::of(inner.profile, &inner.model, context, request)?;
-        let Ask { path, bodies, expects, beginning, deadline } = ask;
+        let Ask { path, bodies, expects, beginning, deadline, fit } = ask;
         let (runtime, submitted) = (self.runtime()?, Instant::now());
         let begin = |body| {
             let (mouth, events) = way();
             let expects = expects.clone();
-            let patience = inner.patience;
-            let wanted = Wanted { path, body, expects, beginning, deadline, submitted, patience };
+            let (patience, fit) = (inner.patience, fit.clone());
+            let wanted =
+                Wanted { path, body, expects, beginning, deadline, submitted, patience, fit };
             let (fleet, mut stop) = (inner.fleet.clone(), self.stop.subscribe());
             let task = runtime.spawn(async move {
                 tokio::select! {

@@ -138,8 +138,15 @@ fn texts_and_tokens_go_to_the_route_of_texts_and_several_answers_have_several_se
     assert_eq!(ask.bodies[0]["max_tokens"], 9);
     assert!(ask.expects.is_bounded);
     request.limits.max_tokens = Some(40_960);
-    assert_eq!(body("vllm", &request).get("max_tokens"), None);
-    assert_eq!(body("vllm", &Request::tokens(vec![3, 4]))["prompt"], json!([3, 4]));
+    // Without a bound, a bare text has what its prompt leaves; llama.cpp's server does that by itself.
+    let ask = asked("vllm", &request).unwrap();
+    assert_eq!(ask.fit.count.unwrap().0, "/tokenize");
+    assert_eq!((ask.bodies[0].get("max_tokens"), ask.expects.is_bounded), (None, false));
+    let ask = asked("llama-server", &request).unwrap();
+    assert_eq!((ask.bodies[0].get("max_tokens"), ask.fit.count), (None, None));
+    assert_eq!(body("generic", &Request::raw("once"))["max_tokens"], 4096);
+    let tokens = body("vllm", &Request::tokens(vec![3, 4]));
+    assert_eq!((&tokens["prompt"], &tokens["max_tokens"]), (&json!([3, 4]), &json!(4094)));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    Answer, Cause, Constraint, EmbedRequest, EndReason, Event, Failure, Input, Message, Request,
-    RerankRequest, Tool, ToolChoice,
+    Answer, Cause, Constraint, EmbedRequest, EndReason, Event, Failure, Input, InputOverflow,
+    Message, Request, RerankRequest, Tool, ToolChoice,
 };
 use oprel_backend::{Backend, Events, Health, wait};
 use oprel_remote::{Patience, Place, Remote};
@@ -120,6 +120,44 @@ fn a_refusal_is_told_with_its_cause_and_goes_to_nobody_else() {
     assert_eq!(servers[0].asked().len() + servers[1].asked().len(), 1);
     let broken = fails(Script::Status(500, "", json!({"error": "oops"}).to_string()));
     assert!(broken.ends_with("oops"), "{broken}");
+}
+
+#[test]
+fn a_conversation_that_is_too_long_is_cut_where_that_may_be_and_it_is_told() {
+    let refuses = |prompt: u32| {
+        let error = json!({"message": "too long", "type": "exceed_context_size_error",
+            "n_prompt_tokens": prompt, "n_ctx": 512});
+        Script::Status(400, "", json!({"error": error}).to_string())
+    };
+    let server = Standin::new(vec![refuses(900), refuses(600), whole("ok")]);
+    let remote = remote(&[&server]);
+    let long = "word ".repeat(50);
+    let turns = (0..8).map(|i| match i % 2 {
+        0 => Message::user(format!("{i} {long}")),
+        _ => Message::assistant(format!("{i} {long}")),
+    });
+    let messages = [Message::system("s")].into_iter().chain(turns).chain([Message::user("q")]);
+    let mut request = Request::chat(messages.collect());
+    request.limits.input_overflow = InputOverflow::DropOldest;
+    let answer = ask(&remote, request).unwrap();
+    let told = answer.truncated[0];
+    assert_eq!((answer.text.as_str(), told.kept_tokens, told.dropped_tokens), ("ok", 7, 893));
+    let sent: Vec<usize> =
+        server.asked().iter().map(|a| a.body["messages"].as_array().unwrap().len()).collect();
+    assert_eq!((sent.len(), sent[0]), (3, 10));
+    assert!(sent[1] < sent[0] && sent[2] < sent[1], "{sent:?}");
+    assert_eq!(told.dropped_messages as usize, sent[0] - sent[2]);
+    let last = server.asked().remove(2).body["messages"].clone();
+    assert_eq!((&last[0]["content"], &last[sent[2] - 1]["content"]), (&json!("s"), &json!("q")));
+}
+
+#[test]
+fn a_bare_text_without_a_bound_has_what_its_prompt_leaves() {
+    let text = json!({"choices": [{"text": "x", "finish_reason": "length"}]}).to_string();
+    let server = Standin::new(vec![stream(vec![text, done()])]);
+    let answer = ask(&remote(&[&server]), Request::raw("once")).unwrap();
+    assert_eq!((answer.text.as_str(), answer.end), ("x", Some(EndReason::ContextFull)));
+    assert_eq!(server.asked().remove(0).body["max_tokens"], 512 - 3);
 }
 
 #[test]
