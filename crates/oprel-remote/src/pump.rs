@@ -106,8 +106,10 @@ async fn attempt(turn: Turn, wanted: &Wanted, cut: Cut, mouth: &mut Mouth) -> Re
     }
     let mut said = false;
     match read(turn.far(), response, wanted, cut, mouth, &mut said).await {
-        Ok(()) => {
+        Ok(end) => {
+            // Its place is free before anybody hears of the end.
             turn.well();
+            mouth.hear(end);
             Ok(())
         }
         // A connection that was cut before it said anything was none.
@@ -141,7 +143,7 @@ fn streams(response: &Response<Incoming>) -> bool {
     kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
-/// Reads a stream to its end, and tells what it says.
+/// Reads a stream to its end, and tells what it says but for the end, which it gives back.
 async fn read(
     far: &Far,
     response: Response<Incoming>,
@@ -149,7 +151,7 @@ async fn read(
     cut: Cut,
     mouth: &mut Mouth,
     said: &mut bool,
-) -> Result<(), Refusal> {
+) -> Result<Vec<Event>, Refusal> {
     let (mut lines, mut reader) = (Lines::default(), Reader::new(wanted.expects.clone()));
     let mut body = response.into_body();
     let mut first_token = None;
@@ -187,7 +189,7 @@ async fn read(
             mouth.hear(events);
         }
         if !mouth.is_wanted() {
-            return Ok(());
+            return Ok(Vec::new());
         }
     }
     let mut events = Vec::new();
@@ -197,8 +199,7 @@ async fn read(
             let usage = timed(usage, wanted.submitted, first_token);
             events.extend(cut.told(usage.prompt_tokens).map(Event::Truncated));
             events.extend([Event::Usage(usage), Event::End(reason)]);
-            mouth.hear(events);
-            Ok(())
+            Ok(events)
         }
         Err(broken) => {
             *said |= !events.is_empty();
