@@ -33,14 +33,27 @@ pub(crate) fn starts(own: PathBuf, chosen: BackendArg) -> Result<Start, OprelErr
             }
             (ModelSource::File(file), Some(program)) => match why_unsupported(source) {
                 Some(why) => {
+                    let why = why.split(';').next();
                     tracing::info!(file = %file.display(), why, "goes to llama-server");
                     by_llama(&own, program, file, options)
                 }
                 None => by_worker(&own, source, options),
             },
+            (_, None) if chosen == BackendArg::Auto => {
+                by_worker(&own, source, options).map_err(|failure| hinted(source, failure))
+            }
             _ => by_worker(&own, source, options),
         }
     }))
+}
+
+/// What else could run a file that our engine does not know.
+fn hinted(source: &ModelSource, failure: Failure) -> Failure {
+    let hint = "llama.cpp's server may know it: put `llama-server` on PATH, or name it with OPREL_LLAMA_SERVER";
+    match why_unsupported(source) {
+        Some(_) => Failure { hint: Some(hint.into()), ..failure },
+        None => failure,
+    }
 }
 
 /// Our engine, in a process of its own.

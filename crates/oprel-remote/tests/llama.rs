@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oprel_api::{Answer, Constraint, EndReason, Failure, Request};
@@ -124,6 +125,19 @@ fn one_that_crashes_again_and_again_is_given_up() {
 }
 
 #[test]
+fn one_that_hangs_is_killed_and_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut launch = launch(program(folder.path(), "well"), "/no/model.gguf".into());
+    launch.patience.ill = Duration::from_secs(1);
+    let server = LlamaServer::start(&launch).unwrap();
+    let before = server.pid();
+    assert_eq!(ask(&server, "hang").unwrap().text, "hang");
+    until("it is not replaced", || server.pid().is_some() && server.pid() != before);
+    assert_eq!(ask(&server, "hi").unwrap().text, "hi");
+    assert!(!lives(before.unwrap()));
+}
+
+#[test]
 fn stopping_ends_answers_then_the_process() {
     let (server, _folder) = start("well");
     let server = server.unwrap();
@@ -209,6 +223,9 @@ fn fake() {
     }
 }
 
+/// It says no more that it is well.
+static HANGS: AtomicBool = AtomicBool::new(false);
+
 /// Answers one request.
 fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -235,6 +252,9 @@ fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
         let _ = stream.write_all(format!("{head}{body}").as_bytes());
     };
     match path.as_str() {
+        "/health" if HANGS.load(Ordering::Relaxed) => {
+            std::thread::sleep(Duration::from_secs(60));
+        }
         "/health" => respond(if loaded { 200 } else { 503 }, "application/json", "{}"),
         _ if given != key => respond(401, "application/json", "{\"error\":\"who are you?\"}"),
         "/v1/models" => {
@@ -257,6 +277,7 @@ fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
                     std::thread::sleep(Duration::from_secs(60));
                 }
                 _ => {
+                    HANGS.fetch_or(asked == "hang", Ordering::Relaxed);
                     let events = format!("data: {text}\n\ndata: {end}\n\ndata: [DONE]\n\n");
                     respond(200, "text/event-stream", &events);
                 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oprel_api::Failure;
 
@@ -13,11 +14,18 @@ use super::broken;
 /// Longest path of a socket, with its end.
 const LONGEST: usize = 108;
 
+/// What the names of all such folders begin with.
+const NAME: &str = "oprel-llama-";
+/// A folder younger than this may still be in the making.
+const YOUNG: Duration = Duration::from_secs(60);
+
 /// A folder; it is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     key: String,
+    /// Locked for as long as the folder is in use, by whoever uses it.
+    _lock: fs::File,
 }
 
 impl Folder {
@@ -26,18 +34,29 @@ impl Folder {
             |e: std::io::Error| broken(&format!("cannot make a folder for its socket: {e}"));
         let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_dir());
         let places = own.into_iter().chain([std::env::temp_dir(), "/tmp".into()]);
-        let name = format!("oprel-llama-{}", &secret()?[..16]);
+        let name = format!("{NAME}{}", &secret()?[..16]);
         let fits = |path: &PathBuf| path.join("l.sock").as_os_str().len() < LONGEST;
         let mut paths = places.map(|place| place.join(&name)).filter(fits);
         let made = |path: &PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
         let path = paths.find(|path| made(path).is_ok());
         let path = path.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let folder = Folder { path, key: secret()? };
+        if let Some(place) = path.parent() {
+            sweep(place);
+        }
+        let key = secret()?;
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let file = options.open(folder.path.join("key"));
-        file.and_then(|mut file| writeln!(file, "{}", folder.key)).map_err(failed)?;
-        Ok(folder)
+        let written = options.open(path.join("key")).and_then(|mut file| {
+            writeln!(file, "{key}")?;
+            file.lock().map(|()| file)
+        });
+        match written {
+            Ok(file) => Ok(Folder { path, key, _lock: file }),
+            Err(error) => {
+                let _ = fs::remove_dir_all(&path);
+                Err(failed(error))
+            }
+        }
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -70,6 +89,22 @@ impl Drop for Folder {
     }
 }
 
+/// Removes folders of those who were killed before they could.
+fn sweep(place: &Path) {
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(NAME);
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
+        if !is_ours || age.is_none_or(|age| age < YOUNG) {
+            continue;
+        }
+        let key = fs::File::open(entry.path().join("key"));
+        if key.is_ok_and(|key| key.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// 64 letters and digits that nobody can guess.
 fn secret() -> Result<String, Failure> {
     let mut bytes = [0; 32];
@@ -81,6 +116,28 @@ fn secret() -> Result<String, Failure> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_the_dead_left_is_removed_and_what_the_living_use_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - YOUNG * 2;
+        let make = |name: &str| {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            let key = fs::File::create(path.join("key")).unwrap();
+            fs::File::open(&path).unwrap().set_modified(old).unwrap();
+            key
+        };
+        let used = make("oprel-llama-a");
+        used.lock().unwrap();
+        drop((make("oprel-llama-b"), make("else")));
+        fs::create_dir(place.path().join("oprel-llama-young")).unwrap();
+        sweep(place.path());
+        let mut left: Vec<_> =
+            fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["else", "oprel-llama-a", "oprel-llama-young"]);
+    }
 
     #[test]
     fn nobody_else_can_look_in_and_nothing_stays() {
