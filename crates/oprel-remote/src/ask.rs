@@ -48,6 +48,8 @@ pub(crate) struct Expects {
     pub(crate) is_chat: bool,
     pub(crate) verifier: Option<Verifier>,
     pub(crate) tool_choice: ToolChoice,
+    /// What the arguments of calls must be, by tool, where that was promised.
+    pub(crate) arguments: Vec<(String, Verifier)>,
     /// Whether it was bounded in tokens.
     pub(crate) is_bounded: bool,
 }
@@ -71,15 +73,16 @@ impl Ask {
             is_chat: true,
             verifier: verifier(request.constraint.as_ref())?,
             tool_choice: ToolChoice::Auto,
+            arguments: Vec::new(),
             is_bounded: false,
         };
         match &request.input {
             Input::Messages(chat) => {
                 write_chat(profile, chat, &mut body)?;
-                expects.tool_choice = match chat.tools.is_empty() {
-                    true => ToolChoice::Auto,
-                    false => chat.tool_choice.clone(),
-                };
+                if !chat.tools.is_empty() {
+                    expects.tool_choice = chat.tool_choice.clone();
+                    expects.arguments = arguments(chat);
+                }
             }
             Input::Prompt(prompt) if !prompt.raw => {
                 write_chat(profile, &as_chat(profile, prompt)?, &mut body)?
@@ -188,6 +191,19 @@ fn refuse(profile: &Profile, request: &Request) -> Result<(), Failure> {
 fn verifier(constraint: Option<&Constraint>) -> Result<Option<Verifier>, Failure> {
     let made = constraint.map(Verifier::new).transpose();
     made.map_err(|e| Failure::new(ErrorKind::Validation, e.to_string()))
+}
+
+/// What arguments must be: those of a call that is demanded, and of tools that are strict. A schema that cannot
+/// be checked is no reason to refuse the tool.
+fn arguments(chat: &Chat) -> Vec<(String, Verifier)> {
+    let demanded = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+    let promised =
+        chat.tools.iter().filter(|tool| demanded || tool.extra.get("strict") == Some(&json!(true)));
+    let verifier = |tool: &oprel_api::Tool| {
+        let schema = Constraint::JsonSchema(tool.parameters.clone()?);
+        Some((tool.name.clone(), Verifier::new(&schema).ok()?))
+    };
+    promised.filter_map(verifier).collect()
 }
 
 /// A prompt for a template: messages of system and user.

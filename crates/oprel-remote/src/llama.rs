@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use oprel_api::{
     EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest,
 };
-use oprel_backend::{Backend, Description, Events, Health, Later, LoadOptions};
+use oprel_backend::{
+    Backend, Capability, Description, Events, Health, Later, LoadOptions, ModelSource, capabilities,
+};
 use oprel_tokenizer::TokenizeOptions;
 use tokio::sync::watch;
 
@@ -113,7 +115,8 @@ impl LlamaServer {
     /// loaded; then with the last words of its log.
     pub fn start(launch: &LlamaLaunch) -> Result<LlamaServer, Failure> {
         let begun = Instant::now();
-        let options = options::arguments(&launch.options)?;
+        let can = able(&launch.model);
+        let options = options::arguments(&launch.options, &can)?;
         let version = version(&launch.program)?;
         let folder = Folder::make()?;
         let command = process::Recipe {
@@ -138,7 +141,10 @@ impl LlamaServer {
         let key = Some(folder.key());
         let remote = Remote::start(&place, key, launch.patience.answer, Some(KIND))?;
         let known = remote.describe();
+        let speaks = can.is_empty() || can.contains(&Capability::Completion);
         let description = Description {
+            only_embeds: !speaks,
+            capabilities: if can.is_empty() { known.capabilities.clone() } else { can },
             load_ns: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
             memory_bytes: std::fs::metadata(&launch.model).map_or(0, |file| file.len()),
             threads: launch.options.threads.unwrap_or_default(),
@@ -200,6 +206,15 @@ impl Drop for Supervisor {
             let _ = thread.join();
         }
     }
+}
+
+/// What the model of a file can do, as far as that can be read.
+fn able(file: &std::path::Path) -> Vec<Capability> {
+    let opened = ModelSource::File(file.to_path_buf()).open();
+    let mut can = opened.map(|file| capabilities(&file)).unwrap_or_default();
+    // Gaps are filled by a route of its own, which is not asked.
+    can.retain(|can| *can != Capability::Insert);
+    can
 }
 
 fn wait_until_loaded(shared: &Shared) -> Result<(), Failure> {

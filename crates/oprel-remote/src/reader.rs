@@ -194,6 +194,14 @@ impl Reader {
                     format!("the arguments with which it calls {name:?} are no JSON object");
                 return Err(Wrong::said(message));
             };
+            let mut promised = self.expects.arguments.iter().filter(|(tool, _)| *tool == name);
+            if let Some((_, verifier)) = promised.next()
+                && let Err(why) = verifier.verify(&arguments.to_string())
+            {
+                let message =
+                    format!("the arguments with which it calls {name:?} break its schema: {why}");
+                return Err(Wrong::said(message));
+            }
             self.called.push(name.clone());
             out.push(Event::ToolCall(ToolCall { id, name, arguments }));
         }

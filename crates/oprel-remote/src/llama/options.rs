@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use oprel_api::{ErrorKind, Failure};
-use oprel_backend::LoadOptions;
+use oprel_backend::{Capability, LoadOptions};
 
 /// Sequences that run at a time, where nobody says otherwise.
 const USUAL_PARALLEL: u32 = 4;
@@ -13,11 +13,14 @@ const MOST_PARALLEL: u32 = 64;
 const MOST_CONTEXT: u32 = 1 << 22;
 const MOST_THREADS: usize = 512;
 
-/// The arguments for these options.
+/// The arguments for these options, and for a model that can do this.
 ///
 /// # Errors
 /// By the name of an option that is out of its range, or that this program does not have.
-pub(super) fn arguments(options: &LoadOptions) -> Result<Vec<OsString>, Failure> {
+pub(super) fn arguments(
+    options: &LoadOptions,
+    can: &[Capability],
+) -> Result<Vec<OsString>, Failure> {
     if options.draft.is_some() {
         return Err(wrong("a model that proposes tokens is not supported by llama-server"));
     }
@@ -45,6 +48,10 @@ pub(super) fn arguments(options: &LoadOptions) -> Result<Vec<OsString>, Failure>
     ]
     .map(OsString::from)
     .into();
+    // What makes vectors makes nothing else.
+    let vectors = [(Capability::Embedding, "--embeddings"), (Capability::Rerank, "--reranking")];
+    let wanted = vectors.into_iter().filter(|(what, _)| can.contains(what));
+    arguments.extend(wanted.map(|(_, argument)| argument.into()));
     if let Some(threads) = options.threads {
         let threads = within("threads", threads, MOST_THREADS)?;
         arguments.extend(["--threads".into(), threads.to_string().into()]);
@@ -71,7 +78,7 @@ mod tests {
     use super::*;
 
     fn line(options: &LoadOptions) -> Result<String, Failure> {
-        let arguments = arguments(options)?;
+        let arguments = arguments(options, &[])?;
         Ok(arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
@@ -89,6 +96,8 @@ mod tests {
             said.starts_with("--parallel 2 --ctx-size 1024 --cache-type-k q8_0 --cache-type-v f16")
         );
         assert!(said.ends_with("--threads 3"), "{said}");
+        let ranks = arguments(&options, &[Capability::Rerank]).unwrap();
+        assert!(ranks.contains(&"--reranking".into()));
         assert!(!line(&LoadOptions::default()).unwrap().contains("--threads"));
         for (wrong, name) in [
             (LoadOptions { context: Some(0), ..LoadOptions::default() }, "ctx_size"),

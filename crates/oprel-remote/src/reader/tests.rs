@@ -4,7 +4,13 @@ use oprel_constraint::Verifier;
 use serde_json::json;
 
 fn expects() -> Expects {
-    Expects { is_chat: true, verifier: None, tool_choice: ToolChoice::Auto, is_bounded: false }
+    Expects {
+        is_chat: true,
+        verifier: None,
+        tool_choice: ToolChoice::Auto,
+        arguments: Vec::new(),
+        is_bounded: false,
+    }
 }
 
 /// What an answer of these chunks says, and how it ends.
@@ -166,6 +172,10 @@ fn a_constraint_and_a_wanted_call_are_checked_in_a_whole_answer() {
     assert!(ends(wants(ToolChoice::Required), &called).is_ok());
     assert!(ends(wants(ToolChoice::Named("f".into())), &called).is_ok());
     assert!(ends(wants(ToolChoice::Named("g".into())), &called).unwrap_err().contains("\"g\""));
+    let schema = Constraint::JsonSchema(json!({"required": ["x"]}));
+    let arguments = vec![("f".to_string(), Verifier::new(&schema).unwrap())];
+    let broken = ends(Expects { arguments, ..expects() }, &called).unwrap_err();
+    assert!(broken.contains("break its schema") && broken.contains("`x` is missing"), "{broken}");
 }
 
 #[test]
