@@ -1,18 +1,32 @@
 //! Messages, tools and texts as OpenAI's protocol writes them. Keys that a client made up are not passed on.
 
+use std::collections::VecDeque;
+
 use oprel_api::{Content, Failure, Message, Part, Role, Tool, ToolCall, ToolChoice};
 use serde_json::{Map, Value, json};
 
 use crate::Profile;
 use crate::knobs::unsupported;
 
-/// Messages of a conversation.
+/// Messages of a conversation. The protocol wants an id of every call, and of every result the id of its call:
+/// where a client has none, results are those of the open calls in their order, of one name if they say it.
 pub(crate) fn messages(profile: &Profile, all: &[Message]) -> Result<Value, Failure> {
-    let written = all.iter().map(|m| message(profile, m)).collect::<Result<Vec<_>, _>>()?;
+    let (mut open, mut written) = (Open::new(), Vec::with_capacity(all.len()));
+    for (at, one) in all.iter().enumerate() {
+        written.push(message(profile, one, at, &mut open)?);
+    }
     Ok(Value::Array(written))
 }
 
-fn message(profile: &Profile, message: &Message) -> Result<Value, Failure> {
+/// Ids and names of calls that have no result yet.
+type Open = VecDeque<(String, String)>;
+
+fn message(
+    profile: &Profile,
+    message: &Message,
+    at: usize,
+    open: &mut Open,
+) -> Result<Value, Failure> {
     let mut written = Map::new();
     written.insert("role".into(), json!(message.role.as_str()));
     written.insert("content".into(), content(profile, &message.content)?);
@@ -20,14 +34,21 @@ fn message(profile: &Profile, message: &Message) -> Result<Value, Failure> {
         written.insert(profile.thought.into(), json!(thought));
     }
     if !message.tool_calls.is_empty() {
-        let calls = message.tool_calls.iter().enumerate().map(call).collect();
-        written.insert("tool_calls".into(), Value::Array(calls));
+        open.clear();
+        let calls = message.tool_calls.iter().enumerate().map(|(i, one)| {
+            let id = one.id.clone().unwrap_or_else(|| format!("call_{at}_{i}"));
+            open.push_back((id.clone(), one.name.clone()));
+            call(&id, one)
+        });
+        written.insert("tool_calls".into(), Value::Array(calls.collect()));
     }
     if let Some(name) = &message.name {
         written.insert("name".into(), json!(name));
     }
     if message.role == Role::Tool {
-        let id = message.tool_call_id.as_deref().unwrap_or("call_0");
+        let id = message.tool_call_id.clone().or_else(|| result_of(message, open));
+        let id = id.unwrap_or_else(|| format!("call_{at}"));
+        open.retain(|(call, _)| *call != id);
         written.insert("tool_call_id".into(), json!(id));
     }
     Ok(Value::Object(written))
@@ -49,9 +70,14 @@ fn content(profile: &Profile, content: &Content) -> Result<Value, Failure> {
     }
 }
 
-/// A call; the protocol wants an id of it, and its arguments as a text.
-fn call((at, call): (usize, &ToolCall)) -> Value {
-    let id = call.id.clone().unwrap_or_else(|| format!("call_{at}"));
+/// The open call whose result a message is.
+fn result_of(message: &Message, open: &Open) -> Option<String> {
+    let named = open.iter().find(|(_, name)| message.name.as_ref() == Some(name));
+    named.or(open.front()).map(|(id, _)| id.clone())
+}
+
+/// A call; the protocol wants its arguments as a text.
+fn call(id: &str, call: &ToolCall) -> Value {
     let function = json!({"name": call.name, "arguments": call.arguments_text()});
     json!({"id": id, "type": "function", "function": function})
 }
@@ -121,6 +147,32 @@ mod tests {
     use super::*;
     use oprel_api::Constraint;
     use oprel_constraint::Verifier;
+
+    #[test]
+    fn results_find_their_calls() {
+        let calls = |names: &[&str]| Message {
+            tool_calls: names.iter().map(|name| ToolCall::new(*name, json!({}))).collect(),
+            ..Message::assistant("")
+        };
+        let named = |name: &str, text: &str| Message::tool(name, text);
+        let bare = |text: &str| Message { name: None, ..Message::tool("", text) };
+        let all = [
+            calls(&["f", "g", "f"]),
+            named("g", "1"),
+            named("f", "2"),
+            named("f", "3"),
+            calls(&["f", "g"]),
+            bare("4"),
+            bare("5"),
+            bare("nobody's"),
+        ];
+        let profile = Profile::named("vllm").unwrap();
+        let written = messages(profile, &all).unwrap();
+        let ids: Vec<_> =
+            written.as_array().unwrap().iter().filter_map(|m| m["tool_call_id"].as_str()).collect();
+        assert_eq!(ids, ["call_0_1", "call_0_0", "call_0_2", "call_4_0", "call_4_1", "call_7"]);
+        assert_eq!(written[4]["tool_calls"][1]["id"], "call_4_1");
+    }
 
     #[test]
     fn choices_as_expressions_and_rules_mean_the_same() {

@@ -38,13 +38,13 @@ fn a_conversation_is_written_without_what_a_client_made_up() {
     let written = body("vllm", &request);
     assert_eq!(written["model"], "far");
     assert_eq!((&written["stream"], &written["max_tokens"]), (&json!(true), &Value::Null));
-    let call = json!({"id": "call_0", "type": "function",
+    let call = json!({"id": "call_1_0", "type": "function",
         "function": {"name": "f", "arguments": "{\"a\":1}"}});
     assert_eq!(
         written["messages"],
         json!([{"role": "user", "content": "q"},
             {"role": "assistant", "content": null, "reasoning": "hm", "tool_calls": [call]},
-            {"role": "tool", "content": "2", "name": "f", "tool_call_id": "call_0"}])
+            {"role": "tool", "content": "2", "name": "f", "tool_call_id": "call_1_0"}])
     );
     let function = json!({"name": "f", "parameters": {"type": "object"}, "strict": true});
     assert_eq!(written["tools"], json!([{"type": "function", "function": function}]));

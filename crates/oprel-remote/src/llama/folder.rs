@@ -1,6 +1,7 @@
 //! A folder that only this user can enter, with the socket and the key of one process.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,12 +21,18 @@ const NAME: &str = "oprel-llama-";
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// A folder; it is removed when it is dropped.
-#[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     key: String,
     /// Locked for as long as the folder is in use, by whoever uses it.
     _lock: fs::File,
+}
+
+/// Without the key.
+impl fmt::Debug for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Folder").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Folder {
