@@ -17,7 +17,7 @@ use tower::Service;
 use crate::Endpoint;
 
 /// How long a connection may take to be made.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes connections.
 #[derive(Clone, Debug)]
@@ -51,8 +51,8 @@ impl Service<Uri> for Connect {
             let io: Box<dyn Io> = match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let made = TcpStream::connect((host, port));
-                    let stream = tokio::time::timeout(PATIENCE, made).await??;
+                    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
+                    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
                     let _ = stream.set_nodelay(true);
                     Box::new(stream)
                 }

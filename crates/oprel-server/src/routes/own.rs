@@ -61,8 +61,6 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
             let label = format!("{{model=\"{name}\",server=\"{}\"}}", plain(&server));
             gauges.push(("oprel_backend_up", label, f64::from(u8::from(is_up))));
         }
-        let restarts = model.backend.restarts() as f64;
-        gauges.push(("oprel_backend_restarts", label.clone(), restarts));
         let Ok(g) = model.backend.gauges().await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
         gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
