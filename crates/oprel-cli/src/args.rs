@@ -49,6 +49,18 @@ pub(crate) enum Command {
     #[cfg(unix)]
     #[command(hide = true)]
     Worker,
+    /// Run another program, which dies with the process that started this one.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Leash {
+        /// Who started this process.
+        parent: u32,
+        /// The program.
+        program: std::ffi::OsString,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -138,6 +150,18 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
+    /// Who runs files: our engine; llama.cpp's server, found by OPREL_LLAMA_SERVER or on PATH; or auto, that server for
+    /// files whose architecture our engine does not know, if it is found.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendArg,
+    /// A model that other servers have: NAME=PROFILE:URL[,URL...][#MODEL]; may be given several times.
+    ///
+    /// PROFILE is vllm, sglang, tabby, llama-server or generic (any that speaks OpenAI's protocol); URL is
+    /// http://host[:port][/path] or unix:/path/of/a.sock; MODEL is what they call it, if they have several. Their key
+    /// is read from OPREL_REMOTE_KEY_NAME (NAME in capitals, `_` for what is no letter or digit), else from
+    /// OPREL_REMOTE_KEY.
+    #[arg(long, value_name = "NAME=PROFILE:URL")]
+    pub(crate) remote: Vec<String>,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogFormat,
@@ -186,6 +210,13 @@ pub(crate) enum Key {
         /// Its id or its name.
         key: String,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Auto,
+    Native,
+    LlamaServer,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -32,6 +32,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Key(command) => crate::key::run(&command),
         #[cfg(unix)]
         Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
+        #[cfg(unix)]
+        Command::Leash { parent, program, args } => {
+            let error = oprel_backend::leash(parent, &program, &args);
+            Err(error).context(format!("cannot run {}", program.display()))
+        }
     }
 }
 

@@ -36,7 +36,9 @@ pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
         let size = bytes(model["size"].as_u64().unwrap_or(0));
         let context = model["context_length"].as_u64().unwrap_or(0).to_string();
         let until = until(&text("expires_at"));
-        [text("name"), id, size, "100% CPU".into(), context, until]
+        let backend = text("backend");
+        let processor = if backend.starts_with("remote") { backend } else { "100% CPU".into() };
+        [text("name"), id, size, processor, context, until]
     });
     let heads = ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"].map(String::from);
     table(std::iter::once(heads).chain(rows).collect())

@@ -1,6 +1,8 @@
 //! The binary `oprel`: parses, calls the library, prints. The only code that prints.
 
 mod args;
+#[cfg(unix)]
+mod backends;
 mod bench;
 mod commands;
 mod daemon;

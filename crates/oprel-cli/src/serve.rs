@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
+use oprel_backend::{LoadOptions, PromptCache};
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,22 +93,13 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         }
         .into());
     }
-    let program = own_program()?;
-    let start = Arc::new(move |source: &ModelSource, options: &LoadOptions| {
-        let launch = Launch {
-            program: program.clone(),
-            args: vec!["worker".into()],
-            source: source.clone(),
-            options: options.clone(),
-            patience: Patience::default(),
-        };
-        Ok(Arc::new(Worker::start(launch)?) as Arc<dyn oprel_backend::Backend>)
-    });
+    let start = crate::backends::starts(own_program()?, args.backend)?;
     let keep = setting("KEEP_ALIVE").map(|text| {
         keep_alive(&text).ok_or_else(|| invalid("KEEP_ALIVE", &text, "a time such as 5m, or -1"))
     });
     let models = Policy {
         start,
+        elsewhere: crate::backends::models(&args.remote)?,
         load: load_options(&args.load),
         keep_alive: keep
             .transpose()?

@@ -1,9 +1,10 @@
-//! Connections to an endpoint, whatever the address of a request says.
+//! Connections to an endpoint, whatever the address of a request says: for an HTTP client of `hyper`.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -15,18 +16,22 @@ use tower::Service;
 
 use crate::Endpoint;
 
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Makes connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Connect(Endpoint);
+pub struct Connect(Endpoint);
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection of either kind.
-pub(crate) struct Stream(TokioIo<Box<dyn Io>>);
+pub struct Stream(TokioIo<Box<dyn Io>>);
 
 impl Connect {
-    pub(crate) fn new(endpoint: Endpoint) -> Connect {
+    /// For connections to this endpoint.
+    pub fn new(endpoint: Endpoint) -> Connect {
         Connect(endpoint)
     }
 }
@@ -46,7 +51,8 @@ impl Service<Uri> for Connect {
             let io: Box<dyn Io> = match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let stream = TcpStream::connect((host, port)).await?;
+                    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
+                    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
                     let _ = stream.set_nodelay(true);
                     Box::new(stream)
                 }

@@ -57,7 +57,7 @@ impl Endpoint {
     }
 
     /// The address of a route.
-    pub(crate) fn uri(&self, path: &str) -> String {
+    pub fn uri(&self, path: &str) -> String {
         match self {
             Endpoint::Tcp { host, port } => format!("http://{host}:{port}{path}"),
             Endpoint::Socket(_) => format!("http://localhost{path}"),

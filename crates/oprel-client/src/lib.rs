@@ -18,7 +18,7 @@ use oprel_api::native::{Generate, Line};
 use oprel_api::{Event, Failure};
 use serde_json::{Value, json};
 
-use connect::Connect;
+pub use connect::{Connect, Stream};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use keys::{Fresh, Key, Keys, Scope};
 pub use listen::Limits;
-pub use models::{Policy, Start};
+pub use models::{Elsewhere, Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
 pub use peer::Gate;
@@ -192,6 +192,7 @@ impl App {
             Name::Path(path) => {
                 path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
             }
+            Name::Elsewhere(name, _) => name.to_string(),
         }
     }
 }

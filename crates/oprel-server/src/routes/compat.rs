@@ -69,8 +69,9 @@ fn speaks_anthropic(headers: &HeaderMap) -> bool {
 }
 
 /// What can be used without naming a file.
-async fn models(headers: HeaderMap) -> Response {
-    let all = [listed(&Name::Demo)];
+async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let elsewhere = app.models.names_elsewhere();
+    let all: Vec<_> = std::iter::once(Name::Demo).chain(elsewhere).map(|n| listed(&n)).collect();
     let body = match speaks_anthropic(&headers) {
         true => anthropic::models(&all),
         false => openai::models(&all),
@@ -79,6 +80,7 @@ async fn models(headers: HeaderMap) -> Response {
 }
 
 async fn model(
+    State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     Path(text): Path<String>,
     headers: HeaderMap,
@@ -88,7 +90,7 @@ async fn model(
         false => (OPENAI, openai::model),
     };
     match Name::parse(&text, peer.trusted) {
-        Ok(Name::Path(path)) if !path.is_file() => speech.fail(ollama::absent(&text)),
+        Ok(name) if !app.models.has(&name) => speech.fail(ollama::absent(&text)),
         Ok(name) => json(StatusCode::OK, &told(&listed(&name))),
         Err(failure) => speech.fail(failure),
     }

@@ -54,8 +54,13 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     now.push(("oprel_models_loaded".to_string(), loaded.len() as f64));
     let mut gauges = Vec::new();
     for model in &loaded {
-        let label =
-            format!("{{model=\"{}\"}}", app.label(&model.name).replace(['"', '\\', '\n'], "_"));
+        let plain = |text: &str| text.replace(['"', '\\', '\n'], "_");
+        let name = plain(&app.label(&model.name));
+        let label = format!("{{model=\"{name}\"}}");
+        for (server, is_up) in model.backend.servers() {
+            let label = format!("{{model=\"{name}\",server=\"{}\"}}", plain(&server));
+            gauges.push(("oprel_backend_up", label, f64::from(u8::from(is_up))));
+        }
         let Ok(g) = model.backend.gauges().await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
         gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
@@ -76,7 +81,10 @@ async fn models(State(app): State<Arc<App>>) -> Response {
         json!({
             "name": model.name.to_string(),
             "backend": model.backend.kind(),
-            "context": d.context,
+            "context": Some(d.context).filter(|&n| n != u32::MAX),
+            "servers": model.backend.servers().into_iter().map(|(server, is_up)| {
+                json!({"address": server, "up": is_up})
+            }).collect::<Vec<_>>(),
             "memory_bytes": d.memory_bytes,
             "capabilities": d.capabilities,
             "threads": d.threads,
@@ -96,7 +104,7 @@ async fn load(
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
         let d = lease.backend().describe();
         let body = json!({"model": name.to_string(), "backend": lease.backend().kind(),
-            "context": d.context, "load_ns": d.load_ns});
+            "context": Some(d.context).filter(|&n| n != u32::MAX), "load_ns": d.load_ns});
         Ok((body, lease.backend().kind(), fields))
     })
     .await
