@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -14,6 +15,9 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use crate::Endpoint;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes connections.
 #[derive(Clone, Debug)]
@@ -46,7 +50,8 @@ impl Service<Uri> for Connect {
             let io: Box<dyn Io> = match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let stream = TcpStream::connect((host, port)).await?;
+                    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
+                    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
                     let _ = stream.set_nodelay(true);
                     Box::new(stream)
                 }

@@ -15,6 +15,26 @@ pub enum Error {
         /// What the system says.
         why: String,
     },
+    /// There is no program that could be started.
+    #[error("no daemon answers, and none can be started: {what}")]
+    NoProgram {
+        /// What was looked for.
+        what: String,
+    },
+    /// None answers at a place where none can be started.
+    #[error("no daemon answers at {endpoint}, and one can be started on this machine alone")]
+    Elsewhere {
+        /// Where it was looked for.
+        endpoint: String,
+    },
+    /// It was started and does not answer.
+    #[error("the daemon did not start: {why}")]
+    NotStarted {
+        /// What it said.
+        why: String,
+        /// What it says can be done.
+        hint: Option<String>,
+    },
     /// It refused.
     #[error("{failure}")]
     Refused {
@@ -57,14 +77,21 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        match error {
-            Error::Refused { failure, .. } => failure,
-            Error::Unreachable { .. } => Failure {
-                hint: Some("start one with `oprel serve`".into()),
-                ..Failure::new(ErrorKind::Backend, error.to_string())
-            },
-            Error::Answer { .. } => Failure::new(ErrorKind::Backend, error.to_string()),
-        }
+        let message = error.to_string();
+        let hint = match error {
+            Error::Refused { failure, .. } => return failure,
+            Error::Unreachable { .. } | Error::Elsewhere { .. } => {
+                Some("start one with `oprel serve`".to_string())
+            }
+            Error::NoProgram { .. } => {
+                Some("set OPREL_BIN to the program oprel, or put it on PATH".to_string())
+            }
+            Error::NotStarted { hint, .. } => {
+                hint.or_else(|| Some("`oprel serve` says why".to_string()))
+            }
+            Error::Answer { .. } => None,
+        };
+        Failure { hint, ..Failure::new(ErrorKind::Backend, message) }
     }
 }
 
