@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
+use oprel_client::home;
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
@@ -248,12 +249,6 @@ fn conversations() -> Option<Arc<dyn Store>> {
 /// Where keys are kept.
 pub(crate) fn keys_file() -> Option<PathBuf> {
     Some(home()?.join("keys"))
-}
-
-/// `OPREL_HOME`, else `.oprel` in the user's home.
-fn home() -> Option<PathBuf> {
-    let own = std::env::var_os("OPREL_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
-    own.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".oprel")))
 }
 
 /// Why a server cannot listen, and on what else it could.

@@ -101,6 +101,14 @@ impl Client {
         Ok(Client { runtime, inner })
     }
 
+    /// Waits until a daemon answers, as [`Client::connect`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn reach(&self, daemon: &Daemon) -> Result<()> {
+        self.runtime.wait(daemon.connect()).map(|_| ())
+    }
+
     /// Where it speaks to.
     pub fn endpoint(&self) -> &Endpoint {
         self.inner.endpoint()

@@ -165,3 +165,20 @@ impl Daemon {
         Err(Error::NotStarted { why, hint })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_started_where_it_is_looked_for_and_on_this_machine_alone() {
+        let words = |place: &str| Daemon::at(Endpoint::parse(place)).place().map(|w| w.join(" "));
+        assert_eq!(words("127.0.0.1:7").unwrap(), "--host 127.0.0.1 --port 7");
+        assert_eq!(words("[::1]:7").unwrap(), "--host [::1] --port 7");
+        assert_eq!(words("0.0.0.0:7").unwrap(), "--host 127.0.0.1 --port 7");
+        assert_eq!(words("unix:/a/b.sock").unwrap(), "--socket /a/b.sock --port 0");
+        for elsewhere in ["192.0.2.1:7", "box.lan"] {
+            assert!(matches!(words(elsewhere), Err(Error::Elsewhere { .. })), "{elsewhere}");
+        }
+    }
+}

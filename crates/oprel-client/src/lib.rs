@@ -19,3 +19,4 @@ pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use events::AsyncEvents;
 pub use oprel_api::native::Generate;
+pub use program::home;
