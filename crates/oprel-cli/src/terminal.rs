@@ -16,12 +16,8 @@ const USUAL_WIDTH: usize = 80;
 
 /// Whether standard output is a terminal that may be given colours.
 pub(crate) fn has_colours() -> bool {
-    std::io::stdout().is_terminal() && is_wanted("NO_COLOR") && !is_dumb()
-}
-
-/// Whether a variable that forbids something is not set.
-fn is_wanted(forbids: &str) -> bool {
-    std::env::var_os(forbids).is_none_or(|value| value.is_empty())
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_unwanted && !is_dumb()
 }
 
 fn is_dumb() -> bool {
@@ -156,7 +152,7 @@ impl Wrap {
         }
         // The terminal itself breaks what is longer than a line.
         if self.column > self.width && !self.in_code {
-            self.column %= self.width.max(1);
+            self.column = (self.column - 1) % self.width.max(1) + 1;
         }
         out.push_str(&self.word);
         self.word.clear();

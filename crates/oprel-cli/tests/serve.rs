@@ -47,6 +47,24 @@ fn run_lets_a_server_answer_where_one_is() {
 }
 
 #[test]
+fn vectors_and_rankings_come_from_a_server_where_one_is() {
+    let server = serve(&[]);
+    let embed = ["embed", "demo", "one", "two", "--dimensions", "8"];
+    let there = server.run(&embed);
+    assert_eq!(server.workers().len(), 1, "{there:?}");
+    let here = server.run(&[&embed[..], &["--local"]].concat());
+    assert_eq!((text(&there.stdout), there.status.code()), (text(&here.stdout), Some(0)));
+    let ranks = server.run(&["rerank", "-m", "demo", "a", "b"]);
+    assert_eq!(ranks.status.code(), Some(2));
+    assert!(text(&ranks.stderr).contains("no ranking head"), "{}", text(&ranks.stderr));
+    let stopped = server.run(&["stop", "demo", "--json"]);
+    assert_eq!(text(&stopped.stdout), "{\"model\":\"demo\",\"unloaded\":true}\n");
+    let json = server.run(&["run", "demo", "What is oprel?", "-n", "3", "--json"]);
+    assert!(text(&json.stdout).contains("\"done_reason\":\"length\""), "{json:?}");
+    assert_eq!(server.workers().len(), 1);
+}
+
+#[test]
 fn it_ends_when_it_is_asked_to_and_leaves_nothing() {
     let mut server = serve(&[]);
     server.post("/api/chat", HELLO);

@@ -86,10 +86,13 @@ impl Daemon {
             return Ok(client);
         }
         if !self.starts {
-            // What keeps it from answering is what a request is told.
-            client.get("/health").await?;
-            let why = "it does not take requests".to_string();
-            return Err(Error::Unreachable { endpoint: self.endpoint.to_string(), why });
+            let why = match client.get("/health").await {
+                Err(error @ Error::Unreachable { .. }) => return Err(error),
+                Err(Error::Refused { status: 503, .. }) => "it is stopping",
+                _ => "what answers there is another program",
+            };
+            let endpoint = self.endpoint.to_string();
+            return Err(Error::Unreachable { endpoint, why: why.into() });
         }
         let program = match &self.program {
             Some(program) => program.clone(),

@@ -57,13 +57,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A refusal, as its body says, in our dialect or another.
     pub(crate) fn refused(status: u16, body: &[u8]) -> Error {
-        let value: Value = serde_json::from_slice(body).unwrap_or_default();
+        let value = serde_json::from_slice(body);
+        // A model that is not there is told of in JSON; a route that is not, in plain words.
+        let is_route = status == 404 && value.is_err();
+        let value: Value = value.unwrap_or_default();
         let whole = serde_json::from_value(value["failure"].clone()).ok();
         let failure = whole.unwrap_or_else(|| {
             let text = value["error"].as_str().or(value["error"]["message"].as_str());
             let plain = || String::from_utf8_lossy(body).chars().take(500).collect();
             let message = text.map_or_else(plain, str::to_string);
             let kind = match status {
+                _ if is_route => {
+                    let message = "the daemon does not know this request: is it of this version?";
+                    return Failure::new(ErrorKind::Backend, message);
+                }
                 404 => ErrorKind::ModelNotFound,
                 400..500 => ErrorKind::Validation,
                 _ => ErrorKind::Backend,
@@ -107,6 +114,7 @@ mod tests {
             ErrorKind::ModelNotFound
         );
         assert_eq!(message(400, r#"{"error":{"message":"bad"}}"#).message, "bad");
+        assert_eq!(message(404, "404 page not found").kind, ErrorKind::Backend);
         assert_eq!(message(502, "").message, "status 502");
         assert_eq!(message(500, "<html>").message, "<html>");
         let whole = r#"{"error":"e","failure":{"kind":"memory","message":"e","hint":"h"}}"#;
