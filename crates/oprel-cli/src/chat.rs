@@ -122,7 +122,7 @@ impl Chat<'_> {
         tell("(the conversation is forgotten)");
     }
 
-    /// Answers. An answer that was stopped stays in the conversation; a question that failed does not.
+    /// Answers. An answer that was stopped stays in the conversation; a question without any does not.
     fn say(&mut self, text: String) -> anyhow::Result<()> {
         self.interrupted.store(false, Ordering::Relaxed);
         self.messages.push(Message::user(text));
@@ -146,7 +146,10 @@ impl Chat<'_> {
             timing(&self.model, &said.answer.usage);
         }
         println!();
-        self.messages.push(Message::assistant(said.answer.text));
+        match said.stopped && said.answer.text.is_empty() {
+            true => drop(self.messages.pop()),
+            false => self.messages.push(Message::assistant(said.answer.text)),
+        }
         Ok(())
     }
 
@@ -173,14 +176,16 @@ impl Chat<'_> {
             self.model = open(name, self.ask)?;
             self.name = name.to_string();
             self.messages.clear();
-            return Ok(tell(&format!("(a new conversation with {name})")));
+            tell(&format!("(a new conversation with {name})"));
+            return Ok(());
         };
         if saved.model != self.name {
             self.model = open(&saved.model, self.ask)?;
         }
         (self.name, self.settings, self.messages) = (saved.model, saved.settings, saved.messages);
         let n = self.messages.len();
-        Ok(tell(&format!("(a conversation of {n} messages with {})", self.name)))
+        tell(&format!("(a conversation of {n} messages with {})", self.name));
+        Ok(())
     }
 
     fn save(&self, name: &str) -> anyhow::Result<()> {
@@ -190,7 +195,8 @@ impl Chat<'_> {
             messages: self.messages.clone(),
         };
         let path = saved.write(name)?;
-        Ok(tell(&format!("(saved to {}; /load {name} goes on with it)", path.display())))
+        tell(&format!("(saved to {}; /load {name} goes on with it)", path.display()));
+        Ok(())
     }
 }
 

@@ -108,7 +108,11 @@ impl<'a> Mouth<'a> {
                 let n = t.dropped_messages;
                 tell(&format!("(the context is full: the oldest {n} messages are left out)"));
             }
-            Event::End(EndReason::ContextFull) => tell("\n(the context is full)"),
+            Event::End(EndReason::ContextFull) => {
+                self.rest()?;
+                self.out.flush()?;
+                tell("\n(the context is full)");
+            }
             _ => {}
         }
         self.out.flush()

@@ -239,19 +239,30 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Ends the daemons that listen on a port by their command line.
-fn end(port: u16) -> usize {
-    let mut found = 0;
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        if words.contains(" serve ") && words.contains(&format!("--port {port} ")) {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            Command::new("kill").arg(pid).status().unwrap();
-            found += 1;
+/// Daemons that nobody holds, told by their command line; they end with this at the latest.
+struct Left(String);
+
+impl Left {
+    /// Ends them; how many there were.
+    fn end(&self) -> usize {
+        let mut found = 0;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            if words.contains(" serve ") && words.contains(&self.0) {
+                let pid = entry.file_name().to_string_lossy().into_owned();
+                let _ = Command::new("kill").args(["-9", &pid]).status();
+                found += 1;
+            }
         }
+        found
     }
-    found
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 #[test]
@@ -270,11 +281,12 @@ fn a_daemon_is_started_where_that_is_asked_for() {
     let home = tempfile::tempdir().unwrap();
     let port = free_port();
     let host = format!("127.0.0.1:{port}");
+    let left = Left(format!("--port {port} "));
     let test = "a_daemon_is_started_where_that_is_asked_for";
     let output = alone(test, home.path(), &host, env!("CARGO_BIN_EXE_oprel"));
     // It outlives who started it.
     let model = Model::named("demo").server(Daemon::at(Endpoint::parse(&host))).load();
-    let ended = end(port);
+    let ended = left.end();
     assert!(output.status.success(), "{} {}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("said: "));
     assert!(model.is_ok() && ended == 1, "{model:?} {ended}");
@@ -285,6 +297,7 @@ fn a_daemon_is_started_where_that_is_asked_for() {
 fn a_daemon_that_died_is_started_again_where_it_may_be() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("oprel.sock");
+    let left = Left(format!("--socket {} ", socket.display()));
     // A program that is found in no other way, and has a home of its own.
     let program = home.path().join("start");
     let script = format!(
@@ -299,20 +312,8 @@ fn a_daemon_that_died_is_started_again_where_it_may_be() {
     let model = Model::builder(ModelSource::Demo).server(daemon).load().unwrap();
     let said = |model: &Model| model.generate(request("Hello", 5)).unwrap().answer().unwrap().text;
     let before = said(&model);
-    let kill = || {
-        let pattern = socket.display().to_string();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&words).contains(&pattern) {
-                let pid = entry.file_name().to_string_lossy().into_owned();
-                Command::new("kill").args(["-9", &pid]).status().unwrap();
-            }
-        }
-    };
-    kill();
-    let after = said(&model);
-    kill();
-    assert_eq!(before, after);
+    assert_eq!(left.end(), 1);
+    assert_eq!(before, said(&model));
 }
 
 #[test]

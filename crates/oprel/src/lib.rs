@@ -65,7 +65,9 @@ pub use oprel_api::{
 #[doc(hidden)]
 pub use oprel_backend::run_worker;
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};
-pub use oprel_client::{AsyncClient, AsyncEvents, Client, Daemon, Endpoint, Generate};
+pub use oprel_client::{
+    AsyncClient, AsyncEvents, Client, Daemon, Endpoint, Error as ClientError, Events, Generate,
+};
 pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;
 

@@ -21,10 +21,10 @@ pub(super) fn set(
     values: &[String],
 ) -> Result<(), OprelError> {
     let usual = values == ["default"];
-    let number = |most: u32| match (usual, &values[..]) {
+    let number = || match (usual, values) {
         (true, _) => Ok(None),
         (false, [value]) => match value.parse::<u32>() {
-            Ok(n) if n > 0 && n <= most => Ok(Some(n)),
+            Ok(n) if n > 0 => Ok(Some(n)),
             _ => Err(wrong(name, "a whole number above 0", value)),
         },
         _ => Err(wrong(name, "one value", &values.join(" "))),
@@ -34,10 +34,10 @@ pub(super) fn set(
         "stop" => settings.stop = values.to_vec(),
         // As clients of the field say "without end".
         "num_predict" if values == ["-1"] => settings.num_predict = None,
-        "num_predict" => settings.num_predict = number(u32::MAX)?,
-        "num_ctx" => settings.num_ctx = number(u32::MAX)?,
+        "num_predict" => settings.num_predict = number()?,
+        "num_ctx" => settings.num_ctx = number()?,
         "max_thinking" if values == ["0"] => settings.max_thinking = Some(0),
-        "max_thinking" => settings.max_thinking = number(u32::MAX)?,
+        "max_thinking" => settings.max_thinking = number()?,
         _ => settings.sampling = sampling(&settings.sampling, name, values, usual)?,
     }
     Ok(())
