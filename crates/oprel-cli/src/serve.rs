@@ -1,6 +1,6 @@
 //! `oprel serve`: the daemon, from the command line and the environment.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
 use crate::outcome::tell;
+use crate::terminal::has_colours;
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -73,7 +74,7 @@ fn log(args: &Serve) {
     let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(has_colours(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match args.log {
         LogFormat::Text => builder.with_target(false).init(),

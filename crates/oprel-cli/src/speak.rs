@@ -28,7 +28,7 @@ impl Style {
         let is_terminal = std::io::stdout().is_terminal();
         Style {
             width: (is_terminal && wraps).then(terminal::width),
-            dim: terminal::has_colours(),
+            dim: terminal::has_colours(&std::io::stdout()),
             tame: is_terminal,
         }
     }

@@ -14,10 +14,10 @@ const TURN: Duration = Duration::from_millis(100);
 /// Columns of a terminal that does not tell.
 const USUAL_WIDTH: usize = 80;
 
-/// Whether standard output is a terminal that may be given colours.
-pub(crate) fn has_colours() -> bool {
+/// Whether an output is a terminal that may be given colours.
+pub(crate) fn has_colours(output: &impl IsTerminal) -> bool {
     let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !is_unwanted && !is_dumb()
+    output.is_terminal() && !is_unwanted && !is_dumb()
 }
 
 fn is_dumb() -> bool {

@@ -4,6 +4,7 @@
 
 mod daemon;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -112,6 +113,11 @@ fn errors_are_of_the_same_kinds_as_in_this_process() {
     assert!(matches!(long, Err(OprelError::Validation { .. })), "{long:?}");
     let ranks = model.rerank(&RerankRequest::new("a", ["b"]));
     assert!(matches!(ranks, Err(OprelError::Validation { .. })), "{ranks:?}");
+    let short =
+        Model::builder(ModelSource::Demo).context(64).server(place(&server)).load().unwrap();
+    assert_eq!(short.context(), 64);
+    let long = short.generate(request(&"word ".repeat(80), 3));
+    assert!(matches!(long, Err(OprelError::Validation { .. })), "{long:?}");
     let none = Model::named("no-such-model").server(place(&server)).load();
     assert!(matches!(none, Err(OprelError::ModelNotFound { .. })), "{none:?}");
 }
@@ -126,6 +132,28 @@ fn where_no_daemon_answers_nothing_takes_its_place() {
     let refused = Daemon::at(Endpoint::Socket("/no/such/folder/x.sock".into()));
     let refused = Model::builder(ModelSource::Demo).server(refused).load();
     assert!(matches!(refused, Err(OprelError::Backend { .. })), "{refused:?}");
+    // Who is there but is none of ours.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Daemon::at(Endpoint::parse(&other.local_addr().unwrap().to_string()));
+    std::thread::spawn(move || {
+        for mut stream in other.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+        }
+    });
+    let other = Model::named("demo").server(place).load().unwrap_err();
+    assert!(matches!(other, OprelError::Backend { .. }), "{other:?}");
+    assert!(other.to_string().contains("another program"), "{other}");
+}
+
+#[test]
+fn a_key_is_sent_where_one_is_needed() {
+    let server = serve(&["--require-key"]);
+    let key = text(&server.run(&["key", "create", "--name", "x", "--scope", "admin"]).stdout);
+    let without = Model::named("demo").server(place(&server)).load();
+    assert!(matches!(without, Err(OprelError::Validation { .. })), "{without:?}");
+    let model = Model::named("demo").server(place(&server).key(key.trim())).load().unwrap();
+    assert!(model.generate(request("Hello", 3)).unwrap().answer().is_ok());
 }
 
 #[test]
