@@ -22,27 +22,24 @@ use command::{Command, Set};
 use input::{Entered, Input};
 use saved::Saved;
 
+/// Exit code of a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
 /// Chats until the user leaves, or the pipe ends.
 pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
     let mut input = Input::open()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    // What comes from a pipe is stopped as a whole.
-    if input.is_terminal() {
-        let flag = interrupted.clone();
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-            .context("cannot watch for Ctrl-C")?;
-    }
     let settings = Settings::of(ask)?;
+    let loaded = open(model, ask)?;
     let mut chat = Chat {
         ask,
         name: model.to_string(),
-        model: open(model, ask)?,
+        model: loaded,
         first: settings.clone(),
         settings,
         messages: Vec::new(),
         verbose: ask.verbose,
         wraps: !ask.nowordwrap,
-        interrupted,
+        interrupted: if input.is_terminal() { interrupts()? } else { Arc::default() },
     };
     if input.is_terminal() {
         println!("Ask something (/? for commands, /bye to leave)");
@@ -69,6 +66,19 @@ pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+/// A flag that Ctrl-C sets. One more, while nobody has looked at it, ends the program.
+fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    let set = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    ctrlc::set_handler(set).context("cannot watch for Ctrl-C")?;
+    Ok(interrupted)
 }
 
 /// A conversation, and how it is answered.
@@ -122,11 +132,12 @@ impl Chat<'_> {
         tell("(the conversation is forgotten)");
     }
 
-    /// Answers. An answer that was stopped stays in the conversation; a question without any does not.
+    /// Answers, until Ctrl-C. An answer that was stopped stays in the conversation; a question without any does not.
     fn say(&mut self, text: String) -> anyhow::Result<()> {
         self.interrupted.store(false, Ordering::Relaxed);
         self.messages.push(Message::user(text));
         let answered = self.answer();
+        self.interrupted.store(false, Ordering::Relaxed);
         if answered.is_err() {
             self.messages.pop();
         }

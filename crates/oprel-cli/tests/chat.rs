@@ -142,6 +142,18 @@ fn an_interrupt_stops_the_answer_and_the_chat_goes_on() {
 }
 
 #[test]
+fn an_interrupt_ends_a_program_that_is_still_loading() {
+    let home = tempfile::tempdir().unwrap();
+    // A server that takes a connection and says nothing is waited for, but not against the user's will.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let mut terminal = Terminal::chat(home.path(), "chat demo", &[("OPREL_HOST", &host)]);
+    terminal.until("loading the model");
+    terminal.press("\x03");
+    assert_ne!(terminal.ended(), Some(0));
+}
+
+#[test]
 fn several_lines_history_and_settings_on_a_terminal() {
     let home = tempfile::tempdir().unwrap();
     let mut terminal = Terminal::chat(home.path(), "chat demo --temperature 0", &[]);

@@ -296,9 +296,14 @@ impl Drop for Left {
 #[test]
 fn a_daemon_is_started_where_that_is_asked_for() {
     if is_alone() {
-        let story = oprel::generate("demo", request("Tell me a story.", 8)).unwrap();
-        println!("said: {:?}", story.answer().unwrap().text);
-        // It is there now: two at once need no second one.
+        let story = || oprel::generate("demo", request("Tell me a story.", 8)).unwrap().answer();
+        // Two that start one at the same moment have one.
+        let (one, two) = std::thread::scope(|scope| {
+            let two = scope.spawn(story);
+            (story().unwrap().text, two.join().unwrap().unwrap().text)
+        });
+        assert_eq!(one, two);
+        println!("said: {one:?}");
         assert!(Client::connect(&Daemon::from_env()).unwrap().is_there());
         assert_eq!(oprel::running().unwrap()[0].name, "demo:latest");
         assert_eq!(oprel::list().unwrap(), []);
