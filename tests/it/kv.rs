@@ -59,6 +59,7 @@ fn a_smaller_cache_changes_predictions_by_little() {
     // alone costs 1e-4 here; the types' own errors come on top of that.
     let mixed = KvTypes { k: KvType::Q8_0, v: KvType::Q4_0 };
     for (kv, bound, loss_bound) in [
+        (KvType::I16.into(), 4e-4, 0.01),
         (KvType::F16.into(), 4e-4, 0.01),
         (KvType::Bf16.into(), 6e-4, 0.01),
         (KvType::Q8_0.into(), 1e-3, 0.01),

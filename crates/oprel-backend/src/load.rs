@@ -220,7 +220,7 @@ fn bytes_of_token(decoder: &Decoder, kv: KvTypes) -> u64 {
     let of_slot = |slot: &StateSpec| match *slot {
         StateSpec::Kv { heads, k, v, .. } => {
             let v = if let VDim::Own(v) = v { v } else { 0 };
-            heads as usize * (kv.k.bytes(k as usize) + kv.v.bytes(v as usize))
+            heads as usize * (kv.k.row_bytes(k as usize) + kv.v.row_bytes(v as usize))
         }
         _ => 0,
     };

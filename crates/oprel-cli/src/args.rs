@@ -195,9 +195,9 @@ pub(crate) struct Load {
     /// Most megabytes in that folder.
     #[arg(long, value_name = "MB", default_value_t = 4096, requires = "prompt_cache")]
     pub(crate) prompt_cache_size: u64,
-    /// How keys and values are stored: f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
+    /// How keys and values are stored: i16, f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
     /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys.
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    #[arg(long, value_name = "TYPE", default_value = "i16")]
     pub(crate) kv: KvTypes,
 }
 
