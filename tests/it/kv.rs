@@ -24,7 +24,7 @@ impl Read {
         let path = root().join("models/demo/heldout.txt");
         let text = std::fs::read_to_string(path).expect("committed");
         let model = Model::builder(ModelSource::Demo).kv(kv).load().expect("it is built in");
-        let mut tokens = model.tokenize(&text, Default::default());
+        let mut tokens = model.tokenize(&text, Default::default()).unwrap();
         tokens.truncate(TOKENS);
         let logits = model.logits(tokens.clone(), pieces).expect("logits");
         Read { n_vocab: model.n_vocab(), tokens, logits }

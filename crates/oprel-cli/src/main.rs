@@ -4,17 +4,23 @@ mod args;
 #[cfg(unix)]
 mod backends;
 mod bench;
+mod chat;
 mod commands;
 mod daemon;
 mod engine;
 mod generate;
-mod interactive;
+#[cfg(unix)]
+mod install;
 #[cfg(unix)]
 mod key;
 mod outcome;
+mod pages;
 mod sampling;
 #[cfg(unix)]
 mod serve;
+mod settings;
+mod speak;
+mod terminal;
 
 use clap::Parser;
 

@@ -1,6 +1,6 @@
 //! `oprel serve`: the daemon, from the command line and the environment.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{LoadOptions, PromptCache};
+use oprel_client::home;
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
 use crate::outcome::tell;
+use crate::terminal::has_colours;
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -72,7 +74,7 @@ fn log(args: &Serve) {
     let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(has_colours(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match args.log {
         LogFormat::Text => builder.with_target(false).init(),
@@ -239,12 +241,6 @@ fn conversations() -> Option<Arc<dyn Store>> {
 /// Where keys are kept.
 pub(crate) fn keys_file() -> Option<PathBuf> {
     Some(home()?.join("keys"))
-}
-
-/// `OPREL_HOME`, else `.oprel` in the user's home.
-fn home() -> Option<PathBuf> {
-    let own = std::env::var_os("OPREL_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
-    own.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".oprel")))
 }
 
 /// Why a server cannot listen, and on what else it could.

@@ -1,6 +1,7 @@
 //! All routes, by dialect.
 
 mod compat;
+mod exact;
 mod ollama;
 mod own;
 mod talk;
@@ -32,6 +33,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(ollama::router())
         .merge(compat::router())
+        .merge(exact::router())
         .merge(own::router())
         .merge(talk::router())
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })

@@ -1,4 +1,4 @@
-//! The routes of OpenAI and Anthropic, and of our own programs.
+//! The routes of OpenAI and Anthropic.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use oprel_api::dialect::Call;
 use oprel_api::openai::Listed;
-use oprel_api::{Failure, anthropic, native, ollama, openai};
+use oprel_api::{Failure, anthropic, ollama, openai};
 
 use crate::App;
 use crate::answer::{self, Speech, json};
@@ -18,10 +18,9 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const OPENAI: Speech = Speech { complaint: openai::complaint };
-const OWN: Speech = Speech { complaint: native::complaint };
 const ANTHROPIC: Speech = Speech { complaint: anthropic::complaint };
 
-type Read = fn(&[u8]) -> Result<Call, Failure>;
+pub(super) type Read = fn(&[u8]) -> Result<Call, Failure>;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -32,12 +31,11 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/messages", generates(ANTHROPIC, anthropic::messages))
-        .route("/oprel/generate", generates(OWN, native::generate))
         .route("/v1/messages/count_tokens", post(count_tokens))
 }
 
 /// A route whose body is a request to generate.
-fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
+pub(super) fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
     post(
         move |State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request| async move {
             match super::read(&app, request, speech, read).await {
