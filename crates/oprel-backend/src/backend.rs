@@ -50,6 +50,11 @@ pub trait Backend: Send + Sync {
     /// What it is doing.
     fn gauges(&self) -> Later<'_, Gauges>;
 
+    /// How often it had to be started again since it was first.
+    fn restarts(&self) -> u64 {
+        0
+    }
+
     /// Stops it: streams that are open end with an error. It takes no requests after.
     fn stop(&self);
 }

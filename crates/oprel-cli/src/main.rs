@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod daemon;
 mod engine;
+mod files;
 mod generate;
 mod interactive;
 #[cfg(unix)]

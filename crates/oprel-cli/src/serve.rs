@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
+use crate::files;
 use crate::outcome::tell;
 
 /// The port that clients of this field try first.
@@ -27,7 +28,8 @@ const MOST_BODY: usize = 64 << 20;
 
 pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
     log(args);
-    let options = options(args)?;
+    let mut options = options(args)?;
+    options.limits.connections = files::connections(options.limits.connections)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -125,7 +127,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         keys_for_all: args.require_key,
         conversations: conversations(),
         models,
-        limits: Limits::default(),
+        limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
         context: number("CONTEXT_LENGTH")?.filter(|&n| n > 0),

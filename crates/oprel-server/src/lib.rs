@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -32,10 +32,12 @@ pub use peer::Gate;
 
 use metrics::Metrics;
 use models::Models;
-use name::Name;
 
 /// How often it is looked for models to unload.
 const SWEEP: Duration = Duration::from_millis(250);
+
+/// How long clients may take to hear that their answers were cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a server is made of.
 pub struct Options {
@@ -139,6 +141,11 @@ impl Server {
         sweeping.abort();
         forgetting.abort();
         app.models.stop_all().await;
+        // Whoever still listens is told that this is the end.
+        let until = Instant::now() + LAST_WORDS;
+        while places.available_permits() < limits.connections && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         #[cfg(unix)]
         if let Some(path) = &app.options.socket {
             let _ = std::fs::remove_file(path);
@@ -182,18 +189,6 @@ fn unix_socket(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
     let listener = tokio::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-impl App {
-    /// A model's label in metrics: no client makes up a new one.
-    fn label(&self, name: &Name) -> String {
-        match name {
-            Name::Demo => "demo".into(),
-            Name::Path(path) => {
-                path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
-            }
-        }
-    }
 }
 
 /// Seconds since 1970.

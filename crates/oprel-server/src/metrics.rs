@@ -63,6 +63,7 @@ pub(crate) struct Metrics {
     whole: Times,
     queue: Times,
     loads: Histogram,
+    restarts: Family<Served, Counter>,
 }
 
 fn seconds(buckets: &[f64]) -> Histogram {
@@ -121,6 +122,7 @@ impl Metrics {
         let queue = times(r, "request_queue_time", "Until a sequence's first step", whole_buckets);
         let loads = whole_buckets();
         r.register_with_unit("model_load", "To load a model", Unit::Seconds, loads.clone());
+        let restarts = counter(r, "backend_restarts", "Backends that were started again");
         Arc::new(Metrics {
             registry,
             http,
@@ -135,6 +137,7 @@ impl Metrics {
             whole,
             queue,
             loads,
+            restarts,
         })
     }
 
@@ -166,6 +169,12 @@ impl Metrics {
 
     pub(crate) fn model_loaded(&self, time: Duration) {
         self.loads.observe(time.as_secs_f64());
+    }
+
+    /// A backend was started again so many times more.
+    pub(crate) fn restarted(&self, model: &str, backend: &str, times: u64) {
+        let served = Served { model: model.into(), backend: backend.into() };
+        self.restarts.get_or_create(&served).inc_by(times);
     }
 
     /// A request begins. It ends exactly once, at the latest when its watch is dropped.
@@ -253,7 +262,9 @@ impl EncodeLabelValue for Outcome {
 impl Outcome {
     pub(crate) fn of_failure(failure: &Failure) -> Outcome {
         match (&failure.cause, failure.kind) {
-            (Some(Cause::Busy), _) | (_, oprel_api::ErrorKind::Validation) => Outcome::Rejected,
+            (Some(Cause::Busy | Cause::Unusable), _) | (_, oprel_api::ErrorKind::Validation) => {
+                Outcome::Rejected
+            }
             _ => Outcome::EngineError,
         }
     }

@@ -37,6 +37,16 @@ impl Name {
         }
     }
 
+    /// Its label in metrics: no client makes up a new one.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Name::Demo => "demo".into(),
+            Name::Path(path) => {
+                path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
+            }
+        }
+    }
+
     /// Where it is.
     pub(crate) fn source(&self) -> ModelSource {
         match self {

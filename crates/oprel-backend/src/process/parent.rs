@@ -175,6 +175,10 @@ impl Backend for Worker {
         )
     }
 
+    fn restarts(&self) -> u64 {
+        Worker::restarts(self)
+    }
+
     fn stop(&self) {
         self.inner.stop();
     }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
 use oprel_api::{
-    EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
+    Cause, EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
 };
 use oprel_tokenizer::TokenizeOptions;
 use serde::de::DeserializeOwned;
@@ -93,6 +93,21 @@ pub(super) enum FromWorker {
         /// Whether it has something to do.
         busy: bool,
     },
+}
+
+impl FromWorker {
+    /// The failure of an engine whose file changed: nothing that it says from now on is worth anything.
+    pub(super) fn file_changed(&self) -> Option<&Failure> {
+        let failure = match self {
+            FromWorker::Said { events, .. } => events.iter().find_map(|event| match event {
+                Event::Error(failure) => Some(failure),
+                _ => None,
+            }),
+            FromWorker::Reply { reply: Err(failure), .. } => Some(failure),
+            _ => None,
+        };
+        failure.filter(|f| f.cause == Some(Cause::Changed))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

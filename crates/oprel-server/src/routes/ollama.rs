@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
-use oprel_api::{ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure};
 
 use crate::App;
 use crate::answer::{self, Head, Speech, json};
@@ -224,7 +224,11 @@ async fn show(
         Ok(Err(oprel::OprelError::ModelNotFound { .. })) => {
             return SPEECH.fail(ollama::absent(&named.model));
         }
-        Ok(Err(error)) => return SPEECH.fail(Failure::new(ErrorKind::Backend, error.to_string())),
+        // What cannot be shown is no model.
+        Ok(Err(error)) => {
+            let failure = Failure::new(ErrorKind::Backend, error.to_string());
+            return SPEECH.fail(failure.because(Cause::Unusable));
+        }
         Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     if copilot {

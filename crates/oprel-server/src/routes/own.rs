@@ -54,8 +54,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     now.push(("oprel_models_loaded".to_string(), loaded.len() as f64));
     let mut gauges = Vec::new();
     for model in &loaded {
-        let label =
-            format!("{{model=\"{}\"}}", app.label(&model.name).replace(['"', '\\', '\n'], "_"));
+        let label = format!("{{model=\"{}\"}}", model.name.label().replace(['"', '\\', '\n'], "_"));
         let Ok(g) = model.backend.gauges().await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
         gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
