@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -65,6 +65,22 @@ pub(super) enum ToWorker {
     Ping,
     /// Finish: what was computed is written out first.
     Stop,
+}
+
+impl ToWorker {
+    /// The call, where it is one that has a reply of its own.
+    pub(super) fn id(&self) -> Option<u64> {
+        use ToWorker::{Detokenize, Embed, Gauges, PromptTokens, Rerank, Tokenize};
+        match self {
+            Embed { id, .. }
+            | Rerank { id, .. }
+            | PromptTokens { id, .. }
+            | Tokenize { id, .. }
+            | Detokenize { id, .. }
+            | Gauges { id } => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// From a worker.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::Router;
@@ -19,6 +20,9 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
+
+/// How long a backend may take to say what it is doing.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -55,7 +59,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut gauges = Vec::new();
     for model in &loaded {
         let label = format!("{{model=\"{}\"}}", model.name.label().replace(['"', '\\', '\n'], "_"));
-        let Ok(g) = model.backend.gauges().await else { continue };
+        let asked = tokio::time::timeout(LOOK, model.backend.gauges());
+        let Ok(Ok(g)) = asked.await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
         gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
         gauges.push(("oprel_sequences_running", label.clone(), g.running as f64));
