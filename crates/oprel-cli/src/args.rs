@@ -138,6 +138,12 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
+    /// Certificate in PEM, its authorities behind it: TCP is then spoken over TLS alone.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// How long answers under way may take when the server is asked to end.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,

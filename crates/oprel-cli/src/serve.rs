@@ -10,6 +10,7 @@ use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
 use oprel_server::conversations::{Bounds, Embedded, Store};
+use oprel_server::tls::Acceptor;
 use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -36,12 +37,13 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         .context("cannot start the server's threads")?;
     runtime.block_on(async {
         let (first, socket) = (options.addresses.first().copied(), options.socket.clone());
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let server = match Server::bind(options).await {
             Ok(server) => server,
             Err(error) => return Err(taken(error, first)),
         };
         for address in server.addresses() {
-            tell(&format!("oprel listens on http://{address}"));
+            tell(&format!("oprel listens on {scheme}://{address}"));
         }
         if let Some(path) = &socket {
             tell(&format!("oprel listens on {}", path.display()));
@@ -127,10 +129,21 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         keys_for_all: args.require_key,
         conversations: conversations(),
         models,
+        tls: tls(args)?,
         limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
         context: number("CONTEXT_LENGTH")?.filter(|&n| n > 0),
+    })
+}
+
+/// The certificate and its key, if there are any.
+fn tls(args: &Serve) -> Result<Option<Acceptor>, OprelError> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    Acceptor::load(cert, key).map(Some).map_err(|error| OprelError::Validation {
+        message: error.to_string(),
+        hint: error.hint().map(Into::into),
+        source: None,
     })
 }
 

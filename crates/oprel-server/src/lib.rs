@@ -28,6 +28,7 @@ pub use listen::Limits;
 pub use models::{Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
+pub use oprel_tls as tls;
 pub use peer::Gate;
 
 use metrics::Metrics;
@@ -57,6 +58,8 @@ pub struct Options {
     pub models: Policy,
     /// Limits on connections.
     pub limits: Limits,
+    /// Certificate and key, where TCP is spoken over TLS alone.
+    pub tls: Option<oprel_tls::Acceptor>,
     /// Most bytes of a body.
     pub most_body: usize,
     /// The version that clients of the field ask for.
@@ -120,7 +123,8 @@ impl Server {
         let mut serving = tokio::task::JoinSet::new();
         for listener in listeners {
             let (router, places, tell) = (router.clone(), places.clone(), tell.clone());
-            serving.spawn(listen::serve(listener, router, limits, places, tell));
+            let tls = app.options.tls.clone();
+            serving.spawn(listen::serve(listener, router, limits, tls, places, tell));
         }
         let models = app.models.clone();
         let sweeping = tokio::spawn(async move {

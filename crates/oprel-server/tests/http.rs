@@ -57,6 +57,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
             patience: Duration::from_secs(5),
         },
         limits: Limits { head: Duration::from_secs(1), ..Limits::default() },
+        tls: None,
         most_body: 1 << 20,
         version: "0.32.0".into(),
         context: None,
@@ -157,7 +158,13 @@ fn somebody_is_there() {
     assert_eq!(server.get("/").body, "Ollama is running");
     assert_eq!(server.send("HEAD", "/", "", "").status, 200);
     assert_eq!(server.get("/api/version").json(), json!({"version": "0.32.0"}));
-    assert_eq!(server.get("/api/tags").json(), json!({"models": []}));
+    let tags = server.get("/api/tags").json();
+    let demo = &tags["models"][0];
+    assert_eq!(
+        (&demo["name"], &demo["details"]["family"]),
+        (&json!("demo:latest"), &json!("llama"))
+    );
+    assert!(demo["size"].as_u64().unwrap() > 1 << 20 && tags["models"][1].is_null(), "{tags}");
     let missing = server.get("/nowhere");
     assert_eq!((missing.status, missing.body.as_str()), (404, "404 page not found"));
     assert_eq!(server.send("PUT", "/api/chat", "", "").status, 405);

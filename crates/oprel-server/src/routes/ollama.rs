@@ -142,9 +142,24 @@ async fn embedded(
     }
 }
 
-/// What lies in the store. Models that are named by path are not listed: they are their owner's.
+/// What can be used without naming a file: the built-in model. Models that are named by path are not listed:
+/// they are their owner's.
 async fn tags() -> Response {
-    json(StatusCode::OK, &ollama::tags(Vec::<Tag>::new()))
+    let demo = tokio::task::spawn_blocking(|| {
+        let source = Name::Demo.source();
+        let shown = oprel::show(&source, false).ok()?;
+        let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes() as u64).sum();
+        Some(Tag {
+            name: Name::Demo.to_string(),
+            model: Name::Demo.to_string(),
+            modified_at: modified(&Name::Demo),
+            size: weights,
+            digest: String::new(),
+            details: short(&shown),
+            capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
+        })
+    });
+    json(StatusCode::OK, &ollama::tags(demo.await.ok().flatten().into_iter().collect()))
 }
 
 async fn ps(State(app): State<Arc<App>>) -> Response {
