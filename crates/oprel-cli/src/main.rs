@@ -14,6 +14,7 @@ mod outcome;
 mod sampling;
 #[cfg(unix)]
 mod serve;
+mod systemd;
 
 use clap::Parser;
 

@@ -11,14 +11,14 @@ use oprel::OprelError;
 use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::tls::Acceptor;
-use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
-use crate::files;
 use crate::outcome::tell;
+use crate::{files, systemd};
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         if let Some(path) = &socket {
             tell(&format!("oprel listens on {}", path.display()));
         }
+        systemd::notify("READY=1");
         let (asked, stop) = watch::channel(0);
         tokio::spawn(signals(asked));
         server.run(stop).await;
@@ -67,6 +68,9 @@ async fn signals(asked: watch::Sender<u32>) {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        if *asked.borrow() == 0 {
+            systemd::notify("STOPPING=1");
+        }
         asked.send_modify(|n| *n += 1);
     }
 }
@@ -85,8 +89,16 @@ fn log(args: &Serve) {
 }
 
 fn options(args: &Serve) -> anyhow::Result<Options> {
-    let addresses = addresses(args)?;
-    let open = addresses.iter().find(|a| !a.ip().is_loopback());
+    let given = systemd::sockets()?;
+    // Sockets that are handed over are instead of those that would be opened.
+    let addresses = if given.is_empty() { addresses(args)? } else { Vec::new() };
+    let handed = given.iter().filter_map(|given| match given {
+        Given::Tcp(tcp) => tcp.local_addr().ok(),
+        #[cfg(unix)]
+        Given::Unix(_) => None,
+    });
+    let all: Vec<SocketAddr> = handed.chain(addresses.iter().copied()).collect();
+    let open = all.iter().find(|a| !a.ip().is_loopback());
     let has_keys =
         keys_file().is_some_and(|path| Keys::at(path).list().is_ok_and(|k| !k.is_empty()));
     if let Some(address) = open.filter(|_| !args.insecure_no_auth && !has_keys) {
@@ -122,9 +134,10 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         patience: Duration::from_secs(60),
     };
     Ok(Options {
-        gate: gate(args, &addresses),
+        gate: gate(args, &all),
+        socket: socket(args).filter(|_| given.is_empty()),
         addresses,
-        socket: socket(args),
+        given,
         keys: Keys::at(keys_file().unwrap_or_default()),
         keys_for_all: args.require_key,
         conversations: conversations(),

@@ -46,6 +46,8 @@ pub struct Options {
     pub addresses: Vec<SocketAddr>,
     /// A Unix socket that it listens on besides.
     pub socket: Option<PathBuf>,
+    /// Sockets that listen already.
+    pub given: Vec<Given>,
     /// Who may call.
     pub gate: Gate,
     /// Keys of clients.
@@ -66,6 +68,16 @@ pub struct Options {
     pub version: String,
     /// Context length of requests that do not say one; `None` for all that there is.
     pub context: Option<u32>,
+}
+
+/// A socket that listens already, from whoever started this process.
+#[derive(Debug)]
+pub enum Given {
+    /// Over TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// What every route knows.
@@ -89,8 +101,13 @@ impl Server {
     ///
     /// # Errors
     /// If an address or the socket is taken or cannot be had.
-    pub async fn bind(options: Options) -> io::Result<Server> {
+    pub async fn bind(mut options: Options) -> io::Result<Server> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for given in std::mem::take(&mut options.given) {
+            let listener = listen::Listener::of(given)?;
+            addresses.extend(listener.address());
+            listeners.push(listener);
+        }
         for address in &options.addresses {
             let tcp = TcpListener::bind(address).await.map_err(|e| at(e, &address.to_string()))?;
             addresses.push(tcp.local_addr()?);

@@ -2,6 +2,7 @@
 //! that lets answers finish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
+use crate::Given;
 use crate::peer::From;
 
 /// Limits on connections.
@@ -52,6 +54,32 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener),
+}
+
+impl Listener {
+    /// One that listens already.
+    pub(crate) fn of(given: Given) -> io::Result<Listener> {
+        match given {
+            Given::Tcp(tcp) => {
+                tcp.set_nonblocking(true)?;
+                TcpListener::from_std(tcp).map(Listener::Tcp)
+            }
+            #[cfg(unix)]
+            Given::Unix(unix) => {
+                unix.set_nonblocking(true)?;
+                UnixListener::from_std(unix).map(Listener::Unix)
+            }
+        }
+    }
+
+    /// Where it listens over TCP.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(tcp) => tcp.local_addr().ok(),
+            #[cfg(unix)]
+            Listener::Unix(_) => None,
+        }
+    }
 }
 
 /// A connection, of either kind, that is cut when it stalls.

@@ -42,6 +42,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
     let mut options = Options {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         socket: Some(folder.path().join("run/oprel.sock")),
+        given: Vec::new(),
         gate: Gate::default(),
         keys: Keys::at(folder.path().join("keys")),
         keys_for_all: false,
