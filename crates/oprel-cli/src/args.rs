@@ -138,6 +138,9 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
+    /// Where conversations are kept: redis://host[:port][/number] [default: a file in OPREL_HOME]
+    #[arg(long, value_name = "URL")]
+    pub(crate) conversations: Option<String>,
     /// Certificate in PEM, its authorities behind it: TCP is then spoken over TLS alone.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -140,7 +140,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         given,
         keys: Keys::at(keys_file().unwrap_or_default()),
         keys_for_all: args.require_key,
-        conversations: conversations(),
+        conversations: conversations(args)?,
         models,
         tls: tls(args)?,
         limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
@@ -261,16 +261,41 @@ fn socket(args: &Serve) -> Option<PathBuf> {
     args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
 }
 
-/// Conversations are kept in `OPREL_HOME`; a server without them still serves all else.
-fn conversations() -> Option<Arc<dyn Store>> {
-    let path = home()?.join("conversations.redb");
-    match Embedded::open(&path, Bounds::default()) {
-        Ok(store) => Some(Arc::new(store)),
+/// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.
+fn conversations(args: &Serve) -> Result<Option<Arc<dyn Store>>, OprelError> {
+    if let Some(url) = args.conversations.clone().or_else(|| setting("CONVERSATIONS")) {
+        return shared(&url).map(Some);
+    }
+    let Some(home) = home() else { return Ok(None) };
+    match Embedded::open(&home.join("conversations.redb"), Bounds::default()) {
+        Ok(store) => Ok(Some(Arc::new(store))),
         Err(error) => {
             tell(&format!("conversations are not remembered: {error}"));
-            None
+            Ok(None)
         }
     }
+}
+
+/// Conversations that several servers share.
+#[cfg(feature = "redis")]
+fn shared(url: &str) -> Result<Arc<dyn Store>, OprelError> {
+    match oprel_server::conversations::Shared::at(url, Bounds::default()) {
+        Ok(store) => Ok(Arc::new(store)),
+        // The address may have a password.
+        Err(_) => Err(OprelError::validation(
+            "--conversations is no address of a Redis: redis://host[:port]",
+        )),
+    }
+}
+
+/// Conversations that several servers share.
+#[cfg(not(feature = "redis"))]
+fn shared(_: &str) -> Result<Arc<dyn Store>, OprelError> {
+    Err(OprelError::Validation {
+        message: "this program was built without Redis".into(),
+        hint: Some("build it with `--features redis`, or leave --conversations out".into()),
+        source: None,
+    })
 }
 
 /// Where keys are kept.

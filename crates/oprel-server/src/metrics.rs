@@ -46,6 +46,34 @@ struct Route {
     code: u16,
 }
 
+/// A gauge that is read when it is asked for. Those of one name stand together.
+pub(crate) struct Gauged {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    /// `{model="..."}`, or nothing.
+    pub(crate) label: String,
+    pub(crate) value: f64,
+}
+
+/// The same in the older format, for readers that do not ask for OpenMetrics: there counters are called as their
+/// series are, and units and the end are not told.
+pub(crate) fn classic(text: &str) -> String {
+    let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT") && *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if is_counter(name) => {
+                let _ = writeln!(out, "# {what} {name}_total {rest}");
+            }
+            _ => {
+                let _ = writeln!(out, "{line}");
+            }
+        }
+    }
+    out
+}
+
 type Times = Family<Served, Histogram, fn() -> Histogram>;
 
 /// All metrics of a server.
@@ -141,8 +169,8 @@ impl Metrics {
         })
     }
 
-    /// All of it, as text, with gauges that are read when they are asked for.
-    pub(crate) fn text(&self, now: &[(String, f64)]) -> String {
+    /// All of it, as text in OpenMetrics' format, with gauges that are read when they are asked for.
+    pub(crate) fn text(&self, now: &[Gauged]) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             return String::new();
@@ -150,13 +178,12 @@ impl Metrics {
         let end = text.strip_suffix("# EOF\n").map(str::len).unwrap_or(text.len());
         text.truncate(end);
         let mut named = "";
-        for (series, value) in now {
-            let name = series.split('{').next().unwrap_or_default();
-            if name != named {
-                let _ = writeln!(text, "# TYPE {name} gauge");
+        for Gauged { name, help, label, value } in now {
+            if *name != named {
+                let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge");
                 named = name;
             }
-            let _ = writeln!(text, "{series} {value}");
+            let _ = writeln!(text, "{name}{label} {value}");
         }
         text.push_str("# EOF\n");
         text

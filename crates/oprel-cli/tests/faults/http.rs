@@ -56,9 +56,21 @@ impl Connection {
 
     /// Sends a request, whole.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
+        self.send_with(method, path, "", body)
+    }
+
+    /// Sends a request with these lines in its head.
+    pub(crate) fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        lines: &str,
+        body: &[u8],
+    ) -> io::Result<()> {
         let (address, n) = (&self.address, body.len());
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {n}\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Content-Length: {n}\r\n\r\n"
+        );
         self.stream.get_mut().write_all(&[head.as_bytes(), body].concat())
     }
 

@@ -10,3 +10,4 @@ mod end;
 mod file;
 mod http;
 mod nonsense;
+mod seen;
