@@ -9,6 +9,7 @@ mod memory;
 mod metrics;
 mod models;
 mod name;
+mod openapi;
 mod peer;
 mod routes;
 

@@ -31,12 +31,17 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Most bytes that a compressed body may become.
 const MOST_UNPACKED: u64 = 64 << 20;
 
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All routes, bare.
+pub(crate) fn all() -> Router<Arc<App>> {
     Router::new()
         .merge(ollama::router())
         .merge(compat::router())
         .merge(own::router())
         .merge(talk::router())
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    all()
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
         .layer(from_fn_with_state(app.clone(), record))

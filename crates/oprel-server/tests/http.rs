@@ -528,3 +528,45 @@ fn half_a_request_does_not_wait_for_ever() {
     // It is closed, with or without a word.
     assert!(stuck[0].read_to_end(&mut rest).is_ok());
 }
+
+#[test]
+fn what_is_documented_is_so() {
+    let server = running();
+    let document = server.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let concrete = path.replace("{name}", "demo").replace("{id}", "none");
+        for method in ["get", "post", "put", "delete", "patch"] {
+            let reply = server.send(&method.to_uppercase(), &concrete, "", "");
+            let is_there = reply.status != 405;
+            assert_eq!(is_there, operations[method].is_object(), "{method} {path}: {reply:?}");
+        }
+        let body = &operations["post"]["requestBody"]["content"]["application/json"];
+        let Some(fields) = body["schema"]["properties"].as_object() else { continue };
+        for (name, field) in fields {
+            let inner = field["properties"].as_object();
+            let examples = inner.into_iter().flatten().map(|(key, f)| json!({key: f["example"]}));
+            for example in examples.chain((inner.is_none()).then(|| field["example"].clone())) {
+                let mut asked = body["example"].clone();
+                if asked.get("options").is_none() && fields.contains_key("options") {
+                    asked["options"] = json!({"num_predict": 2});
+                }
+                match (inner, asked[name].as_object_mut(), example.as_object()) {
+                    (Some(_), Some(known), Some(more)) => known.extend(more.clone()),
+                    _ => asked[name] = example,
+                }
+                if fields.contains_key("stream") {
+                    asked["stream"] = json!(false);
+                }
+                let reply = server.post(path, &asked);
+                let ignored = reply.header("x-oprel-ignored").unwrap_or_default();
+                let is_read = reply.status == 200 && !ignored.split(", ").any(|i| i == name);
+                // What this model cannot do is refused by its name: then it was read.
+                let refused = reply.body.contains("does not support")
+                    || reply.body.contains("ranking head")
+                    || (path.contains("generate") && reply.body.contains("raw"));
+                assert!(is_read || (reply.status == 400 && refused), "{path} {asked}: {reply:?}");
+            }
+        }
+    }
+}

@@ -31,6 +31,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/health/live", get(|| async { StatusCode::OK }))
         .route("/health/ready", get(health))
         .route("/metrics", get(measured))
+        .route("/openapi.json", get(described))
         .route("/models", get(models))
         .route("/load", post(load))
         .route("/unload", post(unload))
@@ -51,6 +52,11 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     };
     let body = json!({"status": status, "live": true, "ready": !stopping});
     answer::json(code, &body)
+}
+
+/// What can be asked here.
+async fn described() -> Response {
+    answer::json(StatusCode::OK, &crate::openapi::document())
 }
 
 async fn measured(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
