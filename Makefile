@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64 conformance
+.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64 conformance faults
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -19,6 +19,10 @@ doc:
 # Other GGUF readers as witnesses, in a workspace of their own.
 oracle:
 	cargo test --manifest-path tests/oracle/Cargo.toml
+
+# What the daemon must survive, with all numbers of the table; `make test` runs fewer of each.
+faults:
+	OPREL_FAULTS=full cargo test -p oprel-cli --test faults -- --nocapture --test-threads 1
 
 check: fmt lint doc test
 

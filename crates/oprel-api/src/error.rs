@@ -109,6 +109,10 @@ pub enum Cause {
     Unsupported(String),
     /// The process that ran the model ended, and what it was doing could not be taken up again.
     Crashed,
+    /// The file that was named holds no model that can be run here.
+    Unusable,
+    /// The model's file changed while it was in use: what was computed from it is worth nothing.
+    Changed,
 }
 
 impl Failure {

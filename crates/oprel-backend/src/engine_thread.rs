@@ -1,5 +1,7 @@
 //! What runs on the engine's thread: it takes commands between steps and lets sequences speak.
 
+mod vectors;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,10 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use oprel_api::{ErrorKind, Event, Failure, Gauges};
-use oprel_engine::{Ask, Becomes, Engine, Says, SeqId};
+use oprel_engine::{Ask, Engine, Says, SeqId};
 
 use crate::speaker::{After, Speaker};
 use crate::{Error, Listener, Result};
+
+pub(crate) use vectors::Embed;
+use vectors::Requests;
 
 /// How often a disk is asked for pages that are awaited.
 const PAGES_COME: Duration = Duration::from_micros(500);
@@ -41,14 +46,6 @@ pub(crate) struct Generate {
     pub(crate) ticks: Option<Sender<Instant>>,
 }
 
-/// Vectors that are wanted, all or none.
-pub(crate) struct Embed {
-    pub(crate) inputs: Vec<Vec<u32>>,
-    pub(crate) becomes: Becomes,
-    pub(crate) reply: Sender<Result<Vec<Vec<f32>>>>,
-    pub(crate) submitted: Instant,
-}
-
 /// Signs that the engine's thread is alive.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
@@ -64,10 +61,7 @@ pub(crate) struct EngineThread {
     pulse: Arc<Pulse>,
     inbox: Receiver<Command>,
     streams: HashMap<SeqId, Stream>,
-    /// Which text of which request a sequence makes a vector of.
-    texts: HashMap<SeqId, (usize, usize)>,
-    requests: HashMap<usize, Vectors>,
-    next_request: usize,
+    requests: Requests,
     epoch: Instant,
 }
 
@@ -75,13 +69,6 @@ struct Stream {
     speaker: Speaker,
     listener: Box<dyn Listener>,
     ticks: Option<Sender<Instant>>,
-}
-
-/// Vectors of one request, as they come.
-struct Vectors {
-    vectors: Vec<Vec<f32>>,
-    missing: usize,
-    reply: Sender<Result<Vec<Vec<f32>>>>,
 }
 
 impl Stream {
@@ -99,9 +86,7 @@ impl EngineThread {
             pulse,
             inbox,
             streams: HashMap::new(),
-            texts: HashMap::new(),
-            requests: HashMap::new(),
-            next_request: 0,
+            requests: Requests::default(),
             epoch: Instant::now(),
         }
     }
@@ -137,11 +122,12 @@ impl EngineThread {
         let epoch = self.epoch;
         let ran = self.engine.step(&|| epoch.elapsed(), &mut says);
         for (id, said) in says {
-            match self.texts.contains_key(&id) {
-                true => self.take_vector(id, said),
+            match self.requests.has(id) {
+                true => self.requests.hear(&mut self.engine, id, said),
                 false => self.say(id, said),
             }
         }
+        self.requests.feed(&mut self.engine);
         if !ran && !self.engine.is_idle() {
             // Pages are on their way from a disk. That nobody commands any more is seen in the next turn.
             if let Ok(command) = self.inbox.recv_timeout(PAGES_COME) {
@@ -178,7 +164,10 @@ impl EngineThread {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Generate(g) => self.generate(*g),
-            Command::Embed(embed) => self.embed(embed),
+            Command::Embed(embed) => {
+                let submitted = self.since_epoch(embed.submitted);
+                self.requests.take(&mut self.engine, embed, submitted);
+            }
             Command::Logits(tokens, pieces, reply) => {
                 let _ = reply.send(self.engine.logits(&tokens, &pieces).map_err(Error::from));
             }
@@ -202,61 +191,8 @@ impl EngineThread {
         }
     }
 
-    fn embed(&mut self, embed: Embed) {
-        let Embed { inputs, becomes, reply, submitted } = embed;
-        let now = self.since_epoch(submitted);
-        let (request, n) = (self.next_request, inputs.len());
-        let mut ids = Vec::new();
-        for tokens in inputs {
-            match self.engine.submit_text(tokens, becomes, now) {
-                Ok(id) => ids.push(id),
-                Err(error) => {
-                    ids.into_iter().for_each(|id| self.engine.cancel(id));
-                    let _ = reply.send(Err(error.into()));
-                    return;
-                }
-            }
-        }
-        if n == 0 {
-            let _ = reply.send(Ok(Vec::new()));
-            return;
-        }
-        self.next_request += 1;
-        self.texts.extend(ids.into_iter().enumerate().map(|(at, id)| (id, (request, at))));
-        let vectors = Vectors { vectors: vec![Vec::new(); n], missing: n, reply };
-        self.requests.insert(request, vectors);
-    }
-
-    /// A vector has come, or will not.
-    fn take_vector(&mut self, id: SeqId, said: Says) {
-        let Some(&(request, at)) = self.texts.get(&id) else { return };
-        match said {
-            Says::Vector(vector) => {
-                let Some(open) = self.requests.get_mut(&request) else { return };
-                open.vectors[at] = vector;
-                open.missing -= 1;
-                if open.missing == 0
-                    && let Some(done) = self.requests.remove(&request)
-                {
-                    let _ = done.reply.send(Ok(done.vectors));
-                }
-            }
-            Says::Failed(failure) => {
-                if let Some(open) = self.requests.remove(&request) {
-                    let _ = open.reply.send(Err(Error::Failed(failure)));
-                }
-                let others = self.texts.extract_if(|_, (of, _)| *of == request);
-                for (other, _) in others {
-                    self.engine.cancel(other);
-                }
-            }
-            _ => {
-                self.texts.remove(&id);
-            }
-        }
-    }
-
     fn forget_unwanted(&mut self) {
+        self.requests.forget_unwanted(&mut self.engine);
         let engine = &mut self.engine;
         self.streams.retain(|id, stream| {
             let wanted = stream.listener.is_wanted();

@@ -93,13 +93,20 @@ impl From<Error> for Failure {
                 ErrorKind::ModelNotFound,
                 "give the path of a GGUF file, or `demo` for the built-in model",
             ),
-            Error::File(oprel_gguf::Error::Io { .. }) => failure(ErrorKind::Backend, ""),
+            Error::File(oprel_gguf::Error::Io { source, .. }) if !is_of_the_file(&source) => {
+                failure(ErrorKind::Backend, "")
+            }
+            Error::File(oprel_gguf::Error::Io { .. }) => {
+                failure(ErrorKind::Backend, "").because(Cause::Unusable)
+            }
             Error::File(_) => failure(
                 ErrorKind::Backend,
                 "the file is damaged, cut short or of another kind; fetch it again",
-            ),
+            )
+            .because(Cause::Unusable),
             Error::Model(_) | Error::Tokenizer(_) => {
                 failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
+                    .because(Cause::Unusable)
             }
             Error::OnlyRanks => failure(ErrorKind::Validation, "use `oprel rerank` with it"),
             Error::NeverRanks => failure(
@@ -124,4 +131,13 @@ impl From<Error> for Failure {
             Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),
         }
     }
+}
+
+/// Whether the system refuses this file, and not files as such.
+fn is_of_the_file(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied, Unsupported};
+    /// What cannot be mapped: a device, a file of the system's own.
+    const ENODEV: i32 = 19;
+    matches!(error.kind(), PermissionDenied | Unsupported | InvalidInput | IsADirectory)
+        || error.raw_os_error() == Some(ENODEV)
 }

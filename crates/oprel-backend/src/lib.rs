@@ -14,6 +14,7 @@ mod events;
 mod facts;
 mod fingerprint;
 mod guide;
+mod hearing;
 mod load;
 mod native;
 #[cfg(unix)]

@@ -18,6 +18,7 @@ use oprel_tokenizer::TokenizeOptions;
 use crate::engine_thread::{Command, Embed, EngineThread, Generate, Pulse};
 use crate::events::way;
 use crate::guide::Guides;
+use crate::hearing::Hearing;
 use crate::load::{describe, engine};
 use crate::speaker::Speaker;
 use crate::{Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result};
@@ -25,6 +26,9 @@ use crate::{draft, prompt, thinking};
 
 /// Most answers to one request.
 pub(crate) const MOST_ANSWERS: u32 = 64;
+
+/// Most bytes of the vectors of one request: all of them are held until the last is there.
+const MOST_VECTOR_BYTES: usize = 128 << 20;
 
 /// A loaded model. Dropping it unloads it.
 #[derive(Debug)]
@@ -265,7 +269,31 @@ impl Native {
     /// # Errors
     /// If the request is wrong, an input is too long and may not be cut, or the engine fails.
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
+        let (tell, told) = channel();
+        self.embed_to(request, Hearing::new(move |made| drop(tell.send(made)), || true));
+        told.recv().map_err(|_| stopped())?
+    }
+
+    /// Vectors of texts, told when they have come: nobody waits.
+    pub(crate) fn embed_to(&self, request: &EmbedRequest, hearing: Hearing<Embeddings>) {
         let start = Instant::now();
+        let inputs = match self.embed_inputs(request) {
+            Ok(inputs) => inputs,
+            Err(error) => return hearing.tell(Err(error)),
+        };
+        let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
+        let pooling = self.facts.pooling.unwrap_or(Pooling::Mean);
+        let (dimensions, normalize) = (request.dimensions, request.normalize);
+        let hearing = hearing.of(move |vectors: Vec<Vec<f32>>| {
+            let vectors = vectors.into_iter().map(|v| finish(v, dimensions, normalize)).collect();
+            let total_ns = start.elapsed().as_nanos() as u64;
+            Embeddings { vectors, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } }
+        });
+        self.vectors(inputs, Becomes::Vector(pooling), start, hearing);
+    }
+
+    /// The tokens of what a request wants vectors of.
+    fn embed_inputs(&self, request: &EmbedRequest) -> Result<Vec<Vec<u32>>> {
         request.validate()?;
         if self.facts.ranks {
             return Err(Error::OnlyRanks);
@@ -275,14 +303,17 @@ impl Native {
             let why = format!("vectors of this model have {width}");
             return Err(Error::Option { option: "dimensions", value: n.to_string(), why });
         }
-        let inputs: Vec<Vec<u32>> =
-            request.input.iter().map(|i| self.embed_tokens(i, request)).collect();
-        let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
-        let pooling = self.facts.pooling.unwrap_or(Pooling::Mean);
-        let vectors = self.vectors(inputs, Becomes::Vector(pooling), start)?;
-        let vectors = vectors.into_iter().map(|v| finish(v, request)).collect();
-        let total_ns = start.elapsed().as_nanos() as u64;
-        Ok(Embeddings { vectors, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } })
+        let n = request.input.len();
+        let most = MOST_VECTOR_BYTES / (4 * width.max(1) as usize);
+        if n > most {
+            let why = format!("at most {most} vectors of this model are made at a time");
+            return Err(Error::Option {
+                option: "the number of inputs",
+                value: n.to_string(),
+                why,
+            });
+        }
+        Ok(request.input.iter().map(|i| self.embed_tokens(i, request)).collect())
     }
 
     /// What becomes of texts, in their order.
@@ -291,10 +322,10 @@ impl Native {
         inputs: Vec<Vec<u32>>,
         becomes: Becomes,
         submitted: Instant,
-    ) -> Result<Vec<Vec<f32>>> {
-        let (reply, answer) = channel();
-        self.send(Command::Embed(Embed { inputs, becomes, reply, submitted }))?;
-        answer.recv().map_err(|_| stopped())?
+        hearing: Hearing<Vec<Vec<f32>>>,
+    ) {
+        // If the engine is gone, whoever hears is told as the command is dropped.
+        let _ = self.send(Command::Embed(Embed { inputs, becomes, hearing, submitted }));
     }
 
     /// Most tokens of a text that is read at once.
@@ -366,11 +397,11 @@ pub(crate) fn stopped() -> Error {
 }
 
 /// Cuts and scales a vector as the request wants it.
-fn finish(mut vector: Vec<f32>, request: &EmbedRequest) -> Vec<f32> {
-    if let Some(n) = request.dimensions {
+fn finish(mut vector: Vec<f32>, dimensions: Option<u32>, normalize: bool) -> Vec<f32> {
+    if let Some(n) = dimensions {
         vector.truncate(n as usize);
     }
-    if request.normalize {
+    if normalize {
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         if length > 0.0 {
             vector.iter_mut().for_each(|x| *x /= length);

@@ -1,11 +1,13 @@
 //! Documents by how well they answer a query: pairs of both, scored by models with a ranking head.
 
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use oprel_api::{Ranked, Ranking, RerankRequest, Usage};
 use oprel_engine::Becomes;
 use oprel_tokenizer::TokenizeOptions;
 
+use crate::hearing::Hearing;
 use crate::{Error, Facts, Native, Result};
 
 impl Native {
@@ -16,26 +18,43 @@ impl Native {
     /// If the request is wrong, the model has no ranking head, a pair is too long and its document may
     /// not be cut, or the engine fails.
     pub fn rerank(&self, request: &RerankRequest) -> Result<Ranking> {
+        let (tell, told) = channel();
+        self.rerank_to(request, Hearing::new(move |made| drop(tell.send(made)), || true));
+        told.recv().map_err(|_| crate::native::stopped())?
+    }
+
+    /// The same, told when it has come: nobody waits.
+    pub(crate) fn rerank_to(&self, request: &RerankRequest, hearing: Hearing<Ranking>) {
         let start = Instant::now();
-        request.validate()?;
-        if !self.facts().ranks {
-            return Err(Error::NeverRanks);
+        let refused = match request.validate() {
+            Err(error) => Some(error.into()),
+            Ok(()) => (!self.facts().ranks).then_some(Error::NeverRanks),
+        };
+        if let Some(error) = refused {
+            return hearing.tell(Err(error));
         }
         let cut = request.truncate.then(|| self.longest_read_at_once());
         let pair = |document: &String| pair(self.facts(), &request.query, document, cut);
         let inputs: Vec<Vec<u32>> = request.documents.iter().map(pair).collect();
         let prompt_tokens = inputs.iter().map(|t| t.len() as u32).sum();
-        let labels = self.vectors(inputs, Becomes::Classes, start)?;
-        // The first label is "relevant".
-        let score = |labels: &Vec<f32>| labels.first().copied().unwrap_or_default();
-        let scores = labels.iter().map(score).enumerate();
-        let mut results: Vec<Ranked> =
-            scores.map(|(index, score)| Ranked { index: index as u32, score }).collect();
-        results.sort_by(|a, b| b.score.total_cmp(&a.score));
-        results.truncate(request.top_n.map_or(usize::MAX, |n| n as usize));
-        let total_ns = start.elapsed().as_nanos() as u64;
-        Ok(Ranking { results, usage: Usage { prompt_tokens, total_ns, ..Usage::default() } })
+        let most = request.top_n.map_or(usize::MAX, |n| n as usize);
+        let hearing = hearing.of(move |labels: Vec<Vec<f32>>| {
+            let total_ns = start.elapsed().as_nanos() as u64;
+            let usage = Usage { prompt_tokens, total_ns, ..Usage::default() };
+            Ranking { results: ranked(&labels, most), usage }
+        });
+        self.vectors(inputs, Becomes::Classes, start, hearing);
     }
+}
+
+/// The best documents, by what the ranking head says of each. Its first label is "relevant".
+fn ranked(labels: &[Vec<f32>], most: usize) -> Vec<Ranked> {
+    let scores = labels.iter().map(|l| l.first().copied().unwrap_or_default()).enumerate();
+    let mut results: Vec<Ranked> =
+        scores.map(|(index, score)| Ranked { index: index as u32, score }).collect();
+    results.sort_by(|a, b| b.score.total_cmp(&a.score));
+    results.truncate(most);
+    results
 }
 
 /// Query and document as the model reads them. Where they are more than `most` tokens, as much of the

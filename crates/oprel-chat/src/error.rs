@@ -66,6 +66,9 @@ pub enum Error {
     /// The message to be continued does not show up in what the template writes.
     #[error("the chat template does not write the last message, so it cannot be continued")]
     NothingToContinue,
+    /// Whoever asked for it went away; see [`while_wanted`](crate::while_wanted).
+    #[error("nobody waits for the prompt any more")]
+    Unwanted,
 }
 
 impl Error {

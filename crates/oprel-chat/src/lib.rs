@@ -16,6 +16,7 @@ mod template;
 mod thinking;
 mod time;
 mod tool_calls;
+mod wanted;
 
 pub use capabilities::Capabilities;
 pub use choose::{CHATML, Chosen, Templates};
@@ -25,3 +26,4 @@ pub use template::{ChatTemplate, RenderInput, SpecialTokens};
 pub use thinking::{Said, ThinkSplitter, ThinkTags};
 pub use time::LocalTime;
 pub use tool_calls::{Spoken, ToolCallParser, ToolFormat};
+pub use wanted::while_wanted;

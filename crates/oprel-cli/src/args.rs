@@ -126,6 +126,18 @@ pub(crate) struct Serve {
     /// Print JSON (with --install).
     #[arg(long, requires = "install")]
     pub(crate) json: bool,
+    /// Where conversations are kept: redis://host[:port][/number] [default: a file in OPREL_HOME]
+    #[arg(long, value_name = "URL")]
+    pub(crate) conversations: Option<String>,
+    /// Certificate in PEM, its authorities behind it: TCP is then spoken over TLS alone.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// How long answers under way may take when the server is asked to end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) grace: u64,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogFormat,

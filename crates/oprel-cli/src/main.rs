@@ -8,6 +8,7 @@ mod chat;
 mod commands;
 mod daemon;
 mod engine;
+mod files;
 mod generate;
 #[cfg(unix)]
 mod install;
@@ -20,6 +21,7 @@ mod sampling;
 mod serve;
 mod settings;
 mod speak;
+mod systemd;
 mod terminal;
 
 use clap::Parser;

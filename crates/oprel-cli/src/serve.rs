@@ -11,7 +11,8 @@ use oprel::OprelError;
 use oprel_backend::{LoadOptions, PromptCache};
 use oprel_client::home;
 use oprel_server::conversations::{Bounds, Embedded, Store};
-use oprel_server::{Gate, Keys, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::tls::Acceptor;
+use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Load, LogFormat, Serve};
 use crate::outcome::tell;
 use crate::terminal::has_colours;
+use crate::{files, systemd};
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -29,23 +31,26 @@ const MOST_BODY: usize = 64 << 20;
 
 pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
     log(args);
-    let options = options(args)?;
+    let mut options = options(args)?;
+    options.limits.connections = files::connections(options.limits.connections)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the server's threads")?;
     runtime.block_on(async {
         let (first, socket) = (options.addresses.first().copied(), options.socket.clone());
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let server = match Server::bind(options).await {
             Ok(server) => server,
             Err(error) => return Err(taken(error, first)),
         };
         for address in server.addresses() {
-            tell(&format!("oprel listens on http://{address}"));
+            tell(&format!("oprel listens on {scheme}://{address}"));
         }
         if let Some(path) = &socket {
             tell(&format!("oprel listens on {}", path.display()));
         }
+        systemd::notify("READY=1");
         let (asked, stop) = watch::channel(0);
         tokio::spawn(signals(asked));
         server.run(stop).await;
@@ -65,6 +70,9 @@ async fn signals(asked: watch::Sender<u32>) {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        if *asked.borrow() == 0 {
+            systemd::notify("STOPPING=1");
+        }
         asked.send_modify(|n| *n += 1);
     }
 }
@@ -83,8 +91,16 @@ fn log(args: &Serve) {
 }
 
 fn options(args: &Serve) -> anyhow::Result<Options> {
-    let addresses = addresses(args)?;
-    let open = addresses.iter().find(|a| !a.ip().is_loopback());
+    let given = systemd::sockets()?;
+    // Sockets that are handed over are instead of those that would be opened.
+    let addresses = if given.is_empty() { addresses(args)? } else { Vec::new() };
+    let handed = given.iter().filter_map(|given| match given {
+        Given::Tcp(tcp) => tcp.local_addr().ok(),
+        #[cfg(unix)]
+        Given::Unix(_) => None,
+    });
+    let all: Vec<SocketAddr> = handed.chain(addresses.iter().copied()).collect();
+    let open = all.iter().find(|a| !a.ip().is_loopback());
     let has_keys =
         keys_file().is_some_and(|path| Keys::at(path).list().is_ok_and(|k| !k.is_empty()));
     if let Some(address) = open.filter(|_| !args.insecure_no_auth && !has_keys) {
@@ -111,17 +127,29 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         patience: Duration::from_secs(60),
     };
     Ok(Options {
-        gate: gate(args, &addresses),
+        gate: gate(args, &all),
+        socket: socket(args).filter(|_| given.is_empty()),
         addresses,
-        socket: socket(args),
+        given,
         keys: Keys::at(keys_file().unwrap_or_default()),
         keys_for_all: args.require_key,
-        conversations: conversations(),
+        conversations: conversations(args)?,
         models,
-        limits: Limits::default(),
+        tls: tls(args)?,
+        limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
         context: number("CONTEXT_LENGTH")?.filter(|&n| n > 0),
+    })
+}
+
+/// The certificate and its key, if there are any.
+fn tls(args: &Serve) -> Result<Option<Acceptor>, OprelError> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    Acceptor::load(cert, key).map(Some).map_err(|error| OprelError::Validation {
+        message: error.to_string(),
+        hint: error.hint().map(Into::into),
+        source: None,
     })
 }
 
@@ -226,16 +254,41 @@ fn socket(args: &Serve) -> Option<PathBuf> {
     args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
 }
 
-/// Conversations are kept in `OPREL_HOME`; a server without them still serves all else.
-fn conversations() -> Option<Arc<dyn Store>> {
-    let path = home()?.join("conversations.redb");
-    match Embedded::open(&path, Bounds::default()) {
-        Ok(store) => Some(Arc::new(store)),
+/// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.
+fn conversations(args: &Serve) -> Result<Option<Arc<dyn Store>>, OprelError> {
+    if let Some(url) = args.conversations.clone().or_else(|| setting("CONVERSATIONS")) {
+        return shared(&url).map(Some);
+    }
+    let Some(home) = home() else { return Ok(None) };
+    match Embedded::open(&home.join("conversations.redb"), Bounds::default()) {
+        Ok(store) => Ok(Some(Arc::new(store))),
         Err(error) => {
             tell(&format!("conversations are not remembered: {error}"));
-            None
+            Ok(None)
         }
     }
+}
+
+/// Conversations that several servers share.
+#[cfg(feature = "redis")]
+fn shared(url: &str) -> Result<Arc<dyn Store>, OprelError> {
+    match oprel_server::conversations::Shared::at(url, Bounds::default()) {
+        Ok(store) => Ok(Arc::new(store)),
+        // The address may have a password.
+        Err(_) => Err(OprelError::validation(
+            "--conversations is no address of a Redis: redis://host[:port]",
+        )),
+    }
+}
+
+/// Conversations that several servers share.
+#[cfg(not(feature = "redis"))]
+fn shared(_: &str) -> Result<Arc<dyn Store>, OprelError> {
+    Err(OprelError::Validation {
+        message: "this program was built without Redis".into(),
+        hint: Some("build it with `--features redis`, or leave --conversations out".into()),
+        source: None,
+    })
 }
 
 /// Where keys are kept.

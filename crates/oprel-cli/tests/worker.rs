@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    Answer, Cause, EmbedRequest, EndReason, Event, Failure, Request, RerankRequest, Sampling,
+    Answer, Cause, Chat, EmbedRequest, EndReason, Event, Failure, Input, Message, Request,
+    RerankRequest, Sampling,
 };
 use oprel_backend::{
     Backend, Events, Health, Launch, LoadOptions, ModelSource, Native, Patience, Worker, wait,
@@ -197,4 +199,40 @@ fn dropping_an_answer_frees_it_and_dropping_the_worker_ends_its_process() {
     assert!(wait(worker.generate(request("hi", 3, 0.0))).is_err());
     drop(worker);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn what_nobody_wants_keeps_nobody_waiting() {
+    let worker = demo();
+    let loops =
+        "{% for i in range(2000) %}{% for j in range(2000) %}{{ '' }}{% endfor %}{% endfor %}";
+    let slow = || {
+        let messages = (0..40).map(|i| Message::user(format!("{i}"))).collect();
+        let mut chat = Chat { messages, ..Chat::default() };
+        chat.template = Some(loops.into());
+        Request { input: Input::Messages(chat), ..request("", 1, 0.0) }
+    };
+    // Polled once, they are under way: renderings that fill all desks, and more texts than are soon read.
+    let mut context = Context::from_waker(Waker::noop());
+    let mut renderings: Vec<_> = (0..12).map(|_| worker.generate(slow())).collect();
+    assert!(renderings.iter_mut().all(|later| later.as_mut().poll(&mut context).is_pending()));
+    let texts = (0..50_000).map(|i| format!("text {i}"));
+    let mut vectors = worker.embed(EmbedRequest::new(texts));
+    assert!(vectors.as_mut().poll(&mut context).is_pending());
+    std::thread::sleep(Duration::from_millis(100));
+    drop(renderings);
+    let start = Instant::now();
+    let answer = Answer::fold(one(&worker, &request("Hi", 3, 0.0))).unwrap();
+    assert_eq!(answer.tokens.len(), 3);
+    // A small request for vectors does not wait for the large one.
+    let small = wait(worker.embed(EmbedRequest::new(["one"]))).unwrap();
+    assert_eq!(small.vectors.len(), 1);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(vectors.as_mut().poll(&mut context).is_pending());
+    drop(vectors);
+    let start = Instant::now();
+    while wait(worker.gauges()).unwrap().waiting > 0 {
+        assert!(start.elapsed() < Duration::from_secs(2), "they still wait");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use oprel_tls::Connector;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::Service;
@@ -21,7 +24,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes connections.
 #[derive(Clone, Debug)]
-pub struct Connect(Endpoint);
+pub struct Connect {
+    endpoint: Endpoint,
+    /// Whom to trust, read when it is first needed.
+    tls: Arc<OnceLock<Result<Connector, String>>>,
+}
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -32,7 +39,19 @@ pub struct Stream(TokioIo<Box<dyn Io>>);
 impl Connect {
     /// For connections to this endpoint.
     pub fn new(endpoint: Endpoint) -> Connect {
-        Connect(endpoint)
+        Connect { endpoint, tls: Arc::default() }
+    }
+
+    /// Whom to trust: the authorities in the file that `OPREL_TLS_CA` names, else this system's.
+    fn tls(&self) -> io::Result<Connector> {
+        let load = || {
+            let own = std::env::var_os("OPREL_TLS_CA").filter(|path| !path.is_empty());
+            Connector::load(own.as_ref().map(Path::new), &[b"http/1.1"]).map_err(|error| {
+                let hint = error.hint().map(|hint| format!(" ({hint})"));
+                format!("{error}{}", hint.unwrap_or_default())
+            })
+        };
+        self.tls.get_or_init(load).clone().map_err(io::Error::other)
     }
 }
 
@@ -46,15 +65,13 @@ impl Service<Uri> for Connect {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let endpoint = self.0.clone();
+        let connect = self.clone();
         Box::pin(async move {
-            let io: Box<dyn Io> = match endpoint {
-                Endpoint::Tcp { host, port } => {
-                    let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
-                    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
-                    let _ = stream.set_nodelay(true);
-                    Box::new(stream)
+            let io: Box<dyn Io> = match &connect.endpoint {
+                Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+                Endpoint::Tls { host, port } => {
+                    let tls = connect.tls()?;
+                    Box::new(tls.connect(host, tcp(host, *port).await?).await?)
                 }
                 #[cfg(unix)]
                 Endpoint::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
@@ -64,6 +81,14 @@ impl Service<Uri> for Connect {
             Ok(Stream(TokioIo::new(io)))
         })
     }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
+    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 impl Connection for Stream {

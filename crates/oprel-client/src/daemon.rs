@@ -132,6 +132,8 @@ impl Daemon {
                 }
                 Ok(vec!["--host".into(), host.clone(), "--port".into(), port.to_string()])
             }
+            // It would need a certificate.
+            Endpoint::Tls { .. } => Err(Error::Elsewhere { endpoint: self.endpoint.to_string() }),
             // The usual port may be another one's; nobody looks for this one there.
             Endpoint::Socket(path) => {
                 let path = path.display().to_string();

@@ -16,12 +16,19 @@ pub enum Endpoint {
         /// Port.
         port: u16,
     },
+    /// A host and a port, over TLS.
+    Tls {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
     /// A Unix socket.
     Socket(PathBuf),
 }
 
 impl Endpoint {
-    /// Reads `[http://]host[:port][/...]`, or `unix:/path/of/a.sock`.
+    /// Reads `[http[s]://]host[:port][/...]`, or `unix:/path/of/a.sock`.
     pub fn parse(text: &str) -> Endpoint {
         let text = text.trim().trim_matches(['"', '\'']);
         if let Some(path) = text.strip_prefix("unix:") {
@@ -29,7 +36,15 @@ impl Endpoint {
         }
         let (scheme, rest) = text.split_once("://").map_or((None, text), |(s, r)| (Some(s), r));
         let place = rest.split('/').next().unwrap_or_default();
-        let usual = if scheme == Some("http") { 80 } else { PORT };
+        let usual = match scheme {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => PORT,
+        };
+        let at = |host, port| match scheme {
+            Some("https") => Endpoint::Tls { host, port },
+            _ => Endpoint::Tcp { host, port },
+        };
         let whole = |host: &str| match host {
             // A server that listens everywhere is also here.
             "" | "0.0.0.0" => "127.0.0.1".to_string(),
@@ -38,11 +53,11 @@ impl Endpoint {
         };
         let is_v6 = place.parse::<std::net::Ipv6Addr>().is_ok();
         match place.rsplit_once(':') {
-            _ if is_v6 => Endpoint::Tcp { host: whole(&format!("[{place}]")), port: usual },
+            _ if is_v6 => at(whole(&format!("[{place}]")), usual),
             Some((host, port)) if !port.contains(']') => {
-                Endpoint::Tcp { host: whole(host), port: port.parse().unwrap_or(usual) }
+                at(whole(host), port.parse().unwrap_or(usual))
             }
-            _ => Endpoint::Tcp { host: whole(place), port: usual },
+            _ => at(whole(place), usual),
         }
     }
 
@@ -60,6 +75,7 @@ impl Endpoint {
     pub fn uri(&self, path: &str) -> String {
         match self {
             Endpoint::Tcp { host, port } => format!("http://{host}:{port}{path}"),
+            Endpoint::Tls { host, port } => format!("https://{host}:{port}{path}"),
             Endpoint::Socket(_) => format!("http://localhost{path}"),
         }
     }
@@ -69,6 +85,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Endpoint::Tls { host, port } => write!(f, "https://{host}:{port}"),
             Endpoint::Socket(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -87,6 +104,8 @@ mod tests {
             ("0.0.0.0:80", tcp("127.0.0.1", 80)),
             ("http://host", tcp("host", 80)),
             ("http://host:5/path", tcp("host", 5)),
+            ("https://host/path", Endpoint::Tls { host: "host".into(), port: 443 }),
+            ("https://[::1]:5", Endpoint::Tls { host: "[::1]".into(), port: 5 }),
             (":7", tcp("127.0.0.1", 7)),
             ("[::1]:7", tcp("[::1]", 7)),
             ("::1", tcp("[::1]", PORT)),

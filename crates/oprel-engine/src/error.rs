@@ -130,6 +130,8 @@ impl Error {
                 Some(Cause::ContextLength { prompt, context: *most })
             }
             Error::Unsupported { field } => Some(Cause::Unsupported((*field).into())),
+            Error::Nn(error) if error.file_changed() => Some(Cause::Changed),
+            Error::Nn(error) if error.is_of_the_file() => Some(Cause::Unusable),
             _ => None,
         };
         Failure { kind, message: self.to_string(), hint: hint.map(str::to_string), cause }

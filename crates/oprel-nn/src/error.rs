@@ -66,6 +66,28 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the model's file changed while it was in use.
+    pub fn file_changed(&self) -> bool {
+        matches!(self, Error::File(oprel_gguf::Error::Damaged { .. }))
+    }
+
+    /// Whether the model in the file is to blame: it lacks something, contradicts itself or needs what is not
+    /// there.
+    pub fn is_of_the_file(&self) -> bool {
+        use Error::{Description, File, MissingTensor, Quant, Shape, Unsupported};
+        matches!(
+            self,
+            MissingTensor { .. }
+                | Shape { .. }
+                | Unsupported { .. }
+                | Description(_)
+                | File(_)
+                | Quant(_)
+        )
+    }
+}
+
 impl From<oprel_cpu::Error> for Error {
     fn from(error: oprel_cpu::Error) -> Error {
         match error {

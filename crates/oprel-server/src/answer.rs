@@ -56,6 +56,7 @@ impl Speech {
 pub(crate) fn status_of(failure: &Failure) -> StatusCode {
     match (&failure.cause, failure.kind) {
         (Some(Cause::Busy), _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Some(Cause::Unusable), _) => StatusCode::BAD_REQUEST,
         (_, ErrorKind::ModelNotFound) => StatusCode::NOT_FOUND,
         (_, ErrorKind::Validation) => StatusCode::BAD_REQUEST,
         (_, ErrorKind::Download) => StatusCode::BAD_GATEWAY,
@@ -108,7 +109,7 @@ async fn try_generate(
     if request.client.is_empty() {
         request.client.clone_from(&peer.client);
     }
-    let mut watch = app.metrics.request(&app.label(&name), lease.backend().kind());
+    let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
     let streams = match lease.backend().generate(request).await {
         Ok(streams) => streams,
         Err(failure) => {
@@ -348,7 +349,7 @@ pub(crate) async fn embed(
 async fn try_embed(app: &Arc<App>, peer: &Peer, call: EmbedCall) -> Result<Response, Failure> {
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
-    let mut watch = app.metrics.request(&app.label(&name), lease.backend().kind());
+    let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
     let made = lease.backend().embed(call.request).await;
     let mut made = match made {
         Ok(made) => made,

@@ -2,6 +2,8 @@
 //! version that its author saw.
 
 mod embedded;
+#[cfg(feature = "redis")]
+mod shared;
 
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use oprel_api::Message;
 use serde::{Deserialize, Serialize};
 
 pub use embedded::Embedded;
+#[cfg(feature = "redis")]
+pub use shared::Shared;
 
 /// Limits of what is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod memory;
 mod metrics;
 mod models;
 mod name;
+mod openapi;
 mod peer;
 mod routes;
 
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -28,14 +29,17 @@ pub use listen::Limits;
 pub use models::{Elsewhere, Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
+pub use oprel_tls as tls;
 pub use peer::Gate;
 
 use metrics::Metrics;
 use models::Models;
-use name::Name;
 
 /// How often it is looked for models to unload.
 const SWEEP: Duration = Duration::from_millis(250);
+
+/// How long clients may take to hear that their answers were cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a server is made of.
 pub struct Options {
@@ -43,6 +47,8 @@ pub struct Options {
     pub addresses: Vec<SocketAddr>,
     /// A Unix socket that it listens on besides.
     pub socket: Option<PathBuf>,
+    /// Sockets that listen already.
+    pub given: Vec<Given>,
     /// Who may call.
     pub gate: Gate,
     /// Keys of clients.
@@ -55,12 +61,24 @@ pub struct Options {
     pub models: Policy,
     /// Limits on connections.
     pub limits: Limits,
+    /// Certificate and key, where TCP is spoken over TLS alone.
+    pub tls: Option<oprel_tls::Acceptor>,
     /// Most bytes of a body.
     pub most_body: usize,
     /// The version that clients of the field ask for.
     pub version: String,
     /// Context length of requests that do not say one; `None` for all that there is.
     pub context: Option<u32>,
+}
+
+/// A socket that listens already, from whoever started this process.
+#[derive(Debug)]
+pub enum Given {
+    /// Over TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// What every route knows.
@@ -84,8 +102,13 @@ impl Server {
     ///
     /// # Errors
     /// If an address or the socket is taken or cannot be had.
-    pub async fn bind(options: Options) -> io::Result<Server> {
+    pub async fn bind(mut options: Options) -> io::Result<Server> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for given in std::mem::take(&mut options.given) {
+            let listener = listen::Listener::of(given)?;
+            addresses.extend(listener.address());
+            listeners.push(listener);
+        }
         for address in &options.addresses {
             let tcp = TcpListener::bind(address).await.map_err(|e| at(e, &address.to_string()))?;
             addresses.push(tcp.local_addr()?);
@@ -118,7 +141,8 @@ impl Server {
         let mut serving = tokio::task::JoinSet::new();
         for listener in listeners {
             let (router, places, tell) = (router.clone(), places.clone(), tell.clone());
-            serving.spawn(listen::serve(listener, router, limits, places, tell));
+            let tls = app.options.tls.clone();
+            serving.spawn(listen::serve(listener, router, limits, tls, places, tell));
         }
         let models = app.models.clone();
         let sweeping = tokio::spawn(async move {
@@ -139,6 +163,11 @@ impl Server {
         sweeping.abort();
         forgetting.abort();
         app.models.stop_all().await;
+        // Whoever still listens is told that this is the end.
+        let until = Instant::now() + LAST_WORDS;
+        while places.available_permits() < limits.connections && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         #[cfg(unix)]
         if let Some(path) = &app.options.socket {
             let _ = std::fs::remove_file(path);
@@ -182,19 +211,6 @@ fn unix_socket(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
     let listener = tokio::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-impl App {
-    /// A model's label in metrics: no client makes up a new one.
-    fn label(&self, name: &Name) -> String {
-        match name {
-            Name::Demo => "demo".into(),
-            Name::Path(path) => {
-                path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
-            }
-            Name::Elsewhere(name, _) => name.to_string(),
-        }
-    }
 }
 
 /// Seconds since 1970.

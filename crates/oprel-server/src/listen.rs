@@ -2,6 +2,7 @@
 //! that lets answers finish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use oprel_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 #[cfg(unix)]
@@ -20,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
+use crate::Given;
 use crate::peer::From;
 
 /// Limits on connections.
@@ -53,6 +56,32 @@ pub(crate) enum Listener {
     Unix(UnixListener),
 }
 
+impl Listener {
+    /// One that listens already.
+    pub(crate) fn of(given: Given) -> io::Result<Listener> {
+        match given {
+            Given::Tcp(tcp) => {
+                tcp.set_nonblocking(true)?;
+                TcpListener::from_std(tcp).map(Listener::Tcp)
+            }
+            #[cfg(unix)]
+            Given::Unix(unix) => {
+                unix.set_nonblocking(true)?;
+                UnixListener::from_std(unix).map(Listener::Unix)
+            }
+        }
+    }
+
+    /// Where it listens over TCP.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(tcp) => tcp.local_addr().ok(),
+            #[cfg(unix)]
+            Listener::Unix(_) => None,
+        }
+    }
+}
+
 /// A connection, of either kind, that is cut when it stalls.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -62,6 +91,7 @@ pub(crate) async fn serve(
     listener: Listener,
     app: Router,
     limits: Limits,
+    tls: Option<Acceptor>,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -93,18 +123,38 @@ pub(crate) async fn serve(
             request.extensions_mut().insert(from);
             app.clone().oneshot(request)
         });
-        let io = TokioIo::new(Patient::new(io, limits));
-        let connection = server.serve_connection_with_upgrades(io, service).into_owned();
-        let watched = graceful.watch(connection);
+        let io = Patient::new(io, limits);
+        // A Unix socket is its owner's alone.
+        let tls = tls.clone().filter(|_| from != From::Socket);
+        let (server, watcher) = (server.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _place = place;
-            let _ = watched.await;
+            let Some(io) = greeted(io, tls, limits).await else { return };
+            let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+            let _ = watcher.watch(connection.into_owned()).await;
         });
     }
     drop(listener);
     let finished = tokio::time::timeout(limits.grace, graceful.shutdown()).await;
     if finished.is_err() {
         tracing::warn!("answers that did not finish in time were cut");
+    }
+}
+
+/// A connection after TLS's greetings, if it has any; `None` if they fail or take too long.
+async fn greeted<T: Io + 'static>(
+    io: T,
+    tls: Option<Acceptor>,
+    limits: Limits,
+) -> Option<Box<dyn Io>> {
+    let Some(tls) = tls else { return Some(Box::new(io)) };
+    match tokio::time::timeout(limits.head, tls.accept(io)).await {
+        Ok(Ok(io)) => Some(Box::new(io)),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "a client was not understood over TLS");
+            None
+        }
+        Err(_) => None,
     }
 }
 

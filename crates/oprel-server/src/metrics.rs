@@ -46,6 +46,34 @@ struct Route {
     code: u16,
 }
 
+/// A gauge that is read when it is asked for. Those of one name stand together.
+pub(crate) struct Gauged {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    /// `{model="..."}`, or nothing.
+    pub(crate) label: String,
+    pub(crate) value: f64,
+}
+
+/// The same in the older format, for readers that do not ask for OpenMetrics: there counters are called as their
+/// series are, and units and the end are not told.
+pub(crate) fn classic(text: &str) -> String {
+    let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT") && *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if is_counter(name) => {
+                let _ = writeln!(out, "# {what} {name}_total {rest}");
+            }
+            _ => {
+                let _ = writeln!(out, "{line}");
+            }
+        }
+    }
+    out
+}
+
 type Times = Family<Served, Histogram, fn() -> Histogram>;
 
 /// All metrics of a server.
@@ -63,6 +91,7 @@ pub(crate) struct Metrics {
     whole: Times,
     queue: Times,
     loads: Histogram,
+    restarts: Family<Served, Counter>,
 }
 
 fn seconds(buckets: &[f64]) -> Histogram {
@@ -121,6 +150,7 @@ impl Metrics {
         let queue = times(r, "request_queue_time", "Until a sequence's first step", whole_buckets);
         let loads = whole_buckets();
         r.register_with_unit("model_load", "To load a model", Unit::Seconds, loads.clone());
+        let restarts = counter(r, "backend_restarts", "Backends that were started again");
         Arc::new(Metrics {
             registry,
             http,
@@ -135,11 +165,12 @@ impl Metrics {
             whole,
             queue,
             loads,
+            restarts,
         })
     }
 
-    /// All of it, as text, with gauges that are read when they are asked for.
-    pub(crate) fn text(&self, now: &[(String, f64)]) -> String {
+    /// All of it, as text in OpenMetrics' format, with gauges that are read when they are asked for.
+    pub(crate) fn text(&self, now: &[Gauged]) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             return String::new();
@@ -147,13 +178,12 @@ impl Metrics {
         let end = text.strip_suffix("# EOF\n").map(str::len).unwrap_or(text.len());
         text.truncate(end);
         let mut named = "";
-        for (series, value) in now {
-            let name = series.split('{').next().unwrap_or_default();
-            if name != named {
-                let _ = writeln!(text, "# TYPE {name} gauge");
+        for Gauged { name, help, label, value } in now {
+            if *name != named {
+                let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge");
                 named = name;
             }
-            let _ = writeln!(text, "{series} {value}");
+            let _ = writeln!(text, "{name}{label} {value}");
         }
         text.push_str("# EOF\n");
         text
@@ -166,6 +196,12 @@ impl Metrics {
 
     pub(crate) fn model_loaded(&self, time: Duration) {
         self.loads.observe(time.as_secs_f64());
+    }
+
+    /// A backend was started again so many times more.
+    pub(crate) fn restarted(&self, model: &str, backend: &str, times: u64) {
+        let served = Served { model: model.into(), backend: backend.into() };
+        self.restarts.get_or_create(&served).inc_by(times);
     }
 
     /// A request begins. It ends exactly once, at the latest when its watch is dropped.
@@ -253,7 +289,9 @@ impl EncodeLabelValue for Outcome {
 impl Outcome {
     pub(crate) fn of_failure(failure: &Failure) -> Outcome {
         match (&failure.cause, failure.kind) {
-            (Some(Cause::Busy), _) | (_, oprel_api::ErrorKind::Validation) => Outcome::Rejected,
+            (Some(Cause::Busy | Cause::Unusable), _) | (_, oprel_api::ErrorKind::Validation) => {
+                Outcome::Rejected
+            }
             _ => Outcome::EngineError,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,6 +67,8 @@ struct Slot {
     users: AtomicUsize,
     stay: Mutex<Expiry>,
     file_bytes: u64,
+    /// Restarts that the metrics know of.
+    restarts: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -163,6 +165,7 @@ impl Models {
                 used_at: SystemTime::now(),
             }),
             file_bytes,
+            restarts: AtomicU64::new(0),
         });
         slots.insert(name.key(), slot.clone());
         tokio::spawn(self.clone().load(slot.clone(), start));
@@ -302,6 +305,7 @@ impl Models {
 
     /// Waits until the backend of a slot that was taken out has ended.
     async fn end(&self, slot: &Arc<Slot>) {
+        self.count_restarts(slot);
         let state = slot.state.send_replace(State::Failed(gone()));
         if let State::Ready(backend) = state {
             // Dropping the last owner waits for its process.
@@ -321,11 +325,23 @@ impl Models {
 
     /// Unloads what was idle for long enough. Called now and then.
     pub(crate) async fn sweep(&self) {
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        all.iter().for_each(|slot| self.count_restarts(slot));
         let now = Instant::now();
         let over: Vec<_> = self.lock().values().filter(|s| s.is_over(now)).cloned().collect();
         for slot in over {
             tracing::info!(model = %slot.name, "unloaded");
             self.unload_if_idle(&slot).await;
+        }
+    }
+
+    /// Tells the metrics how often a backend was started again.
+    fn count_restarts(&self, slot: &Slot) {
+        let State::Ready(backend) = &*slot.state.borrow() else { return };
+        let now = backend.restarts();
+        let known = slot.restarts.fetch_max(now, Ordering::Relaxed);
+        if now > known {
+            self.metrics.restarted(&slot.name.label(), backend.kind(), now - known);
         }
     }
 

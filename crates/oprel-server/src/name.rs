@@ -41,6 +41,17 @@ impl Name {
         }
     }
 
+    /// Its label in metrics: no client makes up a new one.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Name::Demo => "demo".into(),
+            Name::Path(path) => {
+                path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
+            }
+            Name::Elsewhere(name, _) => name.to_string(),
+        }
+    }
+
     /// Where it is; `None` for one that is elsewhere.
     pub(crate) fn source(&self) -> Option<ModelSource> {
         match self {

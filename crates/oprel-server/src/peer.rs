@@ -194,7 +194,9 @@ fn sent_key(headers: &HeaderMap) -> Option<&str> {
 /// What a route needs; `None` for those that tell nothing but that somebody is there.
 fn scope_of(path: &str) -> Option<Scope> {
     match path {
-        "/" | "/api/version" | "/health" | "/health/live" | "/health/ready" => None,
+        "/" | "/api/version" | "/openapi.json" | "/health" | "/health/live" | "/health/ready" => {
+            None
+        }
         "/metrics" => Some(Scope::Metrics),
         "/load" | "/unload" => Some(Scope::ModelsWrite),
         "/models" | "/api/tags" | "/api/ps" | "/api/show" | "/v1/models" => Some(Scope::ModelsRead),

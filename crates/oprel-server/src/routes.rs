@@ -6,17 +6,20 @@ mod ollama;
 mod own;
 mod talk;
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use oprel_api::{ErrorKind, Failure};
 
 pub(crate) use talk::Note;
@@ -29,13 +32,18 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Most bytes that a compressed body may become.
 const MOST_UNPACKED: u64 = 64 << 20;
 
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All routes, bare.
+pub(crate) fn all() -> Router<Arc<App>> {
     Router::new()
         .merge(ollama::router())
         .merge(compat::router())
         .merge(exact::router())
         .merge(own::router())
         .merge(talk::router())
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    all()
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found") })
         .layer(from_fn_with_state(app.clone(), crate::peer::check))
         .layer(from_fn_with_state(app.clone(), record))
@@ -46,9 +54,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = asked_id(request.headers()).unwrap_or_else(crate::id);
-    let method = request.method().to_string();
+    let method = word(request.method());
     let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_string());
     let path = path.unwrap_or_else(|| "<unmatched>".into());
+    let is_one = request.version() <= Version::HTTP_11;
+    let (request, read) = Watched::watch(request);
     let mut response = match app.stopping.load(Ordering::Relaxed) {
         true => (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping").into_response(),
         false => next.run(request).await,
@@ -56,11 +66,59 @@ async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
+    // What nobody read stands between this request and the next: the connection ends, and says so.
+    if is_one && !read.load(Ordering::Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let code = response.status().as_u16();
-    app.metrics.http(&path, &method, code);
+    app.metrics.http(&path, method, code);
     let ms = start.elapsed().as_micros() as f64 / 1e3;
     tracing::info!(%id, %method, %path, code, ms, "request");
     response
+}
+
+/// A method, of which clients cannot make up new ones: each would be a series of its own for ever.
+fn word(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
+    known.into_iter().find(|word| *word == method.as_str()).unwrap_or("other")
+}
+
+/// A body, and whether all of it was read.
+struct Watched {
+    body: Body,
+    read: Arc<AtomicBool>,
+}
+
+impl Watched {
+    fn watch(request: Request) -> (Request, Arc<AtomicBool>) {
+        let read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+        let known = read.clone();
+        (request.map(|body| Body::new(Watched { body, read })), known)
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.read.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The id that a client gave its request, if it is harmless.

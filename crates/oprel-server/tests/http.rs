@@ -42,6 +42,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
     let mut options = Options {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         socket: Some(folder.path().join("run/oprel.sock")),
+        given: Vec::new(),
         gate: Gate::default(),
         keys: Keys::at(folder.path().join("keys")),
         keys_for_all: false,
@@ -58,6 +59,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
             patience: Duration::from_secs(5),
         },
         limits: Limits { head: Duration::from_secs(1), ..Limits::default() },
+        tls: None,
         most_body: 1 << 20,
         version: "0.32.0".into(),
         context: None,
@@ -158,7 +160,13 @@ fn somebody_is_there() {
     assert_eq!(server.get("/").body, "Ollama is running");
     assert_eq!(server.send("HEAD", "/", "", "").status, 200);
     assert_eq!(server.get("/api/version").json(), json!({"version": "0.32.0"}));
-    assert_eq!(server.get("/api/tags").json(), json!({"models": []}));
+    let tags = server.get("/api/tags").json();
+    let demo = &tags["models"][0];
+    assert_eq!(
+        (&demo["name"], &demo["details"]["family"]),
+        (&json!("demo:latest"), &json!("llama"))
+    );
+    assert!(demo["size"].as_u64().unwrap() > 1 << 20 && tags["models"][1].is_null(), "{tags}");
     let missing = server.get("/nowhere");
     assert_eq!((missing.status, missing.body.as_str()), (404, "404 page not found"));
     assert_eq!(server.send("PUT", "/api/chat", "", "").status, 405);
@@ -520,4 +528,46 @@ fn half_a_request_does_not_wait_for_ever() {
     stuck[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     // It is closed, with or without a word.
     assert!(stuck[0].read_to_end(&mut rest).is_ok());
+}
+
+#[test]
+fn what_is_documented_is_so() {
+    let server = running();
+    let document = server.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let concrete = path.replace("{name}", "demo").replace("{id}", "none");
+        for method in ["get", "post", "put", "delete", "patch"] {
+            let reply = server.send(&method.to_uppercase(), &concrete, "", "");
+            let is_there = reply.status != 405;
+            assert_eq!(is_there, operations[method].is_object(), "{method} {path}: {reply:?}");
+        }
+        let body = &operations["post"]["requestBody"]["content"]["application/json"];
+        let Some(fields) = body["schema"]["properties"].as_object() else { continue };
+        for (name, field) in fields {
+            let inner = field["properties"].as_object();
+            let examples = inner.into_iter().flatten().map(|(key, f)| json!({key: f["example"]}));
+            for example in examples.chain((inner.is_none()).then(|| field["example"].clone())) {
+                let mut asked = body["example"].clone();
+                if asked.get("options").is_none() && fields.contains_key("options") {
+                    asked["options"] = json!({"num_predict": 2});
+                }
+                match (inner, asked[name].as_object_mut(), example.as_object()) {
+                    (Some(_), Some(known), Some(more)) => known.extend(more.clone()),
+                    _ => asked[name] = example,
+                }
+                if fields.contains_key("stream") {
+                    asked["stream"] = json!(false);
+                }
+                let reply = server.post(path, &asked);
+                let ignored = reply.header("x-oprel-ignored").unwrap_or_default();
+                let is_read = reply.status == 200 && !ignored.split(", ").any(|i| i == name);
+                // What this model cannot do is refused by its name: then it was read.
+                let refused = reply.body.contains("does not support")
+                    || reply.body.contains("ranking head")
+                    || (path.contains("generate") && reply.body.contains("raw"));
+                assert!(is_read || (reply.status == 400 && refused), "{path} {asked}: {reply:?}");
+            }
+        }
+    }
 }

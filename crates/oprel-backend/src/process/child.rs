@@ -12,6 +12,7 @@ use oprel_api::{Event, Failure, Request};
 
 use super::guard;
 use super::wire::{self, Frames, FromWorker, Reply, ToWorker};
+use crate::hearing::Hearing;
 use crate::{Backend, Listener, ModelSource, Native, wait};
 
 /// Threads that render, tokenize and compile for the engine.
@@ -57,17 +58,9 @@ fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -
     std::thread::Builder::new()
         .name("oprel-worker-out".into())
         .spawn(move || write_all(&to_say, out))?;
-    let (work, desk) = channel();
-    let desk = Arc::new(Mutex::new(desk));
-    for _ in 0..DESKS {
-        let (native, desk, said) = (native.clone(), desk.clone(), said.clone());
-        let at_desk = move || {
-            while let Some(job) = next(&desk) {
-                job.run(&native, &said)
-            }
-        };
-        std::thread::Builder::new().name("oprel-worker-desk".into()).spawn(at_desk)?;
-    }
+    let work = desks(DESKS, &native, &said)?;
+    // What the engine is doing can be seen however much is to be rendered.
+    let window = desks(1, &native, &said)?;
     let answers = Arc::new(Answers::default());
     loop {
         let message = match frames.next() {
@@ -92,12 +85,15 @@ fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -
             }
             ToWorker::Stop => break,
             ToWorker::Load(_) => continue,
-            call => Job::Call(call),
+            call => match call.id() {
+                Some(id) => Job::Call { answer: answers.open(id), call },
+                None => continue,
+            },
         };
-        let _ = work.send(job);
+        let _ = if job.only_looks() { window.send(job) } else { work.send(job) };
     }
     // Desks end with their work; the engine writes out what it computed when its last owner goes.
-    drop(work);
+    drop((work, window));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
     let mut native = native;
     while std::time::Instant::now() < deadline {
@@ -111,6 +107,22 @@ fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     std::process::exit(0)
+}
+
+/// Threads that take jobs from one queue.
+fn desks(n: usize, native: &Arc<Native>, said: &Sender<FromWorker>) -> io::Result<Sender<Job>> {
+    let (work, desk) = channel();
+    let desk = Arc::new(Mutex::new(desk));
+    for _ in 0..n {
+        let (native, desk, said) = (native.clone(), desk.clone(), said.clone());
+        let at_desk = move || {
+            while let Some(job) = next(&desk) {
+                job.run(&native, &said)
+            }
+        };
+        std::thread::Builder::new().name("oprel-worker-desk".into()).spawn(at_desk)?;
+    }
+    Ok(work)
 }
 
 fn next(desk: &Mutex<Receiver<Job>>) -> Option<Job> {
@@ -136,12 +148,29 @@ fn write_all(to_say: &Receiver<FromWorker>, out: UnixStream) {
 /// What a desk does.
 enum Job {
     Generate { answers: Vec<Arc<Answer>>, request: Box<Request> },
-    Call(ToWorker),
+    Call { answer: Arc<Answer>, call: ToWorker },
 }
 
 impl Job {
+    /// Whether it changes nothing and takes no time.
+    fn only_looks(&self) -> bool {
+        matches!(self, Job::Call { call: ToWorker::Gauges { .. }, .. })
+    }
+
+    /// Does it, unless nobody wants it any more; rendering ends as soon as nobody does.
     fn run(self, native: &Native, said: &Sender<FromWorker>) {
-        let (id, reply) = match self {
+        let wanted_by = match &self {
+            Job::Generate { answers, .. } => answers.clone(),
+            Job::Call { answer, .. } => vec![answer.clone()],
+        };
+        let is_wanted = move || wanted_by.iter().any(|answer| answer.is_wanted());
+        if is_wanted() {
+            oprel_chat::while_wanted(is_wanted, || self.work(native, said));
+        }
+    }
+
+    fn work(self, native: &Native, said: &Sender<FromWorker>) {
+        match self {
             Job::Generate { answers, request } => {
                 let id = answers.first().map_or(0, |a| a.id);
                 let teller = |i: u32| {
@@ -149,46 +178,59 @@ impl Job {
                     Some(Box::new(Teller { answer, said: said.clone() }) as Box<dyn Listener>)
                 };
                 let taken = native.generate_to(&request, teller).map_err(Failure::from);
-                (id, taken.map(|()| Reply::Taken))
+                reply(said, id, taken.map(|()| Reply::Taken));
             }
-            Job::Call(call) => match answer(native, call) {
-                Some(reply) => reply,
-                None => return,
-            },
-        };
-        let _ = said.send(FromWorker::Reply { id, reply });
+            Job::Call { answer, call } => call_of(native, answer, call, said),
+        }
     }
 }
 
-/// The reply to a call.
-fn answer(native: &Native, call: ToWorker) -> Option<(u64, Result<Reply, Failure>)> {
-    Some(match call {
-        ToWorker::Embed { id, request } => {
-            (id, wait(Backend::embed(native, request)).map(Reply::Vectors))
+fn reply(said: &Sender<FromWorker>, id: u64, reply: Result<Reply, Failure>) {
+    let _ = said.send(FromWorker::Reply { id, reply });
+}
+
+/// Answers a call. What takes the engine long is told later, and keeps no desk.
+fn call_of(native: &Native, answer: Arc<Answer>, call: ToWorker, said: &Sender<FromWorker>) {
+    let id = answer.id;
+    let outcome = match call {
+        ToWorker::Embed { request, .. } => {
+            return native.embed_to(&request, hearing(answer, said, Reply::Vectors));
         }
-        ToWorker::Rerank { id, request } => {
-            (id, wait(Backend::rerank(native, request)).map(Reply::Ranking))
+        ToWorker::Rerank { request, .. } => {
+            return native.rerank_to(&request, hearing(answer, said, Reply::Ranking));
         }
-        ToWorker::PromptTokens { id, request } => {
-            (id, wait(Backend::prompt_tokens(native, *request)).map(Reply::Tokens))
+        ToWorker::PromptTokens { request, .. } => {
+            wait(Backend::prompt_tokens(native, *request)).map(Reply::Tokens)
         }
-        ToWorker::Tokenize { id, text, add_special, parse_special } => {
+        ToWorker::Tokenize { text, add_special, parse_special, .. } => {
             let options = wire::tokenize_options(add_special, parse_special);
-            (id, wait(native.tokenize(text, options)).map(Reply::Tokens))
+            wait(native.tokenize(text, options)).map(Reply::Tokens)
         }
-        ToWorker::Detokenize { id, tokens } => {
-            (id, wait(native.detokenize(tokens)).map(Reply::Text))
-        }
-        ToWorker::Gauges { id } => (id, wait(Backend::gauges(native)).map(Reply::Gauges)),
-        _ => return None,
-    })
+        ToWorker::Detokenize { tokens, .. } => wait(native.detokenize(tokens)).map(Reply::Text),
+        ToWorker::Gauges { .. } => wait(Backend::gauges(native)).map(Reply::Gauges),
+        _ => return,
+    };
+    reply(said, id, outcome);
+}
+
+/// Who hears what became of a call.
+fn hearing<T: 'static>(
+    answer: Arc<Answer>,
+    said: &Sender<FromWorker>,
+    made: fn(T) -> Reply,
+) -> Hearing<T> {
+    let (id, said, wanted) = (answer.id, said.clone(), answer);
+    let tell = move |outcome: crate::Result<T>| {
+        reply(&said, id, outcome.map(made).map_err(Failure::from));
+    };
+    Hearing::new(tell, move || wanted.is_wanted())
 }
 
 /// Answers that are open.
 #[derive(Default)]
 struct Answers(Mutex<HashMap<u64, Weak<Answer>>>);
 
-/// One answer that is open: here until nobody speaks for it.
+/// One answer, or call, that is open: here until nobody speaks for it.
 struct Answer {
     id: u64,
     unwanted: AtomicBool,
@@ -214,6 +256,12 @@ impl Answers {
     }
 }
 
+impl Answer {
+    fn is_wanted(&self) -> bool {
+        !self.unwanted.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Answer {
     fn drop(&mut self) {
         self.all.lock().remove(&self.id);
@@ -234,6 +282,6 @@ impl Listener for Teller {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.answer.unwanted.load(Ordering::Relaxed)
+        self.answer.is_wanted()
     }
 }

@@ -98,9 +98,23 @@ impl Worker {
         T: Send + 'static,
     {
         Box::pin(async move {
-            let reply = self.inner.call(message)?.await.unwrap_or_else(|| Err(state::gone()))?;
+            let (id, promised) = self.inner.call(message)?;
+            let _open = OpenCall { inner: &self.inner, id };
+            let reply = promised.await.unwrap_or_else(|| Err(state::gone()))?;
             pick(reply).ok_or_else(|| state::backend("the worker gave another reply".into()))
         })
+    }
+}
+
+/// A call under way: dropped before its reply, it is taken back.
+struct OpenCall<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        self.inner.forget_call(self.id);
     }
 }
 

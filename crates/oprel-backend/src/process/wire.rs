@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
 use oprel_api::{
-    EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
+    Cause, EmbedRequest, Embeddings, Event, Failure, Gauges, Ranking, Request, RerankRequest,
 };
 use oprel_tokenizer::TokenizeOptions;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -67,6 +67,22 @@ pub(super) enum ToWorker {
     Stop,
 }
 
+impl ToWorker {
+    /// The call, where it is one that has a reply of its own.
+    pub(super) fn id(&self) -> Option<u64> {
+        use ToWorker::{Detokenize, Embed, Gauges, PromptTokens, Rerank, Tokenize};
+        match self {
+            Embed { id, .. }
+            | Rerank { id, .. }
+            | PromptTokens { id, .. }
+            | Tokenize { id, .. }
+            | Detokenize { id, .. }
+            | Gauges { id } => Some(*id),
+            _ => None,
+        }
+    }
+}
+
 /// From a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromWorker {
@@ -93,6 +109,21 @@ pub(super) enum FromWorker {
         /// Whether it has something to do.
         busy: bool,
     },
+}
+
+impl FromWorker {
+    /// The failure of an engine whose file changed: nothing that it says from now on is worth anything.
+    pub(super) fn file_changed(&self) -> Option<&Failure> {
+        let failure = match self {
+            FromWorker::Said { events, .. } => events.iter().find_map(|event| match event {
+                Event::Error(failure) => Some(failure),
+                _ => None,
+            }),
+            FromWorker::Reply { reply: Err(failure), .. } => Some(failure),
+            _ => None,
+        };
+        failure.filter(|f| f.cause == Some(Cause::Changed))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

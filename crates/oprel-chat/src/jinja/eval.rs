@@ -8,9 +8,13 @@ use super::scope::Scope;
 use super::text::str_of;
 use super::tree::{Arg, BinOp, Const, Expr, Name, Stmt, StmtKind, Target, Tree};
 use super::value::{Function, LoopState, Macro, Missing, Value};
+use crate::wanted::is_wanted;
 use crate::{Error, LocalTime, Result};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+/// Steps between two times that it is asked whether the rendering is still wanted.
+const BETWEEN_ASKING: u64 = 1 << 14;
 
 /// How much a template may do.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +98,9 @@ impl<'t> Machine<'t> {
     pub(super) fn charge(&mut self, steps: u64) -> Result<()> {
         match self.steps_left.checked_sub(steps.saturating_add(1)) {
             Some(left) => {
+                let asks = left / BETWEEN_ASKING != self.steps_left / BETWEEN_ASKING;
                 self.steps_left = left;
-                Ok(())
+                if asks && !is_wanted() { Err(Error::Unwanted) } else { Ok(()) }
             }
             None => Err(Error::OutOfFuel { most: self.limits.steps }),
         }

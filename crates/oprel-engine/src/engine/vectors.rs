@@ -50,15 +50,28 @@ impl Engine {
         becomes: Becomes,
         now: Duration,
     ) -> Result<SeqId> {
-        let most = self.bounds.longest_embedded;
-        if tokens.len() > most as usize {
-            return Err(Error::TextTooLong { tokens: tokens.len(), most });
-        }
-        self.bounds.check_tokens(&tokens)?;
+        self.check_text(&tokens)?;
         let (id, _) = self.new_id();
         let (pages, row, alone) = (Vec::new(), None, false);
         self.texts.push_back(Text { id, tokens, becomes, pages, row, submitted: now, alone });
         Ok(id)
+    }
+
+    /// Whether a text can become a vector.
+    ///
+    /// # Errors
+    /// As [`Engine::submit_text`].
+    pub fn check_text(&self, tokens: &[u32]) -> Result<()> {
+        let most = self.bounds.longest_embedded;
+        if tokens.len() > most as usize {
+            return Err(Error::TextTooLong { tokens: tokens.len(), most });
+        }
+        self.bounds.check_tokens(tokens)
+    }
+
+    /// Texts that wait to become vectors.
+    pub fn n_texts(&self) -> usize {
+        self.texts.len()
     }
 
     /// As many of the waiting texts as fit beside what is planned. Beside streams it is one at a time:

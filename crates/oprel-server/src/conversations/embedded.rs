@@ -10,6 +10,8 @@ use super::{Bounds, Error, Head, Item, Result, Store};
 
 /// Heads by owner and id.
 const HEADS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("heads");
+/// Bytes of the file that are kept in memory.
+const CACHE: usize = 4 << 20;
 /// Messages by owner, id and place.
 const ITEMS: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("items");
 
@@ -32,7 +34,8 @@ impl Embedded {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(unreachable)?;
         }
-        let database = Database::create(path).map_err(unreachable)?;
+        let mut builder = Database::builder();
+        let database = builder.set_cache_size(CACHE).create(path).map_err(unreachable)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

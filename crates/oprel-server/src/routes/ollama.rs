@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use oprel_api::dialect::Stay;
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
-use oprel_api::{ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure};
 
 use crate::App;
 use crate::answer::{self, Head, Speech, json};
@@ -144,16 +144,33 @@ async fn embedded(
     }
 }
 
-/// What is known by a name. Models that are named by path are not listed: they are their owner's.
+/// What can be used without naming a file: the built-in model, and models elsewhere. Models that are named by path are
+/// not listed: they are their owner's.
 async fn tags(State(app): State<Arc<App>>) -> Response {
-    let tag = |name: Name| Tag {
+    let demo = tokio::task::spawn_blocking(demo_tag).await.ok().flatten();
+    let elsewhere = app.models.names_elsewhere().map(|name| Tag {
         name: name.to_string(),
         model: name.to_string(),
         modified_at: stamp(SystemTime::UNIX_EPOCH),
         ..Tag::default()
-    };
-    let elsewhere = app.models.names_elsewhere().map(tag).collect();
-    json(StatusCode::OK, &ollama::tags(elsewhere))
+    });
+    json(StatusCode::OK, &ollama::tags(demo.into_iter().chain(elsewhere).collect()))
+}
+
+/// What is told of the built-in model.
+fn demo_tag() -> Option<Tag> {
+    let source = Name::Demo.source()?;
+    let shown = oprel::show(&source, false).ok()?;
+    let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes() as u64).sum();
+    Some(Tag {
+        name: Name::Demo.to_string(),
+        model: Name::Demo.to_string(),
+        modified_at: modified(&Name::Demo),
+        size: weights,
+        digest: String::new(),
+        details: short(&shown),
+        capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
+    })
 }
 
 async fn ps(State(app): State<Arc<App>>) -> Response {
@@ -240,7 +257,11 @@ async fn show(
         Ok(Err(oprel::OprelError::ModelNotFound { .. })) => {
             return SPEECH.fail(ollama::absent(&named.model));
         }
-        Ok(Err(error)) => return SPEECH.fail(Failure::new(ErrorKind::Backend, error.to_string())),
+        // What cannot be shown is no model.
+        Ok(Err(error)) => {
+            let failure = Failure::new(ErrorKind::Backend, error.to_string());
+            return SPEECH.fail(failure.because(Cause::Unusable));
+        }
         Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     if copilot {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use oprel_api::dialect::Stay;
@@ -15,17 +16,22 @@ use serde_json::{Map, Value, json};
 
 use crate::App;
 use crate::answer::{self, Head, Speech, object};
+use crate::metrics::{self, Gauged};
 use crate::name::Name;
 use crate::peer::Peer;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
+
+/// How long a backend may take to say what it is doing.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/health", get(health))
         .route("/health/live", get(|| async { StatusCode::OK }))
         .route("/health/ready", get(health))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(measured))
+        .route("/openapi.json", get(described))
         .route("/models", get(models))
         .route("/load", post(load))
         .route("/unload", post(unload))
@@ -48,31 +54,60 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     answer::json(code, &body)
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut now = Vec::new();
+/// What can be asked here.
+async fn described() -> Response {
+    answer::json(StatusCode::OK, &crate::openapi::document())
+}
+
+async fn measured(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let loaded = app.models.loaded();
-    now.push(("oprel_models_loaded".to_string(), loaded.len() as f64));
-    let mut gauges = Vec::new();
+    let count = Gauged {
+        name: "oprel_models_loaded",
+        help: "Models that are loaded",
+        label: String::new(),
+        value: loaded.len() as f64,
+    };
+    let mut now = vec![count];
     for model in &loaded {
         let plain = |text: &str| text.replace(['"', '\\', '\n'], "_");
-        let name = plain(&app.label(&model.name));
+        let name = plain(&model.name.label());
         let label = format!("{{model=\"{name}\"}}");
-        for (server, is_up) in model.backend.servers() {
-            let label = format!("{{model=\"{name}\",server=\"{}\"}}", plain(&server));
-            gauges.push(("oprel_backend_up", label, f64::from(u8::from(is_up))));
-        }
-        let Ok(g) = model.backend.gauges().await else { continue };
+        now.extend(model.backend.servers().into_iter().map(|(server, is_up)| Gauged {
+            name: "oprel_backend_up",
+            help: "Whether a server of a model answers",
+            label: format!("{{model=\"{name}\",server=\"{}\"}}", plain(&server)),
+            value: f64::from(u8::from(is_up)),
+        }));
+        let asked = tokio::time::timeout(LOOK, model.backend.gauges());
+        let Ok(Ok(g)) = asked.await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
-        gauges.push(("oprel_kv_cache_usage_ratio", label.clone(), share));
-        gauges.push(("oprel_sequences_running", label.clone(), g.running as f64));
-        gauges.push(("oprel_sequences_waiting", label.clone(), g.waiting as f64));
         let bytes = model.backend.describe().memory_bytes as f64;
-        gauges.push(("oprel_model_memory_bytes", label, bytes));
+        let all = [
+            ("oprel_kv_cache_usage_ratio", "Share of pages that sequences hold", share),
+            ("oprel_sequences_running", "Sequences in the batch", g.running as f64),
+            ("oprel_sequences_waiting", "Sequences and texts that wait", g.waiting as f64),
+            ("oprel_model_memory_bytes", "Weights, state and scratch, mapped ones too", bytes),
+        ];
+        now.extend(all.map(|(name, help, value)| Gauged {
+            name,
+            help,
+            label: label.clone(),
+            value,
+        }));
     }
-    gauges.sort_by_key(|(name, _, _)| *name);
-    now.extend(gauges.into_iter().map(|(name, label, value)| (format!("{name}{label}"), value)));
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.text(&now)).into_response()
+    now.sort_by_key(|gauged| gauged.name);
+    let text = app.metrics.text(&now);
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    match accepted.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+        true => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        false => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], metrics::classic(&text)).into_response()
+        }
+    }
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {

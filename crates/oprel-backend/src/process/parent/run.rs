@@ -213,12 +213,13 @@ impl Process {
             match self.next()? {
                 Some(message) => {
                     life.heard = Instant::now();
-                    match message {
-                        FromWorker::Said { id, events } => inner.lock().said(id, events),
-                        FromWorker::Reply { id, reply } => inner.lock().reply(id, reply),
-                        FromWorker::Pong { turns, busy } => life.pong(turns, busy),
-                        other => return Err(Ended::Died(format!("it said {other:?}"))),
+                    if let Some(changed) = message.file_changed().cloned() {
+                        // Nobody new is let in; it would hear the same.
+                        inner.set_health(Health::Failed(changed.clone()));
+                        hear(inner, message, &mut life)?;
+                        return Err(Ended::Refused(changed));
                     }
+                    hear(inner, message, &mut life)?;
                 }
                 None if inner.lock().stopping => return Err(Ended::Stopped),
                 None => {}
@@ -253,6 +254,17 @@ impl Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Takes what a process says.
+fn hear(inner: &Inner, message: FromWorker, life: &mut Life) -> Result<(), Ended> {
+    match message {
+        FromWorker::Said { id, events } => inner.lock().said(id, events),
+        FromWorker::Reply { id, reply } => inner.lock().reply(id, reply),
+        FromWorker::Pong { turns, busy } => life.pong(turns, busy),
+        other => return Err(Ended::Died(format!("it said {other:?}"))),
+    }
+    Ok(())
 }
 
 /// Signs of life.

@@ -202,7 +202,7 @@ impl Inner {
     pub(super) fn call(
         &self,
         message: impl FnOnce(u64) -> ToWorker,
-    ) -> Result<Promised<Result<Reply, Failure>>, Failure> {
+    ) -> Result<(u64, Promised<Result<Reply, Failure>>), Failure> {
         let mut state = self.lock();
         state.check()?;
         let (promise, promised) = promise();
@@ -210,7 +210,15 @@ impl Inner {
         let message = message(id);
         state.send(message.clone());
         state.calls.insert(id, Pending { message, promise, trial: Trial::default() });
-        Ok(promised)
+        Ok((id, promised))
+    }
+
+    /// Nobody waits for a reply any more.
+    pub(super) fn forget_call(&self, id: u64) {
+        let mut state = self.lock();
+        if state.calls.remove(&id).is_some() {
+            state.send(ToWorker::Cancel { id });
+        }
     }
 
     /// Nobody wants an answer any more.

@@ -1,0 +1,49 @@
+//! How many files and connections the system lets this process have open.
+
+use oprel::OprelError;
+
+/// What is open besides connections: models, workers, the store, the log.
+#[cfg(unix)]
+const BESIDE: u64 = 128;
+/// Fewer connections make no server.
+#[cfg(unix)]
+const LEAST: u64 = 64;
+
+/// Connections that can be served, at most so many, with the system's limit raised as far as it may be.
+///
+/// # Errors
+/// If there can be too few to be of use.
+#[cfg(unix)]
+pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = wanted as u64 + BESIDE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|n| n < needed) {
+        let most = limit.maximum.map_or(needed, |most| most.min(needed));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
+    }
+    let Some(n) = getrlimit(Resource::Nofile).current.filter(|n| *n < needed) else {
+        return Ok(wanted);
+    };
+    if n < BESIDE + LEAST {
+        return Err(OprelError::Validation {
+            message: format!("the system lets this process open only {n} files and connections"),
+            hint: Some(format!(
+                "allow {needed}: `ulimit -n {needed}` in a shell, LimitNOFILE={needed} in a systemd unit"
+            )),
+            source: None,
+        });
+    }
+    tracing::warn!(
+        files = n,
+        connections = n - BESIDE,
+        "the system allows fewer open files than are needed"
+    );
+    Ok(usize::try_from(n - BESIDE).unwrap_or(wanted))
+}
+
+/// Where there is no such limit.
+#[cfg(not(unix))]
+pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
+    Ok(wanted)
+}

@@ -1,0 +1,190 @@
+//! Many clients at once, and clients that do not behave: they wait, do not read, send half a request, or leave.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, count, serve, turn};
+use crate::http::{Connection, ask};
+
+/// What a crowd may cost over the loaded model.
+const MOST_BYTES: u64 = 100 << 20;
+/// How long `/health` may take meanwhile.
+const HEALTH: Duration = Duration::from_millis(20);
+/// How long after a step a sequence may be there that nobody wants.
+const FREED: Duration = Duration::from_millis(100);
+
+fn endless(seed: usize, n: usize) -> Value {
+    json!({"model": "demo", "prompt": "Once upon a time", "raw": true,
+        "options": {"num_predict": n, "temperature": 2, "seed": seed}})
+}
+
+/// A request whose answer is not read.
+fn asked(daemon: &Daemon, body: &Value) -> Connection {
+    let mut connection = daemon.connect();
+    connection.send("POST", "/api/generate", body.to_string().as_bytes()).unwrap();
+    connection
+}
+
+/// The worst that was seen of a daemon under load.
+#[derive(Debug, Default)]
+struct Worst {
+    bytes: u64,
+    health: Duration,
+}
+
+impl Worst {
+    fn look(&mut self, daemon: &Daemon, before: u64) {
+        self.bytes = self.bytes.max(daemon.resident().saturating_sub(before));
+        // The tests' own processor is busy too: of three, the best is the daemon's.
+        let health = (0..3).map(|_| daemon.health()).min().unwrap_or_default();
+        self.health = self.health.max(health);
+    }
+
+    fn check(&self) {
+        println!("{} MB more at most, /health in {:?} at most", self.bytes >> 20, self.health);
+        assert!(self.bytes < MOST_BYTES, "{} MB more", self.bytes >> 20);
+        assert!(self.health < HEALTH, "/health took {:?}", self.health);
+    }
+}
+
+/// A daemon whose model is loaded and has used all memory that it was given.
+fn warm() -> (Daemon, u64) {
+    let daemon = serve(&[]);
+    let long: Vec<_> = (0..64).map(|seed| asked(&daemon, &endless(seed, 400))).collect();
+    for mut connection in long {
+        assert_eq!(connection.head().unwrap().status, 200);
+        connection.rest().unwrap();
+    }
+    let before = daemon.resident();
+    println!("{} MB with the loaded model", before >> 20);
+    (daemon, before)
+}
+
+#[test]
+fn a_thousand_waiting_requests_cost_little() {
+    let _turn = turn();
+    let (daemon, before) = warm();
+    let n = count(1000, 300);
+    let mut waiting: Vec<_> = (0..n).map(|seed| asked(&daemon, &endless(seed, 30))).collect();
+    let mut worst = Worst::default();
+    let start = Instant::now();
+    daemon.soon("all have come", Duration::from_secs(60), |d| {
+        d.metric("oprel_requests_running", "") > 0.0
+    });
+    while daemon.sequences() > 0.0 && start.elapsed() < Duration::from_secs(300) {
+        worst.look(&daemon, before);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for connection in &mut waiting {
+        assert_eq!(connection.head().unwrap().status, 200);
+        let last = String::from_utf8(connection.rest().unwrap()).unwrap();
+        assert_eq!(last.matches("\"done\":true").count(), 1);
+    }
+    println!("{n} answers in {:?}", start.elapsed());
+    worst.check();
+}
+
+#[test]
+fn a_thousand_readers_that_stall_cost_little() {
+    let _turn = turn();
+    let (daemon, before) = warm();
+    let n = count(1000, 200);
+    let stalled: Vec<_> = (0..n)
+        .map(|seed| {
+            let connection = asked(&daemon, &endless(seed, 1500));
+            let _ = set_socket_recv_buffer_size(connection.socket(), 2048);
+            connection
+        })
+        .collect();
+    let mut worst = Worst::default();
+    let start = Instant::now();
+    let time = Duration::from_secs(if crate::daemon::full() { 55 } else { 5 });
+    while start.elapsed() < time && daemon.sequences() > 0.0 {
+        worst.look(&daemon, before);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut ours =
+        asked(&daemon, &json!({"model": "demo", "prompt": "Hi", "options": {"num_predict": 4}}));
+    assert_eq!(ours.head().unwrap().status, 200);
+    drop(ours);
+    println!("{} of {n} still at it", daemon.sequences());
+    drop(stalled);
+    daemon.soon("their sequences are freed", Duration::from_secs(5), |d| d.sequences() == 0.0);
+    worst.check();
+}
+
+#[test]
+fn a_sequence_ends_with_its_client() {
+    let _turn = turn();
+    let daemon = serve(&[]);
+    ask(&daemon.address, "/load", &json!({"model": "demo"}));
+    let mut worst = Duration::ZERO;
+    for round in 0..count(100, 12) {
+        let mut body = endless(round, 100_000);
+        body["stream"] = json!(round % 3 != 0);
+        let mut connection = asked(&daemon, &body);
+        daemon.soon("it runs", Duration::from_secs(10), |d| d.sequences() > 0.0);
+        if body["stream"] == true {
+            connection.head().unwrap();
+            connection.line().unwrap();
+        }
+        match round % 2 {
+            0 => drop(connection),
+            _ => connection.reset(),
+        }
+        let took = daemon.soon("it is freed", Duration::from_secs(5), |d| d.sequences() == 0.0);
+        worst = worst.max(took);
+    }
+    println!("freed after {worst:?} at most");
+    // A step of this model takes less than the tests' clock can tell.
+    assert!(worst < FREED, "{worst:?}");
+    assert_eq!(daemon.metric("oprel_requests_running", ""), 0.0);
+}
+
+#[test]
+fn two_thousand_half_open_connections_hold_up_nobody() {
+    let _turn = turn();
+    raise_own_limit();
+    let daemon = serve(&[]);
+    ask(&daemon.address, "/load", &json!({"model": "demo"}));
+    let before = daemon.resident();
+    let n = count(2000, 500);
+    let open: Vec<TcpStream> = (0..n)
+        .map(|i| {
+            let mut stream = TcpStream::connect(&daemon.address).unwrap();
+            // Nothing, half a head, or half a body.
+            let begun = [
+                "",
+                "POST /api/chat HTTP/1.1\r\nHost: x\r\nX-A: ",
+                "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n{",
+            ];
+            stream.write_all(begun[i % begun.len()].as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let mut worst = Worst::default();
+    for seed in 0..20 {
+        worst.look(&daemon, before);
+        let mut body = endless(seed, 8);
+        body["stream"] = json!(false);
+        let start = Instant::now();
+        assert_eq!(ask(&daemon.address, "/api/generate", &body).0, 200);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+    let descriptors = daemon.descriptors();
+    drop(open);
+    daemon.soon("they are closed", Duration::from_secs(5), |d| d.descriptors() < 100);
+    println!("{n} half-open connections, {descriptors} descriptors");
+    worst.check();
+}
+
+/// The tests hold as many descriptors as the daemon.
+fn raise_own_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

@@ -1,0 +1,162 @@
+//! TLS without C: rustls, with cryptography in Rust and assembly (graviola). Certificates come from files; nothing
+//! here listens or connects.
+
+mod error;
+mod files;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+pub use error::{Error, Result};
+
+/// What HTTP calls itself over TLS, the version that is liked best first.
+pub const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Where systems keep the authorities that they trust.
+const SYSTEM: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Answers clients over TLS. Cheap to clone.
+#[derive(Clone)]
+pub struct Acceptor(TlsAcceptor);
+
+/// Speaks to servers over TLS. Cheap to clone.
+#[derive(Clone)]
+pub struct Connector(TlsConnector);
+
+impl Acceptor {
+    /// With a certificate, its authorities behind it in the same file, and its key.
+    ///
+    /// # Errors
+    /// If the processor lacks what the cryptography needs, a file cannot be read or has not what it should, or
+    /// the two do not belong together.
+    pub fn load(cert: &Path, key: &Path) -> Result<Acceptor> {
+        let provider = provider()?;
+        let certificates = files::certificates(cert)?;
+        let secret = files::key(key)?;
+        let pair = |why: rustls::Error| Error::Pair {
+            cert: cert.into(),
+            key: key.into(),
+            why: why.to_string(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder.with_no_client_auth().with_single_cert(certificates, secret)
+            })
+            .map_err(pair)?;
+        config.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
+        Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Greets a client.
+    ///
+    /// # Errors
+    /// If it speaks no TLS, or none that is understood here.
+    pub async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+    ) -> io::Result<server::TlsStream<T>> {
+        self.0.accept(io).await
+    }
+}
+
+impl Connector {
+    /// Trusts the authorities in a file, or those that this system trusts, and speaks these protocols.
+    ///
+    /// # Errors
+    /// If the processor lacks what the cryptography needs, or there are no authorities to be read.
+    pub fn load(authorities: Option<&Path>, protocols: &[&[u8]]) -> Result<Connector> {
+        let provider = provider()?;
+        let path = match authorities {
+            Some(path) => path.to_path_buf(),
+            None => system().ok_or(Error::NoAuthorities)?,
+        };
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(files::certificates(&path)?);
+        if added == 0 {
+            return Err(Error::NoCertificate { path });
+        }
+        let malformed = |why: rustls::Error| Error::Malformed { path, why: why.to_string() };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(malformed)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(Connector(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Greets the server of this name, which must prove that it has it.
+    ///
+    /// # Errors
+    /// If it does not, or speaks no TLS that is understood here.
+    pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        io: T,
+    ) -> io::Result<client::TlsStream<T>> {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
+        self.0.connect(name, io).await
+    }
+}
+
+fn system() -> Option<PathBuf> {
+    let own = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    own.or_else(|| SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file()))
+}
+
+/// The cryptography, which would panic on a processor that it is not written for.
+fn provider() -> Result<Arc<CryptoProvider>> {
+    match lacking() {
+        lacks if lacks.is_empty() => Ok(Arc::new(rustls_graviola::default_provider())),
+        lacks => Err(Error::Processor { lacks: lacks.join(", ") }),
+    }
+}
+
+/// Instructions that are needed and not there.
+fn lacking() -> Vec<&'static str> {
+    let mut lacks = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! need {
+            ($($name:tt)*) => { $(if !is_x86_feature_detected!($name) { lacks.push($name) })* };
+        }
+        need!("aes" "pclmulqdq" "bmi1" "bmi2" "adx" "avx" "avx2");
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        macro_rules! need {
+            ($($name:tt)*) => {
+                $(if !std::arch::is_aarch64_feature_detected!($name) { lacks.push($name) })*
+            };
+        }
+        need!("neon" "aes" "pmull" "sha2");
+    }
+    lacks.sort_unstable();
+    lacks
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
