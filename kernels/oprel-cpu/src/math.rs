@@ -39,7 +39,7 @@ pub(crate) const EXP_COEFFICIENTS: [f32; 6] =
 /// 2^x from -1/2 to 1/2 within 2.6e-6 of itself, which is less than an integer of 16 bits tells;
 /// highest power first.
 pub(crate) const EXP2_COEFFICIENTS: [f32; 5] =
-    [9.570_102e-3, 5.591_786e-2, 2.402_474_5e-1, 6.931_218e-1, 0.999_999_26];
+    [9.570_102e-3, 5.591_786e-2, 2.402_474_5e-1, 6.931_218e-1, 0.999_999_3];
 
 /// tanh x, within 3 units in the last place.
 #[inline(always)]
