@@ -36,9 +36,9 @@ pub(super) fn arguments(
         "--ctx-size",
         &context.saturating_mul(parallel).to_string(),
         "--cache-type-k",
-        options.kv.k.name(),
+        options.kv.k.in_floats().name(),
         "--cache-type-v",
-        options.kv.v.name(),
+        options.kv.v.in_floats().name(),
         // Gigabytes otherwise, without being asked.
         "--cache-ram",
         "0",
@@ -96,6 +96,8 @@ mod tests {
             said.starts_with("--parallel 2 --ctx-size 1024 --cache-type-k q8_0 --cache-type-v f16")
         );
         assert!(said.ends_with("--threads 3"), "{said}");
+        let usual = line(&LoadOptions::default()).unwrap();
+        assert!(usual.contains("--cache-type-k f16 --cache-type-v f16"), "{usual}");
         let ranks = arguments(&options, &[Capability::Rerank]).unwrap();
         assert!(ranks.contains(&"--reranking".into()));
         assert!(!line(&LoadOptions::default()).unwrap().contains("--threads"));

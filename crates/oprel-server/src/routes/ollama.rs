@@ -161,7 +161,7 @@ async fn tags(State(app): State<Arc<App>>) -> Response {
 fn demo_tag() -> Option<Tag> {
     let source = Name::Demo.source()?;
     let shown = oprel::show(&source, false).ok()?;
-    let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes() as u64).sum();
+    let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
     Some(Tag {
         name: Name::Demo.to_string(),
         model: Name::Demo.to_string(),

@@ -43,6 +43,14 @@ impl KvType {
         }
     }
 
+    /// What stands in for it where attention is not done in integers: the floats of as many bits.
+    pub fn in_floats(self) -> KvType {
+        match self {
+            KvType::I16 => KvType::F16,
+            ty => ty,
+        }
+    }
+
     /// Elements that are stored together: rows are padded to a multiple.
     pub(super) fn unit(self) -> usize {
         match self {

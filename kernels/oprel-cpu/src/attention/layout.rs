@@ -48,10 +48,7 @@ impl KvLayout {
         v_dim: usize,
     ) -> KvLayout {
         assert!(v_dim <= k_dim, "values are in keys");
-        let types = match types.k {
-            KvType::I16 => KvTypes::both(KvType::F16),
-            k => KvTypes::both(k),
-        };
+        let types = KvTypes::both(types.k.in_floats());
         KvLayout { aliased: true, ..KvLayout::new(types, n_kv_heads, page_len, k_dim, v_dim) }
     }
 
