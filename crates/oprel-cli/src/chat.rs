@@ -29,17 +29,21 @@ const INTERRUPTED: i32 = 130;
 pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
     let mut input = Input::open()?;
     let settings = Settings::of(ask)?;
-    let loaded = open(model, ask)?;
+    let interrupts = Arc::new(Interrupts::default());
+    // What comes from a pipe is stopped as a whole.
+    if input.is_terminal() {
+        interrupts.watch()?;
+    }
     let mut chat = Chat {
         ask,
         name: model.to_string(),
-        model: loaded,
+        model: open(model, ask, &interrupts)?,
         first: settings.clone(),
         settings,
         messages: Vec::new(),
         verbose: ask.verbose,
         wraps: !ask.nowordwrap,
-        interrupted: if input.is_terminal() { interrupts()? } else { Arc::default() },
+        interrupts,
     };
     if input.is_terminal() {
         println!("Ask something (/? for commands, /bye to leave)");
@@ -68,17 +72,36 @@ pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
     }
 }
 
-/// A flag that Ctrl-C sets. One more, while nobody has looked at it, ends the program.
-fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    let set = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-    };
-    ctrlc::set_handler(set).context("cannot watch for Ctrl-C")?;
-    Ok(interrupted)
+/// What Ctrl-C does outside of the editor, for which it is a key.
+#[derive(Default)]
+struct Interrupts {
+    /// It was pressed, and nobody has looked yet.
+    pressed: AtomicBool,
+    /// Nobody can look before a model is there.
+    loading: AtomicBool,
+}
+
+impl Interrupts {
+    /// From now on it ends the program only while a model is loaded, or when it is pressed again before
+    /// anybody looked.
+    fn watch(self: &Arc<Self>) -> anyhow::Result<()> {
+        let interrupts = self.clone();
+        let press = move || {
+            let unheard = interrupts.pressed.swap(true, Ordering::Relaxed);
+            if unheard || interrupts.loading.load(Ordering::Relaxed) {
+                std::process::exit(INTERRUPTED);
+            }
+        };
+        ctrlc::set_handler(press).context("cannot watch for Ctrl-C")
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self) {
+        self.pressed.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A conversation, and how it is answered.
@@ -93,11 +116,14 @@ struct Chat<'a> {
     messages: Vec<Message>,
     verbose: bool,
     wraps: bool,
-    interrupted: Arc<AtomicBool>,
+    interrupts: Arc<Interrupts>,
 }
 
-fn open(model: &str, ask: &Ask) -> anyhow::Result<Model> {
-    let model = engine::open(model, &ask.load, &ask.place, ask.draft.as_deref())?;
+fn open(model: &str, ask: &Ask, interrupts: &Interrupts) -> anyhow::Result<Model> {
+    interrupts.loading.store(true, Ordering::Relaxed);
+    let model = engine::open(model, &ask.load, &ask.place, ask.draft.as_deref());
+    interrupts.loading.store(false, Ordering::Relaxed);
+    let model = model?;
     engine::check_speaks(&model)?;
     Ok(model)
 }
@@ -134,10 +160,10 @@ impl Chat<'_> {
 
     /// Answers, until Ctrl-C. An answer that was stopped stays in the conversation; a question without any does not.
     fn say(&mut self, text: String) -> anyhow::Result<()> {
-        self.interrupted.store(false, Ordering::Relaxed);
+        self.interrupts.forget();
         self.messages.push(Message::user(text));
         let answered = self.answer();
-        self.interrupted.store(false, Ordering::Relaxed);
+        self.interrupts.forget();
         if answered.is_err() {
             self.messages.pop();
         }
@@ -149,7 +175,7 @@ impl Chat<'_> {
         let mut request = self.settings.request(&self.model, asked);
         request.limits.input_overflow = InputOverflow::DropOldest;
         let stream = self.model.generate(request)?;
-        let stop = || self.interrupted.load(Ordering::Relaxed);
+        let stop = || self.interrupts.is_pressed();
         let said = speak(stream, &Style::of_output(self.wraps), stop)?;
         if said.stopped {
             tell("(stopped)");
@@ -184,14 +210,14 @@ impl Chat<'_> {
     /// Goes on with a conversation that was saved, or begins one with another model.
     fn load(&mut self, name: &str) -> anyhow::Result<()> {
         let Some(saved) = Saved::read(name)? else {
-            self.model = open(name, self.ask)?;
+            self.model = open(name, self.ask, &self.interrupts)?;
             self.name = name.to_string();
             self.messages.clear();
             tell(&format!("(a new conversation with {name})"));
             return Ok(());
         };
         if saved.model != self.name {
-            self.model = open(&saved.model, self.ask)?;
+            self.model = open(&saved.model, self.ask, &self.interrupts)?;
         }
         (self.name, self.settings, self.messages) = (saved.model, saved.settings, saved.messages);
         let n = self.messages.len();
