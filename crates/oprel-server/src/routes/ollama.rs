@@ -148,7 +148,7 @@ async fn tags() -> Response {
     let demo = tokio::task::spawn_blocking(|| {
         let source = Name::Demo.source();
         let shown = oprel::show(&source, false).ok()?;
-        let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes() as u64).sum();
+        let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
         Some(Tag {
             name: Name::Demo.to_string(),
             model: Name::Demo.to_string(),
