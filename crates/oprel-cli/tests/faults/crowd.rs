@@ -1,6 +1,6 @@
 //! Many clients at once, and clients that do not behave: they wait, do not read, send half a request, or leave.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -187,4 +187,37 @@ fn raise_own_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+#[test]
+fn too_few_open_files_are_told_and_few_are_lived_with() {
+    let _turn = turn();
+    let home = tempfile::tempdir().unwrap();
+    let limited = |n: usize| {
+        let mut command = std::process::Command::new("sh");
+        let script = format!("ulimit -n {n}; exec \"$0\" serve --port 0 --threads 1");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_oprel")]);
+        command.env("OPREL_HOME", home.path()).stderr(std::process::Stdio::piped());
+        command
+    };
+    let refused = limited(100).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("only 100 files") && said.contains("ulimit -n"), "{said}");
+    let mut child = limited(400).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let listens = |line: String| line.strip_prefix("oprel listens on http://").map(str::to_string);
+    let address = lines.find_map(listens);
+    let address = address.expect("it listens");
+    std::thread::spawn(move || lines.for_each(drop));
+    // More connections than there are files: those that fit are served, and the others again when these go.
+    let open: Vec<_> = (0..600).filter_map(|_| TcpStream::connect(&address).ok()).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    drop(open);
+    std::thread::sleep(Duration::from_millis(200));
+    let body =
+        json!({"model": "demo", "prompt": "Hi", "stream": false, "options": {"num_predict": 2}});
+    assert_eq!(ask(&address, "/api/generate", &body).0, 200);
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -5,7 +5,8 @@ use super::*;
 /// The paths of the router, as it tells them itself.
 fn routed() -> BTreeSet<String> {
     let told = format!("{:?}", crate::routes::all());
-    told.split('"').filter(|piece| piece.starts_with('/')).map(str::to_string).collect()
+    let paths = told.split('"').filter(|piece| piece.starts_with('/') && !piece.contains("__"));
+    paths.map(str::to_string).collect()
 }
 
 #[test]
