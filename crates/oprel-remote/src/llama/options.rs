@@ -36,9 +36,9 @@ pub(super) fn arguments(
         "--ctx-size",
         &context.saturating_mul(parallel).to_string(),
         "--cache-type-k",
-        options.kv.k.name(),
+        stored_as(options.kv.k.name()),
         "--cache-type-v",
-        options.kv.v.name(),
+        stored_as(options.kv.v.name()),
         // Gigabytes otherwise, without being asked.
         "--cache-ram",
         "0",
@@ -57,6 +57,11 @@ pub(super) fn arguments(
         arguments.extend(["--threads".into(), threads.to_string().into()]);
     }
     Ok(arguments)
+}
+
+/// Its name of a type of keys and values; of one that only our engine has, the nearest.
+fn stored_as(name: &'static str) -> &'static str {
+    if name == "i16" { "f16" } else { name }
 }
 
 fn within<T>(option: &str, value: T, most: T) -> Result<T, Failure>
@@ -98,6 +103,8 @@ mod tests {
         assert!(said.ends_with("--threads 3"), "{said}");
         let ranks = arguments(&options, &[Capability::Rerank]).unwrap();
         assert!(ranks.contains(&"--reranking".into()));
+        let usual = line(&LoadOptions::default()).unwrap();
+        assert!(usual.contains("--cache-type-k f16 --cache-type-v f16"), "{usual}");
         assert!(!line(&LoadOptions::default()).unwrap().contains("--threads"));
         for (wrong, name) in [
             (LoadOptions { context: Some(0), ..LoadOptions::default() }, "ctx_size"),
