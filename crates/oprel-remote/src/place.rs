@@ -75,7 +75,10 @@ impl Address {
     /// A `Validation` that says what is wrong.
     pub fn parse(url: &str) -> Result<Address, Failure> {
         let wrong = |what: &str| invalid(format!("'{url}' is no address of a server: {what}"));
-        if url.starts_with("unix:") {
+        if let Some(path) = url.strip_prefix("unix:") {
+            if path.trim_start_matches('/').is_empty() {
+                return Err(wrong("there is no path of a socket"));
+            }
             return Ok(Address { endpoint: Endpoint::parse(url), base: String::new() });
         }
         let rest = match url.split_once("://") {
@@ -157,6 +160,7 @@ mod tests {
             ("big=vllm:http://a?x=1", "no host"),
             ("big=vllm:http://a#", "no model after"),
             ("big=vllm:http://a,", "must begin with"),
+            ("big=vllm:unix:", "no path of a socket"),
         ];
         for (text, wanted) in table {
             let failure = Place::parse(text).unwrap_err();
