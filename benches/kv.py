@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What it costs to store keys and values in fewer bits: perplexity, and divergence from keys and values in f32.
 
-    kv.py --oprel target/release/oprel [--types f16,bf16,q8_0/q4_0] [--model models/demo/oprel-demo-q8_0.gguf]
+    kv.py --oprel target/release/oprel [--types i16,f16,bf16,q8_0/q4_0] [--model models/demo/oprel-demo-q8_0.gguf]
           [--text models/demo/heldout.txt] [--window 512] [--windows N]
 
 Types are written K/V, or once for both. The text is cut into windows, each of which starts from nothing; all their
@@ -13,7 +13,7 @@ import argparse, json, os, shlex, subprocess, tempfile
 import numpy as np
 from kl import divergence, log_p, mean_and_error, of_oprel, write_as
 
-TYPES = "f16,bf16,q8_0,q4_0,q8_0/q4_0,f16/q4_0,q4_0/q8_0,q4_0/f16"
+TYPES = "i16,f16,bf16,q8_0,q4_0,q8_0/q4_0,f16/q4_0,q4_0/q8_0,q4_0/f16"
 
 
 def losses(windows, logits):
@@ -27,7 +27,7 @@ def table(a, model, windows, work):
     print("| keys | values | bits | perplexity | difference | KL(f32 cache || type) |")
     print("|---" * 6 + "|")
     exact = exact_loss = None
-    bits = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5}
+    bits = {"f32": 32, "i16": 17, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5}
     for types in ["f32", *(t for t in a.types.split(",") if t != "f32")]:
         k, _, v = types.partition("/")
         v = v or k

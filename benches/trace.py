@@ -5,10 +5,10 @@
              [--turns 20] [--tokens 30000] [--gen-tokens 64] [--threads 2] [--rounds 1]
 
 Every turn sends all tokens so far, the server's own answers among them, and new ones (what a tool gave back), and waits for
-so many tokens, greedy, without an end. Prompt caches are on, as servers have them by default. Prints JSON: for each
+so many tokens, greedy, without an end. Prompt caches are on, as servers have them by default. Prints JSON (turns to standard error): for each
 server the whole time, the time of each turn and the tokens that it found in its cache; then the ratio.
 """
-import argparse, json, os, shlex, signal, statistics, subprocess, tempfile, time, urllib.request
+import argparse, json, os, shlex, signal, statistics, subprocess, sys, tempfile, time, urllib.request
 
 from serving import free_port
 
@@ -78,6 +78,7 @@ def run(server, o):
             before = time.time()
             made, cached = server.turn(tokens, o.gen_tokens)
             turns.append(round(time.time() - before, 3))
+            print(type(server).__name__, "turn", turn, turns[-1], "s,", cached, "cached", file=sys.stderr, flush=True)
             assert len(made) == o.gen_tokens, (len(made), turn)
             tokens += made
             found += cached

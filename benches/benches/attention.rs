@@ -17,7 +17,8 @@ const PAGE: usize = 64;
 /// Caches that take turns, as those of layers do, so that none stays in the processor's.
 const LAYERS: usize = 16;
 /// Types of keys and values: one for both, then two.
-const TYPES: [KvTypes; 7] = [
+const TYPES: [KvTypes; 8] = [
+    KvTypes::both(KvType::I16),
     KvTypes::both(KvType::F32),
     KvTypes::both(KvType::F16),
     KvTypes::both(KvType::Bf16),

@@ -35,7 +35,7 @@ fn prepared(model: &Model) -> Option<CpuExec> {
         context: PROMPT + STEPS,
         pages: vec![PAGES; groups(&model.decoder.slots).len()],
         recurrent_rows: 1,
-        kv: KvType::F16.into(),
+        kv: KvType::default().into(),
     };
     match exec.prepare(&model.decoder, &model.weights, &placement, &limits) {
         Ok(_) => Some(exec),

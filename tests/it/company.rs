@@ -40,7 +40,7 @@ impl Runner {
             context: CONTEXT,
             pages: vec![SEQUENCES * CONTEXT.div_ceil(PAGE_LEN as u32); n_groups],
             recurrent_rows: SEQUENCES,
-            kv: KvType::F16.into(),
+            kv: KvType::default().into(),
         };
         let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
         exec.prepare(&model.decoder, &model.weights, &placement, &limits).expect("prepared");

@@ -24,7 +24,7 @@ impl Read {
         let path = root().join("models/demo/heldout.txt");
         let text = std::fs::read_to_string(path).expect("committed");
         let model = Model::builder(ModelSource::Demo).kv(kv).load().expect("it is built in");
-        let mut tokens = model.tokenize(&text, Default::default());
+        let mut tokens = model.tokenize(&text, Default::default()).unwrap();
         tokens.truncate(TOKENS);
         let logits = model.logits(tokens.clone(), pieces).expect("logits");
         Read { n_vocab: model.n_vocab(), tokens, logits }
@@ -59,6 +59,7 @@ fn a_smaller_cache_changes_predictions_by_little() {
     // alone costs 1e-4 here; the types' own errors come on top of that.
     let mixed = KvTypes { k: KvType::Q8_0, v: KvType::Q4_0 };
     for (kv, bound, loss_bound) in [
+        (KvType::I16.into(), 4e-4, 0.01),
         (KvType::F16.into(), 4e-4, 0.01),
         (KvType::Bf16.into(), 6e-4, 0.01),
         (KvType::Q8_0.into(), 1e-3, 0.01),

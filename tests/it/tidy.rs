@@ -20,6 +20,7 @@ const FLOORS: &[(&str, &str, u32)] = &[
     ("crates/oprel-backend", "oprel-backend", 5),
     ("crates/oprel-tls", "oprel-tls", 0),
     ("crates/oprel-client", "oprel-client", 6),
+    ("crates/oprel-remote", "oprel-remote", 7),
     ("crates/oprel", "oprel", 7),
     ("crates/oprel-server", "oprel-server", 8),
     ("crates/oprel-cli", "oprel-cli", 9),

@@ -1,11 +1,12 @@
 //! Our own dialect: the request and the events as they are, for programs that speak to their own daemon.
 //!
-//! A body is `{"model", "stream"?, "keep_alive_ms"?, "sampling"?, "request"}`: the sampling as far as somebody has
+//! A body that asks for text is `{"model", "stream"?, "keep_alive_ms"?, "sampling"?, "request"}`: the sampling as far as somebody has
 //! an opinion, and a [`Request`] without any. A stream has a line of JSON for each event, with the answer
-//! that it belongs to.
+//! that it belongs to. All other bodies are [`Named`]: `{"model", "keep_alive_ms"?, "request"}`.
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,6 +32,64 @@ pub struct Generate {
     pub request: Request,
 }
 
+impl Generate {
+    /// A body that asks for a stream, with all numbers of the request's sampling: what the model's makers
+    /// suggest does not count.
+    pub fn of(model: impl Into<String>, request: Request) -> Generate {
+        Generate {
+            model: model.into(),
+            stream: true,
+            keep_alive_ms: None,
+            sampling: SamplingPatch::from(request.sampling.clone()),
+            request: Request { sampling: Sampling::default(), ..request },
+        }
+    }
+}
+
+/// A body of all other routes: a model, and what is asked of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named<T> {
+    /// The model.
+    pub model: String,
+    /// How long the model stays after; negative for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive_ms: Option<i64>,
+    /// What to do.
+    pub request: T,
+}
+
+impl<T> Named<T> {
+    /// What happens to the model besides.
+    pub fn stay(&self) -> Stay {
+        Stay { keep_alive: self.keep_alive_ms.map(keep_alive), ..Stay::default() }
+    }
+}
+
+/// Nothing but to load the model; the answer describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {}
+
+/// A text whose token ids are asked for; the answer is a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokenize {
+    /// The text.
+    pub text: String,
+    /// Whether the model's BOS and EOS are added.
+    pub add_special: bool,
+    /// Whether special tokens are found in the text.
+    pub parse_special: bool,
+}
+
+/// Token ids whose text is asked for; the answer is a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detokenize {
+    /// The ids.
+    pub tokens: Vec<u32>,
+}
+
 /// A line of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
@@ -51,10 +110,7 @@ fn yes() -> bool {
 pub fn generate(body: &[u8]) -> Result<Call, Failure> {
     let read: Generate = serde_json::from_slice(body)
         .map_err(|e| Failure::new(ErrorKind::Validation, e.to_string()))?;
-    let keep_alive = read.keep_alive_ms.map(|ms| match u64::try_from(ms) {
-        Ok(ms) => KeepAlive::For(Duration::from_millis(ms)),
-        Err(_) => KeepAlive::Forever,
-    });
+    let keep_alive = read.keep_alive_ms.map(keep_alive);
     let answers = usize::try_from(read.request.n).unwrap_or(usize::MAX);
     Ok(Call {
         model: read.model,
@@ -67,6 +123,18 @@ pub fn generate(body: &[u8]) -> Result<Call, Failure> {
         lenient_thinking: false,
         voice: Box::new(Lines { open: answers }),
     })
+}
+
+/// Reads a body of any other route.
+///
+/// # Errors
+/// If it is none.
+pub fn named<T: DeserializeOwned>(body: &[u8]) -> Result<Named<T>, Failure> {
+    serde_json::from_slice(body).map_err(|e| Failure::new(ErrorKind::Validation, e.to_string()))
+}
+
+fn keep_alive(ms: i64) -> KeepAlive {
+    u64::try_from(ms).map_or(KeepAlive::Forever, |ms| KeepAlive::For(Duration::from_millis(ms)))
 }
 
 /// How the dialect says that a request failed.

@@ -67,6 +67,38 @@ impl SamplingPatch {
     }
 }
 
+/// All of a sampling.
+impl From<Sampling> for SamplingPatch {
+    fn from(all: Sampling) -> SamplingPatch {
+        SamplingPatch {
+            temperature: Some(all.temperature),
+            dynatemp_range: Some(all.dynatemp_range),
+            dynatemp_exponent: Some(all.dynatemp_exponent),
+            top_k: Some(all.top_k),
+            top_p: Some(all.top_p),
+            min_p: Some(all.min_p),
+            typical_p: Some(all.typical_p),
+            top_n_sigma: Some(all.top_n_sigma),
+            repeat_penalty: Some(all.repeat_penalty),
+            repeat_last_n: Some(all.repeat_last_n),
+            presence_penalty: Some(all.presence_penalty),
+            frequency_penalty: Some(all.frequency_penalty),
+            seed: all.seed,
+            mirostat: Some(all.mirostat.version),
+            mirostat_tau: Some(all.mirostat.tau),
+            mirostat_eta: Some(all.mirostat.eta),
+            dry_multiplier: Some(all.dry.multiplier),
+            dry_base: Some(all.dry.base),
+            dry_allowed_length: Some(all.dry.allowed_length),
+            dry_penalty_last_n: Some(all.dry.last_n),
+            dry_sequence_breakers: Some(all.dry.breakers),
+            xtc_probability: Some(all.xtc.probability),
+            xtc_threshold: Some(all.xtc.threshold),
+            logit_bias: all.logit_bias,
+        }
+    }
+}
+
 fn set<T>(field: &mut T, said: Option<T>) {
     if let Some(said) = said {
         *field = said;
@@ -105,6 +137,7 @@ mod tests {
             xtc: crate::Xtc { probability: 0.9, threshold: 0.9 },
             ..Sampling::default()
         };
-        assert_eq!(patch.over(zero), all);
+        assert_eq!(patch.over(zero.clone()), all);
+        assert_eq!(SamplingPatch::from(all.clone()).over(zero), all);
     }
 }

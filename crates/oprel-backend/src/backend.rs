@@ -28,6 +28,11 @@ pub trait Backend: Send + Sync {
     /// Whether it can take requests.
     fn health(&self) -> Health;
 
+    /// Servers elsewhere that it asks, and whether each takes requests as far as is known.
+    fn servers(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
+
     /// Answers a request, each of its `n` answers as a stream of its own. What fails later is the last
     /// event of its stream.
     fn generate(&self, request: Request) -> Later<'_, Vec<Events>>;

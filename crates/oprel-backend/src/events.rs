@@ -30,15 +30,16 @@ pub struct Events {
 }
 
 /// The other end of [`Events`].
-pub(crate) struct Mouth(Arc<Way>);
+#[derive(Debug)]
+pub struct Mouth(Arc<Way>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Way {
     state: Mutex<State>,
     unwanted: AtomicBool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Event>,
     /// Nobody speaks any more.
@@ -47,7 +48,7 @@ struct State {
 }
 
 /// A way for the events of an answer.
-pub(crate) fn way() -> (Mouth, Events) {
+pub fn way() -> (Mouth, Events) {
     let way = Arc::new(Way::default());
     (Mouth(way.clone()), Events { way, over: false, on_drop: None })
 }
@@ -89,7 +90,8 @@ impl Drop for Mouth {
 
 impl Events {
     /// Calls this when the events are dropped, whether they have ended or not.
-    pub(crate) fn when_dropped(mut self, call: impl FnOnce() + Send + Sync + 'static) -> Events {
+    #[must_use]
+    pub fn when_dropped(mut self, call: impl FnOnce() + Send + Sync + 'static) -> Events {
         self.on_drop = Some(Box::new(call));
         self
     }

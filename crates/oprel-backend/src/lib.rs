@@ -8,6 +8,7 @@ mod bench;
 mod calls;
 mod disk;
 mod draft;
+mod engine_thread;
 mod error;
 mod events;
 mod facts;
@@ -23,15 +24,16 @@ mod rank;
 mod speaker;
 mod template;
 mod thinking;
-mod worker;
 
 pub use backend::{Backend, Description, Health, Later};
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
-pub use events::{Events, Listener, wait};
+pub use events::{Events, Listener, Mouth, wait, way};
 pub use facts::{Capability, Facts, capabilities};
-pub use load::{Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory};
+pub use load::{
+    Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory, why_unsupported,
+};
 pub use native::Native;
 #[cfg(unix)]
-pub use process::{Launch, Patience, Worker, run_worker};
+pub use process::{Launch, Patience, Worker, leash, run_worker};
 pub use template::{RawChat, compile_template, render_raw, template_of};

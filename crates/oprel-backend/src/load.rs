@@ -106,6 +106,18 @@ impl ModelSource {
     }
 }
 
+/// Why the native engine will not run a file although the file is sound: its architecture, or a part of it,
+/// is not described here. `None` for all other files.
+pub fn why_unsupported(source: &ModelSource) -> Option<String> {
+    use oprel_models::Error::{Architecture, Pending, Unsupported};
+    match oprel_models::describe(&source.open().ok()?) {
+        Err(error @ (Architecture { .. } | Pending { .. } | Unsupported { .. })) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
+
 /// Whether nothing is there. A file that may not be looked at is there: opening it says why not.
 fn is_missing(path: &Path) -> bool {
     let missing = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidFilename];
@@ -220,7 +232,7 @@ fn bytes_of_token(decoder: &Decoder, kv: KvTypes) -> u64 {
     let of_slot = |slot: &StateSpec| match *slot {
         StateSpec::Kv { heads, k, v, .. } => {
             let v = if let VDim::Own(v) = v { v } else { 0 };
-            heads as usize * (kv.k.bytes(k as usize) + kv.v.bytes(v as usize))
+            heads as usize * (kv.k.row_bytes(k as usize) + kv.v.row_bytes(v as usize))
         }
         _ => 0,
     };

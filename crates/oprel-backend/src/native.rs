@@ -15,12 +15,12 @@ use oprel_engine::{Ask, Becomes, Bounds, Breakers};
 use oprel_nn::{Memory, Pooling};
 use oprel_tokenizer::TokenizeOptions;
 
+use crate::engine_thread::{Command, Embed, EngineThread, Generate, Pulse};
 use crate::events::way;
 use crate::guide::Guides;
 use crate::hearing::Hearing;
 use crate::load::{describe, engine};
 use crate::speaker::Speaker;
-use crate::worker::{Command, Embed, Generate, Pulse, Worker};
 use crate::{Error, Events, Facts, Listener, LoadOptions, Machine, ModelSource, Result};
 use crate::{draft, prompt, thinking};
 
@@ -61,7 +61,7 @@ impl Native {
         let felt = pulse.clone();
         let thread = std::thread::Builder::new()
             .name("oprel-engine".into())
-            .spawn(move || Worker::new(engine, inbox, felt).run())
+            .spawn(move || EngineThread::new(engine, inbox, felt).run())
             .map_err(|e| Error::Stopped { why: e.to_string() })?;
         Ok(Native {
             facts: Arc::new(facts),

@@ -7,4 +7,5 @@ mod parent;
 mod wire;
 
 pub use child::run_worker;
+pub use guard::leash;
 pub use parent::{Launch, Patience, Worker};

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
-use crate::sampling::Sampling;
+mod ask;
+mod tools;
+
+pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
+pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
 /// Run language models from GGUF files on your own machine.
 #[derive(Debug, Parser)]
@@ -19,6 +23,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Answer a prompt, or chat.
     Run(Box<Run>),
+    /// Chat in the terminal.
+    Chat(Box<Chat>),
     /// Print the token ids of a text.
     Tokenize(Tokenize),
     /// Print what a model is.
@@ -45,71 +51,32 @@ pub(crate) enum Command {
     #[cfg(unix)]
     #[command(subcommand)]
     Key(Key),
+    /// Print a script that completes commands and options in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, or print the first of them.
+    Man {
+        /// Folder to write them to [default: print `oprel.1`]
+        folder: Option<PathBuf>,
+    },
     /// Run one model for the server that started this process.
     #[cfg(unix)]
     #[command(hide = true)]
     Worker,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Run {
-    /// Path of a GGUF file, or `demo` for the built-in model.
-    pub(crate) model: String,
-    /// What to answer. Piped input is put before it. With neither, an interactive chat starts.
-    #[arg(allow_hyphen_values = false)]
-    pub(crate) prompt: Vec<String>,
-    #[command(flatten)]
-    pub(crate) sampling: Sampling,
-    /// Most tokens to make [default: until the model ends]
-    #[arg(
-        long,
-        short = 'n',
-        value_name = "N",
-        visible_alias = "max-tokens",
-        allow_negative_numbers = true
-    )]
-    pub(crate) num_predict: Option<u32>,
-    /// Text that ends the answer; may be given several times.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) stop: Vec<String>,
-    /// System prompt.
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
-    pub(crate) system: Option<String>,
-    /// Continue the prompt as it is, without the chat template.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// Let the model think before it answers, or not: true, false, low, medium, high.
-    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub(crate) think: Option<ThinkArg>,
-    /// Most tokens of thinking; then it is closed, and the answer comes.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) max_thinking: Option<u32>,
-    /// What the answer must be: `json`, or a file with a JSON Schema.
-    #[arg(long, value_name = "json|FILE")]
-    pub(crate) format: Option<PathBuf>,
-    /// A file with a grammar that the answer must follow: GBNF, or Lark if it ends in .lark.
-    #[arg(long, value_name = "FILE", conflicts_with = "format")]
-    pub(crate) grammar: Option<PathBuf>,
-    /// A regular expression that the whole answer must match.
-    #[arg(long, value_name = "REGEX", conflicts_with_all = ["format", "grammar"])]
-    pub(crate) regex: Option<String>,
-    /// When the context is full, forget the older half of the text after the first N tokens, and go on.
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
-    pub(crate) shift: Option<u32>,
-    /// A smaller model of the same vocabulary, which proposes tokens where that makes the answer faster.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) draft: Option<String>,
-    /// Let a server answer; start one if none does. It stays.
-    #[arg(long, conflicts_with_all = ["threads", "prompt_cache", "draft"])]
-    pub(crate) server: bool,
-    /// Answer in this process, even if a server is there.
-    #[arg(long, conflicts_with = "server")]
-    pub(crate) local: bool,
-    #[command(flatten)]
-    pub(crate) load: Load,
-    /// Print timing to standard error.
-    #[arg(long)]
-    pub(crate) verbose: bool,
+    /// Run another program, which dies with the process that started this one.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Leash {
+        /// Who started this process.
+        parent: u32,
+        /// The program.
+        program: std::ffi::OsString,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -138,6 +105,27 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
+    /// Who runs files: our engine; llama.cpp's server, found by OPREL_LLAMA_SERVER or on PATH; or auto, that server for
+    /// files whose architecture our engine does not know, if it is found.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendArg,
+    /// A model that other servers have: NAME=PROFILE:URL[,URL...][#MODEL]; may be given several times.
+    ///
+    /// PROFILE is vllm, sglang, tabby, llama-server or generic (any that speaks OpenAI's protocol); URL is
+    /// http://host[:port][/path] or unix:/path/of/a.sock; MODEL is what they call it, if they have several. Their key
+    /// is read from OPREL_REMOTE_KEY_NAME (NAME in capitals, `_` for what is no letter or digit), else from
+    /// OPREL_REMOTE_KEY.
+    #[arg(long, value_name = "NAME=PROFILE:URL")]
+    pub(crate) remote: Vec<String>,
+    /// Write a systemd unit that serves with these options at every login, instead of serving.
+    #[arg(long)]
+    pub(crate) install: bool,
+    /// Write the unit for the whole system, to run at every boot as a user of its own.
+    #[arg(long, requires = "install")]
+    pub(crate) system: bool,
+    /// Print JSON (with --install).
+    #[arg(long, requires = "install")]
+    pub(crate) json: bool,
     /// Where conversations are kept: redis://host[:port][/number] [default: a file in OPREL_HOME]
     #[arg(long, value_name = "URL")]
     pub(crate) conversations: Option<String>,
@@ -168,6 +156,9 @@ pub(crate) struct Ps {
 pub(crate) struct Stop {
     /// The model, as `oprel ps` names it.
     pub(crate) model: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,7 +188,17 @@ pub(crate) enum Key {
     Remove {
         /// Its id or its name.
         key: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Auto,
+    Native,
+    LlamaServer,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -206,13 +207,15 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum ThinkArg {
-    True,
-    False,
-    Low,
-    Medium,
-    High,
+// Who answers.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Place {
+    /// Let a server answer; start one if none does. It stays.
+    #[arg(long, conflicts_with_all = ["threads", "prompt_cache"])]
+    pub(crate) server: bool,
+    /// Answer in this process, even if a server is there.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) local: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -235,9 +238,9 @@ pub(crate) struct Load {
     /// Most megabytes in that folder.
     #[arg(long, value_name = "MB", default_value_t = 4096, requires = "prompt_cache")]
     pub(crate) prompt_cache_size: u64,
-    /// How keys and values are stored: f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
+    /// How keys and values are stored: i16, f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
     /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys.
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    #[arg(long, value_name = "TYPE", default_value = "i16")]
     pub(crate) kv: KvTypes,
 }
 
@@ -284,6 +287,8 @@ pub(crate) struct Embed {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
     pub(crate) load: Load,
 }
 
@@ -303,115 +308,7 @@ pub(crate) struct Rerank {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) load: Load,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(group(clap::ArgGroup::new("from").required(true).args(["model", "template"])))]
-pub(crate) struct Render {
-    /// Path of a GGUF file, or `demo`.
-    pub(crate) model: Option<String>,
-    /// A file with a Jinja template.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) template: Option<PathBuf>,
-    /// JSON file with a list of messages.
-    #[arg(long, value_name = "FILE.json")]
-    pub(crate) messages: PathBuf,
-    /// JSON file with a list of tools.
-    #[arg(long, value_name = "FILE.json")]
-    pub(crate) tools: Option<PathBuf>,
-    /// Further variables of the template, a JSON object.
-    #[arg(long, value_name = "JSON")]
-    pub(crate) kwargs: Option<String>,
-    /// Text of BOS (with --template).
-    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
-    pub(crate) bos: Option<String>,
-    /// Text of EOS (with --template).
-    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
-    pub(crate) eos: Option<String>,
-    /// Do not end with the beginning of the answer.
-    #[arg(long)]
-    pub(crate) no_generation_prompt: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Logits {
-    /// Path of a GGUF file, or `demo`.
-    pub(crate) model: String,
-    /// Token ids: 1,2,3
-    #[arg(long, value_delimiter = ',', required = true, allow_negative_numbers = true)]
-    pub(crate) tokens: Vec<u32>,
-    /// File to write: tensor `logits` (n_tokens, n_vocab) in f32.
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub(crate) out: PathBuf,
-    /// Feed the first N tokens, then the rest.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) split: Option<usize>,
-    /// Who computes: our kernels, or candle as the reference.
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub(crate) exec: ExecArg,
+    pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) load: Load,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum ExecArg {
-    Cpu,
-    Candle,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Bench {
-    /// Path of a GGUF file, or `demo`.
-    pub(crate) model: String,
-    /// Tokens of a prompt.
-    #[arg(
-        long,
-        short = 'p',
-        value_name = "N",
-        default_value_t = 512,
-        allow_negative_numbers = true
-    )]
-    pub(crate) prompt_tokens: u32,
-    /// Tokens to make.
-    #[arg(
-        long,
-        short = 'n',
-        value_name = "N",
-        default_value_t = 64,
-        allow_negative_numbers = true
-    )]
-    pub(crate) gen_tokens: u32,
-    /// Tokens already in the context before either.
-    #[arg(long, short, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) depth: u32,
-    /// How often; medians are printed.
-    #[arg(long, short, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
-    pub(crate) repeat: u32,
-    /// Measure N sequences at once instead, each with such a prompt.
-    #[arg(long, value_name = "N", conflicts_with_all = ["depth", "repeat"], allow_negative_numbers = true)]
-    pub(crate) parallel: Option<u32>,
-    /// Tokens that all prompts begin with.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        requires = "parallel",
-        allow_negative_numbers = true
-    )]
-    pub(crate) shared_prefix: u32,
-    /// Take prompt and answer from a text, or from a JSON list of token ids, whatever the model says.
-    #[arg(long, value_name = "FILE", requires = "parallel")]
-    pub(crate) replay: Option<PathBuf>,
-    /// Let a smaller model of the same vocabulary propose tokens (one sequence without --parallel).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["depth", "repeat"])]
-    pub(crate) draft: Option<String>,
-    /// Propose no tokens, neither from what the text repeats nor from another model.
-    #[arg(long, requires = "parallel")]
-    pub(crate) no_speculation: bool,
-    #[command(flatten)]
-    pub(crate) load: Load,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, daemon, generate};
+use crate::{bench, chat, daemon, engine, generate, pages};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args.model, &args.ask),
         Command::Tokenize(args) => tokenize(&args),
         Command::Show(args) => show(&args),
         Command::Embed(args) => embed(&args),
@@ -25,13 +26,22 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Logits(args) => logits(&args),
         Command::Bench(args) => bench::run(&args),
         #[cfg(unix)]
+        Command::Serve(args) if args.install => crate::install::run(&args),
+        #[cfg(unix)]
         Command::Serve(args) => crate::serve::run(&args),
         Command::Ps(args) => daemon::ps(&args),
         Command::Stop(args) => daemon::stop(&args),
         #[cfg(unix)]
         Command::Key(command) => crate::key::run(&command),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { folder } => pages::manual(folder.as_deref()),
         #[cfg(unix)]
         Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
+        #[cfg(unix)]
+        Command::Leash { parent, program, args } => {
+            let error = oprel_backend::leash(parent, &program, &args);
+            Err(error).context(format!("cannot run {}", program.display()))
+        }
     }
 }
 
@@ -94,6 +104,23 @@ fn show(args: &Show) -> anyhow::Result<()> {
     if args.json {
         return print(&serde_json::to_string_pretty(&show)?);
     }
+    print(&harmless(&summary(&show)))?;
+    if args.verbose {
+        print("\nMetadata")?;
+        for (key, value) in &show.model_info {
+            print(&harmless(&format!("  {key:<44}{}", shortened(value))))?;
+        }
+        print("\nTensors")?;
+        for t in &show.tensors {
+            let (name, ty) = (t["name"].as_str().unwrap_or(""), t["type"].as_str().unwrap_or(""));
+            print(&harmless(&format!("  {name:<44}{ty:<9}{}", t["shape"])))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a model is, in a few lines.
+pub(crate) fn summary(show: &oprel::Show) -> String {
     let info = |key: &str| {
         let full = format!("{}.{key}", show.details.family);
         show.model_info.get(&full).map(Value::to_string)
@@ -112,19 +139,7 @@ fn show(args: &Show) -> anyhow::Result<()> {
     line("quantization", Some(show.details.quantization_level.clone()));
     line("capabilities", Some(show.capabilities.join(", ")));
     line("license", Some(show.license.lines().next().unwrap_or_default().to_string()));
-    print(&harmless(&format!("Model\n{}", out.trim_end())))?;
-    if args.verbose {
-        print("\nMetadata")?;
-        for (key, value) in &show.model_info {
-            print(&harmless(&format!("  {key:<44}{}", shortened(value))))?;
-        }
-        print("\nTensors")?;
-        for t in &show.tensors {
-            let (name, ty) = (t["name"].as_str().unwrap_or(""), t["type"].as_str().unwrap_or(""));
-            print(&harmless(&format!("  {name:<44}{ty:<9}{}", t["shape"])))?;
-        }
-    }
-    Ok(())
+    format!("Model\n{}", out.trim_end())
 }
 
 /// A value on one line: long ones are cut.
@@ -142,7 +157,7 @@ fn embed(args: &Embed) -> anyhow::Result<()> {
         true => vec![stdin_text()?.trim_end_matches(['\r', '\n']).to_string()],
         false => args.text.clone(),
     };
-    let model = builder(&args.model, &args.load).load()?;
+    let model = engine::open(&args.model, &args.load, &args.place, None)?;
     let request = EmbedRequest { dimensions: args.dimensions, ..EmbedRequest::new(texts) };
     let made = model.embed(&request)?;
     if args.json {
@@ -163,7 +178,7 @@ fn rerank(args: &Rerank) -> anyhow::Result<()> {
         true => stdin_text()?.lines().map(str::to_string).collect(),
         false => args.document.clone(),
     };
-    let model = builder(&args.model, &args.load).load()?;
+    let model = engine::open(&args.model, &args.load, &args.place, None)?;
     let mut request = RerankRequest::new(&args.query, documents);
     request.top_n = args.top_n;
     let ranking = model.rerank(&request)?;
@@ -212,6 +227,9 @@ fn render(args: Render) -> anyhow::Result<()> {
         (None, None) => return Err(OprelError::validation("give a model or --template").into()),
     };
     let text = oprel::render(&template, &chat)?;
+    if args.json {
+        return print(&json!({"prompt": text}).to_string());
+    }
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -242,7 +260,11 @@ fn logits(args: &Logits) -> anyhow::Result<()> {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)?;
     let file = safetensors::serialize([("logits", view)], None)?;
     std::fs::write(&args.out, file)
-        .with_context(|| format!("cannot write '{}'", args.out.display()))
+        .with_context(|| format!("cannot write '{}'", args.out.display()))?;
+    match args.json {
+        true => print(&json!({"out": args.out, "shape": [n, model.n_vocab()]}).to_string()),
+        false => Ok(()),
+    }
 }
 
 /// Whether a person sits in front of both ends.

@@ -1,7 +1,7 @@
 //! Commands that speak to a daemon: `ps`, `stop`.
 
-use oprel::OprelError;
-use oprel_client::{AsyncClient, Client, Endpoint, Error};
+use oprel::{Client, Daemon, OprelError};
+use oprel_client::Error;
 use serde_json::{Value, json};
 
 use crate::args::{Ps, Stop};
@@ -9,20 +9,12 @@ use crate::commands::print;
 use crate::outcome::harmless;
 
 /// The daemon of this user, whether it answers or not.
-pub(crate) fn client() -> anyhow::Result<Client> {
-    let client = AsyncClient::new(Endpoint::from_env());
-    let key = std::env::var("OPREL_API_KEY").ok().filter(|key| !key.is_empty());
-    let client = key.iter().fold(client, |client, key| client.with_key(key));
-    Ok(Client::new(client).map_err(failed)?)
-}
-
-/// An error of the client as one of ours.
-pub(crate) fn failed(error: Error) -> OprelError {
-    OprelError::from(oprel::Failure::from(error))
+fn client() -> Result<Client, OprelError> {
+    Ok(Client::new(Daemon::from_env().client())?)
 }
 
 pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
-    let models = client()?.running().map_err(failed)?;
+    let models = client()?.running().map_err(OprelError::from)?;
     if args.json {
         return print(&json!({"models": models}).to_string());
     }
@@ -36,7 +28,9 @@ pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
         let size = bytes(model["size"].as_u64().unwrap_or(0));
         let context = model["context_length"].as_u64().unwrap_or(0).to_string();
         let until = until(&text("expires_at"));
-        [text("name"), id, size, "100% CPU".into(), context, until]
+        let backend = text("backend");
+        let processor = if backend.starts_with("remote") { backend } else { "100% CPU".into() };
+        [text("name"), id, size, processor, context, until]
     });
     let heads = ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"].map(String::from);
     table(std::iter::once(heads).chain(rows).collect())
@@ -91,12 +85,15 @@ pub(crate) fn stop(args: &Stop) -> anyhow::Result<()> {
     let shown = client.post("/api/show", &json!({"model": args.model}));
     match shown {
         Err(Error::Refused { status: 404, .. }) => return Err(absent()),
-        Err(error) => return Err(failed(error).into()),
+        Err(error) => return Err(OprelError::from(error).into()),
         Ok(Value::Object(_)) => {}
         Ok(_) => return Err(absent()),
     }
-    client.unload(&args.model).map_err(failed)?;
-    Ok(())
+    let unloaded = client.unload(&args.model).map_err(OprelError::from)?;
+    match args.json {
+        true => print(&json!({"model": args.model, "unloaded": unloaded}).to_string()),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

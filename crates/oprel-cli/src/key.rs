@@ -44,7 +44,8 @@ pub(crate) fn run(command: &Key) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Key::Remove { key } => match keys.remove(key).with_context(place)? {
+        Key::Remove { key, json } => match keys.remove(key).with_context(place)? {
+            true if *json => print(&json!({"removed": key}).to_string()),
             true => print(&format!("removed '{key}'")),
             false => Err(OprelError::validation(format!("there is no key '{key}'")).into()),
         },

@@ -1,20 +1,28 @@
 //! The binary `oprel`: parses, calls the library, prints. The only code that prints.
 
 mod args;
+#[cfg(unix)]
+mod backends;
 mod bench;
+mod chat;
 mod commands;
 mod daemon;
 mod engine;
 mod files;
 mod generate;
-mod interactive;
+#[cfg(unix)]
+mod install;
 #[cfg(unix)]
 mod key;
 mod outcome;
+mod pages;
 mod sampling;
 #[cfg(unix)]
 mod serve;
+mod settings;
+mod speak;
 mod systemd;
+mod terminal;
 
 use clap::Parser;
 

@@ -1,6 +1,6 @@
 //! `oprel serve`: the daemon, from the command line and the environment.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_backend::{Launch, LoadOptions, ModelSource, Patience, PromptCache, Worker};
+use oprel_backend::{LoadOptions, PromptCache};
+use oprel_client::home;
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::tls::Acceptor;
 use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
@@ -18,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
 use crate::outcome::tell;
+use crate::terminal::has_colours;
 use crate::{files, systemd};
 
 /// The port that clients of this field try first.
@@ -80,7 +82,7 @@ fn log(args: &Serve) {
     let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(has_colours(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match args.log {
         LogFormat::Text => builder.with_target(false).init(),
@@ -109,22 +111,13 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         }
         .into());
     }
-    let program = own_program()?;
-    let start = Arc::new(move |source: &ModelSource, options: &LoadOptions| {
-        let launch = Launch {
-            program: program.clone(),
-            args: vec!["worker".into()],
-            source: source.clone(),
-            options: options.clone(),
-            patience: Patience::default(),
-        };
-        Ok(Arc::new(Worker::start(launch)?) as Arc<dyn oprel_backend::Backend>)
-    });
+    let start = crate::backends::starts(own_program()?, args.backend)?;
     let keep = setting("KEEP_ALIVE").map(|text| {
         keep_alive(&text).ok_or_else(|| invalid("KEEP_ALIVE", &text, "a time such as 5m, or -1"))
     });
     let models = Policy {
         start,
+        elsewhere: crate::backends::models(&args.remote)?,
         load: load_options(&args.load),
         keep_alive: keep
             .transpose()?
@@ -301,12 +294,6 @@ fn shared(_: &str) -> Result<Arc<dyn Store>, OprelError> {
 /// Where keys are kept.
 pub(crate) fn keys_file() -> Option<PathBuf> {
     Some(home()?.join("keys"))
-}
-
-/// `OPREL_HOME`, else `.oprel` in the user's home.
-fn home() -> Option<PathBuf> {
-    let own = std::env::var_os("OPREL_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
-    own.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".oprel")))
 }
 
 /// Why a server cannot listen, and on what else it could.

@@ -1,105 +1,12 @@
 //! `oprel serve` as a program: it listens, its models are processes, and it ends when it is asked to.
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+mod daemon;
+
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A server that is killed if a test fails.
-struct Server {
-    child: Child,
-    address: String,
-    home: tempfile::TempDir,
-}
-
-fn oprel(home: &std::path::Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("OPREL_") || name.starts_with("OLLAMA_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("OPREL_HOME", home);
-    command
-}
-
-fn serve(args: &[&str]) -> Server {
-    let home = tempfile::tempdir().unwrap();
-    let mut child = oprel(home.path())
-        .args(["serve", "--port", "0", "--threads", "1"])
-        .args(args)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = lines.next().expect("it listens").unwrap();
-        if let Some(address) = line.strip_prefix("oprel listens on http://") {
-            break address.to_string();
-        }
-    };
-    // Whoever writes a log wants a reader.
-    std::thread::spawn(move || lines.for_each(drop));
-    Server { child, address, home }
-}
-
-impl Server {
-    fn post(&self, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let (address, n) = (&self.address, body.len());
-        write!(stream, "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {n}\r\n\r\n{body}").unwrap();
-        let mut all = String::new();
-        let _ = stream.read_to_string(&mut all);
-        all
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        oprel(self.home.path()).env("OPREL_HOST", &self.address).args(args).output().unwrap()
-    }
-
-    fn signal(&self, signal: &str) {
-        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-    }
-
-    /// Waits for the end; the exit code.
-    fn ended(&mut self) -> Option<i32> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Processes that this server started.
-    fn workers(&self) -> Vec<u32> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-            if parent == Some(&self.child.id().to_string())
-                && let Ok(pid) = entry.file_name().to_string_lossy().parse()
-            {
-                found.push(pid);
-            }
-        }
-        found
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn text(output: &[u8]) -> String {
-    String::from_utf8_lossy(output).into_owned()
-}
+use daemon::{oprel, serve, text};
 
 const HELLO: &str = r#"{"model":"demo","stream":false,"options":{"num_predict":4},"messages":[{"role":"user","content":"What is oprel?"}]}"#;
 
@@ -137,6 +44,24 @@ fn run_lets_a_server_answer_where_one_is() {
     assert_eq!(missing.status.code(), Some(3), "{missing:?}");
     let wrong = server.run(&["run", "demo", "x", "--top-p", "7"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+#[test]
+fn vectors_and_rankings_come_from_a_server_where_one_is() {
+    let server = serve(&[]);
+    let embed = ["embed", "demo", "one", "two", "--dimensions", "8"];
+    let there = server.run(&embed);
+    assert_eq!(server.workers().len(), 1, "{there:?}");
+    let here = server.run(&[&embed[..], &["--local"]].concat());
+    assert_eq!((text(&there.stdout), there.status.code()), (text(&here.stdout), Some(0)));
+    let ranks = server.run(&["rerank", "-m", "demo", "a", "b"]);
+    assert_eq!(ranks.status.code(), Some(2));
+    assert!(text(&ranks.stderr).contains("no ranking head"), "{}", text(&ranks.stderr));
+    let stopped = server.run(&["stop", "demo", "--json"]);
+    assert_eq!(text(&stopped.stdout), "{\"model\":\"demo\",\"unloaded\":true}\n");
+    let json = server.run(&["run", "demo", "What is oprel?", "-n", "3", "--json"]);
+    assert!(text(&json.stdout).contains("\"done_reason\":\"length\""), "{json:?}");
+    assert_eq!(server.workers().len(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Connections to an endpoint, whatever the address of a request says.
+//! Connections to an endpoint, whatever the address of a request says: for an HTTP client of `hyper`.
 
 use std::future::Future;
 use std::io;
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -18,9 +19,12 @@ use tower::Service;
 
 use crate::Endpoint;
 
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Makes connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Connect {
+pub struct Connect {
     endpoint: Endpoint,
     /// Whom to trust, read when it is first needed.
     tls: Arc<OnceLock<Result<Connector, String>>>,
@@ -30,10 +34,11 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection of either kind.
-pub(crate) struct Stream(TokioIo<Box<dyn Io>>);
+pub struct Stream(TokioIo<Box<dyn Io>>);
 
 impl Connect {
-    pub(crate) fn new(endpoint: Endpoint) -> Connect {
+    /// For connections to this endpoint.
+    pub fn new(endpoint: Endpoint) -> Connect {
         Connect { endpoint, tls: Arc::default() }
     }
 
@@ -80,7 +85,8 @@ impl Service<Uri> for Connect {
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port)).await?;
+    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
+    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }

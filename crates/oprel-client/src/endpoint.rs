@@ -72,7 +72,7 @@ impl Endpoint {
     }
 
     /// The address of a route.
-    pub(crate) fn uri(&self, path: &str) -> String {
+    pub fn uri(&self, path: &str) -> String {
         match self {
             Endpoint::Tcp { host, port } => format!("http://{host}:{port}{path}"),
             Endpoint::Tls { host, port } => format!("https://{host}:{port}{path}"),

@@ -15,6 +15,26 @@ pub enum Error {
         /// What the system says.
         why: String,
     },
+    /// There is no program that could be started.
+    #[error("no daemon answers, and none can be started: {what}")]
+    NoProgram {
+        /// What was looked for.
+        what: String,
+    },
+    /// None answers at a place where none can be started.
+    #[error("no daemon answers at {endpoint}, and one can be started on this machine alone")]
+    Elsewhere {
+        /// Where it was looked for.
+        endpoint: String,
+    },
+    /// It was started and does not answer.
+    #[error("the daemon did not start: {why}")]
+    NotStarted {
+        /// What it said.
+        why: String,
+        /// What it says can be done.
+        hint: Option<String>,
+    },
     /// It refused.
     #[error("{failure}")]
     Refused {
@@ -37,13 +57,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A refusal, as its body says, in our dialect or another.
     pub(crate) fn refused(status: u16, body: &[u8]) -> Error {
-        let value: Value = serde_json::from_slice(body).unwrap_or_default();
+        let value = serde_json::from_slice(body);
+        // A model that is not there is told of in JSON; a route that is not, in plain words.
+        let is_route = status == 404 && value.is_err();
+        let value: Value = value.unwrap_or_default();
         let whole = serde_json::from_value(value["failure"].clone()).ok();
         let failure = whole.unwrap_or_else(|| {
             let text = value["error"].as_str().or(value["error"]["message"].as_str());
             let plain = || String::from_utf8_lossy(body).chars().take(500).collect();
             let message = text.map_or_else(plain, str::to_string);
             let kind = match status {
+                _ if is_route => {
+                    let message = "the daemon does not know this request: is it of this version?";
+                    return Failure::new(ErrorKind::Backend, message);
+                }
                 404 => ErrorKind::ModelNotFound,
                 400..500 => ErrorKind::Validation,
                 _ => ErrorKind::Backend,
@@ -57,14 +84,21 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        match error {
-            Error::Refused { failure, .. } => failure,
-            Error::Unreachable { .. } => Failure {
-                hint: Some("start one with `oprel serve`".into()),
-                ..Failure::new(ErrorKind::Backend, error.to_string())
-            },
-            Error::Answer { .. } => Failure::new(ErrorKind::Backend, error.to_string()),
-        }
+        let message = error.to_string();
+        let hint = match error {
+            Error::Refused { failure, .. } => return failure,
+            Error::Unreachable { .. } | Error::Elsewhere { .. } => {
+                Some("start one with `oprel serve`".to_string())
+            }
+            Error::NoProgram { .. } => {
+                Some("set OPREL_BIN to the program oprel, or put it on PATH".to_string())
+            }
+            Error::NotStarted { hint, .. } => {
+                hint.or_else(|| Some("`oprel serve` says why".to_string()))
+            }
+            Error::Answer { .. } => None,
+        };
+        Failure { hint, ..Failure::new(ErrorKind::Backend, message) }
     }
 }
 
@@ -80,6 +114,7 @@ mod tests {
             ErrorKind::ModelNotFound
         );
         assert_eq!(message(400, r#"{"error":{"message":"bad"}}"#).message, "bad");
+        assert_eq!(message(404, "404 page not found").kind, ErrorKind::Backend);
         assert_eq!(message(502, "").message, "status 502");
         assert_eq!(message(500, "<html>").message, "<html>");
         let whole = r#"{"error":"e","failure":{"kind":"memory","message":"e","hint":"h"}}"#;

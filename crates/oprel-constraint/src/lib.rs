@@ -29,6 +29,7 @@ mod matcher;
 mod regex;
 mod schema;
 mod tools;
+mod verify;
 mod vocabulary;
 mod watch;
 
@@ -38,5 +39,6 @@ pub use gate::{Gate, GateOptions};
 pub use mask::Mask;
 pub use matcher::Matcher;
 pub use tools::{CallFormat, CallFrame, CallPart, tool_call_matcher};
+pub use verify::Verifier;
 pub use vocabulary::Vocabulary;
 pub use watch::{Prepared, Watch};

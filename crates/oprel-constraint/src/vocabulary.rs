@@ -28,7 +28,8 @@ const NEVER_IN_TEXT: fn(u8) -> bool = |byte| matches!(byte, 0xc0 | 0xc1 | 0xf5..
 /// The tokens of a model, ready to be searched. Made once a model; requests share it.
 pub struct Vocabulary {
     factory: ParserFactory,
-    tokenizer: Tokenizer,
+    /// `None` for bytes, which are their own tokens.
+    tokenizer: Option<Tokenizer>,
     n_vocab: usize,
     ends: Vec<u32>,
     producible: Mask,
@@ -38,7 +39,7 @@ pub struct Vocabulary {
 /// The way from bytes to tokens and back that llguidance wants.
 struct Env {
     trie: TokTrie,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     canonical: bool,
 }
 
@@ -83,14 +84,20 @@ impl Vocabulary {
         if !ends.is_empty() {
             trie = trie.with_eos_tokens(&ends);
         }
-        let env = Env { trie, tokenizer: tokenizer.clone(), canonical };
-        let env: TokEnv = Arc::new(env);
-        let caps = InferenceCapabilities { ff_tokens: canonical, ..Default::default() };
-        let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())
-            .map_err(|e| Error::Vocabulary { reason: e.to_string() })?;
-        factory.quiet();
-        *factory.limits_mut() = limits();
-        let tokenizer = tokenizer.clone();
+        let tokenizer = Some(tokenizer.clone());
+        let factory = factory(Env { trie, tokenizer: tokenizer.clone(), canonical })?;
+        Ok(Arc::new(Vocabulary { factory, tokenizer, n_vocab, ends, producible, canonical }))
+    }
+
+    /// The 256 bytes as tokens, for texts that come without any.
+    pub(crate) fn of_bytes() -> Result<Arc<Vocabulary>> {
+        let words: Vec<Vec<u8>> = (0..=254u8).map(|byte| vec![byte]).chain([vec![]]).collect();
+        let n_vocab = words.len();
+        let trie = TokTrie::from(&TokRxInfo::new(n_vocab as u32, INVALID_TOKEN), &words);
+        let factory = factory(Env { trie, tokenizer: None, canonical: false })?;
+        let mut producible = Mask::none(n_vocab);
+        (0..255).for_each(|byte| producible.insert(byte));
+        let (tokenizer, ends, canonical) = (None, Vec::new(), false);
         Ok(Arc::new(Vocabulary { factory, tokenizer, n_vocab, ends, producible, canonical }))
     }
 
@@ -128,7 +135,7 @@ impl Vocabulary {
 
     /// The control token that is called `name`.
     pub fn control(&self, name: &str) -> Option<u32> {
-        let id = self.tokenizer.id_of(name)?;
+        let id = self.tokenizer.as_ref()?.id_of(name)?;
         let bytes = self.trie().token(id);
         matches!(bytes, [TokTrie::SPECIAL_TOKEN_MARKER, ..]).then_some(id)
     }
@@ -160,6 +167,16 @@ impl fmt::Debug for Vocabulary {
             .field("forces", &self.canonical)
             .finish_non_exhaustive()
     }
+}
+
+fn factory(env: Env) -> Result<ParserFactory> {
+    let caps = InferenceCapabilities { ff_tokens: env.canonical, ..Default::default() };
+    let env: TokEnv = Arc::new(env);
+    let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())
+        .map_err(|e| Error::Vocabulary { reason: e.to_string() })?;
+    factory.quiet();
+    *factory.limits_mut() = limits();
+    Ok(factory)
 }
 
 /// What one constraint may cost: a fifth of a second to compile and some hundred megabytes.
@@ -220,7 +237,10 @@ fn tokenizes_as_written(tokenizer: &Tokenizer) -> bool {
 impl Env {
     /// The tokenizer's tokens of `text` where they stand for it, else the longest that fit.
     fn tokenize_text(&self, text: &str) -> Vec<TokenId> {
-        let ids = self.tokenizer.tokenize_rest(text);
+        let Some(tokenizer) = &self.tokenizer else {
+            return self.trie.greedy_tokenize(text.as_bytes());
+        };
+        let ids = tokenizer.tokenize_rest(text);
         let mut rest = text.as_bytes();
         for &id in &ids {
             let word = self.trie.token(id);

@@ -217,7 +217,7 @@ fn a_decode_step_takes_no_memory() {
         context: 256,
         pages: vec![4],
         recurrent_rows: 1,
-        kv: KvType::F16.into(),
+        kv: KvType::default().into(),
     };
     let placement = Placement::all_on(Dev(0), 1);
     exec.prepare(&decoder, &maker.weights, &placement, &limits).expect("prepared");

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use keys::{Fresh, Key, Keys, Scope};
 pub use listen::Limits;
-pub use models::{Policy, Start};
+pub use models::{Elsewhere, Policy, Start};
 pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
 pub use oprel_tls as tls;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use oprel_api::dialect::{KeepAlive, Stay};
+use oprel_api::ollama::ModelName;
 use oprel_api::{Cause, ErrorKind, Failure, ollama};
 use oprel_backend::{Backend, Health, LoadOptions, ModelSource};
 use tokio::sync::{Notify, watch};
@@ -19,11 +20,22 @@ use crate::{memory, metrics::Metrics};
 pub type Start =
     Arc<dyn Fn(&ModelSource, &LoadOptions) -> Result<Arc<dyn Backend>, Failure> + Send + Sync>;
 
+/// A model that runs elsewhere, and is known by a name.
+#[derive(Clone)]
+pub struct Elsewhere {
+    /// What clients call it.
+    pub name: ModelName,
+    /// Makes its backend. It may take its time, as [`Start`] may.
+    pub start: Arc<dyn Fn() -> Result<Arc<dyn Backend>, Failure> + Send + Sync>,
+}
+
 /// How models are loaded and kept.
 #[derive(Clone)]
 pub struct Policy {
     /// Starts backends.
     pub start: Start,
+    /// Models that run elsewhere.
+    pub elsewhere: Vec<Elsewhere>,
     /// How models are loaded, where a request does not say otherwise.
     pub load: LoadOptions,
     /// How long a model stays after its last use.
@@ -72,6 +84,9 @@ struct Expiry {
     used: Instant,
     used_at: SystemTime,
 }
+
+/// Starts one backend, once.
+type Starter = Box<dyn FnOnce() -> Result<Arc<dyn Backend>, Failure> + Send>;
 
 /// A model in use. While there is one, the model stays.
 pub(crate) struct Lease {
@@ -135,17 +150,17 @@ impl Models {
                 return Ok(slot.clone());
             }
         }
-        let source = name.source();
-        let file_bytes = match &source {
-            ModelSource::File(path) => file_bytes(path)?,
-            ModelSource::Demo => 0,
-        };
+        let (start, file_bytes) = self.starter(name, stay)?;
         let slot = Arc::new(Slot {
             name: name.clone(),
             state: watch::Sender::new(State::Loading),
             users: AtomicUsize::new(1),
             stay: Mutex::new(Expiry {
-                keep: self.policy.keep_alive,
+                // What runs elsewhere holds nothing here.
+                keep: match name.source() {
+                    Some(_) => self.policy.keep_alive,
+                    None => KeepAlive::Forever,
+                },
                 used: Instant::now(),
                 used_at: SystemTime::now(),
             }),
@@ -153,20 +168,63 @@ impl Models {
             restarts: AtomicU64::new(0),
         });
         slots.insert(name.key(), slot.clone());
-        let mut options = self.policy.load.clone();
-        options.threads = stay.threads.or(options.threads);
-        tokio::spawn(self.clone().load(slot.clone(), source, options));
+        tokio::spawn(self.clone().load(slot.clone(), start));
         Ok(slot)
     }
 
+    /// What starts the backend of a name, and the bytes of its file.
+    fn starter(&self, name: &Name, stay: &Stay) -> Result<(Starter, u64), Failure> {
+        let source = match name {
+            Name::Elsewhere(_, said) => {
+                let known = self.elsewhere(name).ok_or_else(|| ollama::absent(said))?;
+                let start = known.start.clone();
+                return Ok((Box::new(move || start()), 0));
+            }
+            Name::Demo => ModelSource::Demo,
+            Name::Path(path) => ModelSource::File(path.clone()),
+        };
+        let file_bytes = match &source {
+            ModelSource::File(path) => file_bytes(path)?,
+            ModelSource::Demo => 0,
+        };
+        let mut options = self.policy.load.clone();
+        options.threads = stay.threads.or(options.threads);
+        let start = self.policy.start.clone();
+        Ok((Box::new(move || start(&source, &options)), file_bytes))
+    }
+
+    /// The model elsewhere that has this name.
+    fn elsewhere(&self, name: &Name) -> Option<&Elsewhere> {
+        let key = name.key();
+        self.policy.elsewhere.iter().find(|known| known.name.key() == key)
+    }
+
+    /// Whether there is a model of this name, as far as can be told without loading it.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        match name {
+            Name::Demo => true,
+            Name::Path(path) => path.is_file(),
+            Name::Elsewhere(..) => self.elsewhere(name).is_some(),
+        }
+    }
+
+    /// The names of models that run elsewhere.
+    pub(crate) fn names_elsewhere(&self) -> impl Iterator<Item = Name> + '_ {
+        let name = |known: &Elsewhere| Name::Elsewhere(known.name.clone(), known.name.to_string());
+        self.policy.elsewhere.iter().map(name)
+    }
+
     /// Loads a model, whether those who asked for it still wait or not.
-    async fn load(self: Arc<Self>, slot: Arc<Slot>, source: ModelSource, options: LoadOptions) {
+    async fn load(self: Arc<Self>, slot: Arc<Slot>, start: Starter) {
         let outcome = {
-            let _turn = self.loading.lock().await;
-            self.make_room(&slot).await;
-            let start = self.policy.start.clone();
+            // One that runs elsewhere takes no room, and waits for nobody.
+            let here = slot.name.source().is_some();
+            let _turn = if here { Some(self.loading.lock().await) } else { None };
+            if here {
+                self.make_room(&slot).await;
+            }
             let begun = Instant::now();
-            let started = tokio::task::spawn_blocking(move || start(&source, &options)).await;
+            let started = tokio::task::spawn_blocking(start).await;
             self.metrics.model_loaded(begun.elapsed());
             started.unwrap_or_else(|e| Err(Failure::new(ErrorKind::Backend, e.to_string())))
         };
@@ -193,7 +251,7 @@ impl Models {
             let others: Vec<_> = self
                 .lock()
                 .values()
-                .filter(|s| s.name.key() != coming.name.key())
+                .filter(|s| s.name.source().is_some() && s.name.key() != coming.name.key())
                 .cloned()
                 .collect();
             let fits = memory::fits(coming.file_bytes)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use oprel_api::Failure;
-use oprel_api::ollama::{ModelRef, absent};
+use oprel_api::ollama::{ModelName, ModelRef, absent};
 use oprel_backend::ModelSource;
 
 /// A model that can be loaded.
@@ -14,6 +14,8 @@ pub(crate) enum Name {
     Demo,
     /// A file, where it lies.
     Path(PathBuf),
+    /// A model that runs elsewhere, if there is one of this name; and the name as the client wrote it.
+    Elsewhere(ModelName, String),
 }
 
 impl Name {
@@ -22,6 +24,7 @@ impl Name {
         match ModelRef::parse(text)? {
             ModelRef::Demo => Ok(Name::Demo),
             ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
+            ModelRef::Name(name) => Ok(Name::Elsewhere(name, text.trim().into())),
             _ => Err(absent(text.trim())),
         }
     }
@@ -34,6 +37,7 @@ impl Name {
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
                 whole.to_string_lossy().into_owned()
             }
+            Name::Elsewhere(name, _) => name.key(),
         }
     }
 
@@ -44,14 +48,16 @@ impl Name {
             Name::Path(path) => {
                 path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
             }
+            Name::Elsewhere(name, _) => name.to_string(),
         }
     }
 
-    /// Where it is.
-    pub(crate) fn source(&self) -> ModelSource {
+    /// Where it is; `None` for one that is elsewhere.
+    pub(crate) fn source(&self) -> Option<ModelSource> {
         match self {
-            Name::Demo => ModelSource::Demo,
-            Name::Path(path) => ModelSource::File(path.clone()),
+            Name::Demo => Some(ModelSource::Demo),
+            Name::Path(path) => Some(ModelSource::File(path.clone())),
+            Name::Elsewhere(..) => None,
         }
     }
 }
@@ -69,6 +75,7 @@ impl fmt::Display for Name {
         match self {
             Name::Demo => ModelRef::Demo.fmt(f),
             Name::Path(path) => write!(f, "{}", path.display()),
+            Name::Elsewhere(name, _) => name.fmt(f),
         }
     }
 }
@@ -82,10 +89,12 @@ mod tests {
         assert_eq!(Name::parse("DEMO", false), Ok(Name::Demo));
         assert_eq!(Name::parse("/a/b.gguf", true), Ok(Name::Path("/a/b.gguf".into())));
         assert_eq!(Name::parse("m.gguf", true), Ok(Name::Path("m.gguf".into())));
-        for name in ["/a/b.gguf", "m.gguf", "../x", "llama3"] {
+        for name in ["/a/b.gguf", "m.gguf", "../x"] {
             let message = Name::parse(name, false).unwrap_err().message;
             assert_eq!(message, format!("model '{name}' not found"));
         }
-        assert!(Name::parse("llama3", true).is_err());
+        let elsewhere = Name::parse("llama3", false).unwrap();
+        assert_eq!((elsewhere.to_string().as_str(), elsewhere.source()), ("llama3:latest", None));
+        assert_eq!(elsewhere.key(), Name::parse("Llama3:latest", true).unwrap().key());
     }
 }

@@ -1,6 +1,7 @@
 //! All routes, by dialect.
 
 mod compat;
+mod exact;
 mod ollama;
 mod own;
 mod talk;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
     Router::new()
         .merge(ollama::router())
         .merge(compat::router())
+        .merge(exact::router())
         .merge(own::router())
         .merge(talk::router())
 }

@@ -54,6 +54,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
         )),
         models: Policy {
             start: Arc::new(start_native),
+            elsewhere: Vec::new(),
             load,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             most: None,

@@ -29,8 +29,8 @@ impl Model {
     /// # Errors
     /// If the counts are zero or beyond the context, or the engine fails.
     pub fn bench(&self, options: &BenchOptions) -> Result<Bench> {
-        let speeds = self.native().bench(options)?;
-        let machine = self.native().machine();
+        let speeds = self.native()?.bench(options)?;
+        let machine = self.native()?.machine();
         Ok(Bench {
             prefill_tok_s: speeds.prefill_tok_s,
             decode_tok_s: speeds.decode_tok_s,
@@ -38,7 +38,7 @@ impl Model {
             peak_rss_bytes: peak_rss_bytes(),
             threads: machine.threads,
             isa: machine.isa.name().to_string(),
-            raw_read_gb_s: self.native().raw_read_bytes_s()? / 1e9,
+            raw_read_gb_s: self.native()?.raw_read_bytes_s()? / 1e9,
         })
     }
 }
@@ -77,8 +77,8 @@ impl Model {
     /// [`OprelError::Validation`](crate::OprelError) for counts of zero or beyond the context,
     /// `Backend` if the engine fails.
     pub fn bench_parallel(&self, options: &ParallelOptions) -> Result<ParallelBench> {
-        let b = self.native().bench_parallel(options)?;
-        let machine = self.native().machine();
+        let b = self.native()?.bench_parallel(options)?;
+        let machine = self.native()?.machine();
         Ok(ParallelBench {
             parallel: options.sequences,
             total_s: b.total_s,

@@ -110,3 +110,9 @@ impl From<oprel_backend::Error> for OprelError {
         OprelError::of(Failure::from(error), None)
     }
 }
+
+impl From<oprel_client::Error> for OprelError {
+    fn from(error: oprel_client::Error) -> OprelError {
+        OprelError::of(Failure::from(error), None)
+    }
+}

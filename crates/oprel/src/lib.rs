@@ -12,19 +12,47 @@
 //! # Ok::<(), oprel::OprelError>(())
 //! ```
 //!
-//! A [`Model`] is one loaded model, in this process: its weights are mapped from the file, its engine runs
-//! on a thread of its own, and any thread may send it requests. Everything is public here and nothing
-//! is computed here.
+//! A [`Model`] is one loaded model. In direct mode, as above, it is in this process: its weights are mapped from
+//! the file, its engine runs on a thread of its own, and any thread may send it requests. In server mode
+//! it is in a daemon's, which programs share, and which outlives a crash of the model:
+//!
+//! ```no_run
+//! use oprel::{Daemon, Event, Model, ModelSource};
+//!
+//! // The daemon of this user (`OPREL_HOST`), which is started if none answers: the program that
+//! // `OPREL_BIN` names, else `oprel` on `PATH`.
+//! let daemon = Daemon::from_env().started();
+//! let model = Model::builder(ModelSource::File("model.gguf".into())).server(daemon).load()?;
+//! for event in model.generate("Why is the sky blue?")? {
+//!     if let Event::Text(piece) = event {
+//!         print!("{}", piece.text);
+//!     }
+//! }
+//! # Ok::<(), oprel::OprelError>(())
+//! ```
+//!
+//! Both modes take the same requests and give the same events. Neither stands in for the other: where no daemon
+//! answers, server mode is an error. [`chat`], [`generate`] and [`embed`] ask the daemon one thing; [`Client`] and
+//! [`AsyncClient`] speak to it without a model. Everything is public here and nothing is computed here.
 
 mod bench;
+mod builder;
 mod error;
 mod model;
+mod quick;
+mod served;
 mod show;
+mod stream;
+mod text;
 
 pub use bench::{Bench, BenchOptions, ParallelBench, ParallelOptions};
+pub use builder::{Mode, ModelBuilder};
 pub use error::OprelError;
-pub use model::{Model, ModelBuilder, Stream, Template, render, tokenize};
+pub use model::{Ask, Model};
+pub use quick::{Listed, chat, embed, generate, list, running};
 pub use show::{Details, Show, show};
+pub use stream::Stream;
+pub use text::{Template, render, tokenize};
 
 pub use oprel_api::{
     AdapterChoice, Answer, CachePolicy, Chat, Constraint, Content, Dry, EmbedInput, EmbedRequest,
@@ -37,6 +65,9 @@ pub use oprel_api::{
 #[doc(hidden)]
 pub use oprel_backend::run_worker;
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};
+pub use oprel_client::{
+    AsyncClient, AsyncEvents, Client, Daemon, Endpoint, Error as ClientError, Events, Generate,
+};
 pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;
 

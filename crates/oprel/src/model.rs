@@ -1,35 +1,35 @@
-//! A loaded model, and what can be asked of a file without loading its weights.
+//! A loaded model, in this process or in a daemon's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oprel_api::{
-    Answer, EmbedRequest, Embeddings, Event, Message, Ranking, Request, RerankRequest, Sampling,
+    EmbedRequest, Embeddings, Message, Ranking, Request, RerankRequest, Sampling, SamplingPatch,
 };
-use oprel_backend::{Events, Executor, LoadOptions, ModelSource, Native, PromptCache, RawChat};
-use oprel_nn::KvTypes;
-use oprel_tokenizer::{TokenizeOptions, Tokenizer};
+use oprel_backend::{ModelSource, Native};
+use oprel_tokenizer::TokenizeOptions;
 
-use crate::{OprelError, Result};
+use crate::served::Served;
+use crate::{Mode, ModelBuilder, OprelError, Result, Show, Stream};
 
-/// One loaded model. Dropping it, or [`Model::unload`], gives its memory back.
+/// One loaded model, in this process or in a daemon's.
 ///
-/// Any number of threads may send it requests; they are answered in turn.
+/// Any number of threads may send it requests; they are answered together. In this process, dropping it, or
+/// [`Model::unload`], gives its memory back. A daemon keeps it for others and a while longer, loads it again
+/// when it is used after that, and lets answers go on after a crash as if nothing had been.
 #[derive(Debug)]
 pub struct Model {
-    native: Native,
+    engine: Engine,
 }
 
-/// How a model is loaded; made by [`Model::builder`].
-#[derive(Clone, Debug)]
-#[must_use = "a builder loads nothing until `load`"]
-pub struct ModelBuilder {
-    source: ModelSource,
-    options: LoadOptions,
-}
-
-/// The events of one answer, in order. Dropping it cancels the answer.
+/// Who runs it.
 #[derive(Debug)]
-pub struct Stream(Events);
+#[allow(clippy::large_enum_variant)] // one a model
+enum Engine {
+    /// This process.
+    Here { native: Native, source: ModelSource },
+    /// A daemon.
+    There(Served),
+}
 
 impl Model {
     /// Loads a GGUF file with the usual options.
@@ -73,7 +73,56 @@ impl Model {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn builder(source: ModelSource) -> ModelBuilder {
-        ModelBuilder { source, options: LoadOptions::default() }
+        ModelBuilder::of_source(source)
+    }
+
+    /// Options for using a model of a daemon by the name that it has there; without
+    /// [`ModelBuilder::server`], of [`Daemon::from_env`](crate::Daemon::from_env).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let model = oprel::Model::named("demo").load()?;
+    /// println!("{}", model.generate("What is oprel?")?.answer()?.text);
+    /// # Ok::<(), oprel::OprelError>(())
+    /// ```
+    pub fn named(name: impl Into<String>) -> ModelBuilder {
+        ModelBuilder::named(name.into())
+    }
+
+    pub(crate) fn here(native: Native, source: ModelSource) -> Model {
+        Model { engine: Engine::Here { native, source } }
+    }
+
+    pub(crate) fn there(served: Served) -> Model {
+        Model { engine: Engine::There(served) }
+    }
+
+    /// Where it runs.
+    pub fn mode(&self) -> Mode {
+        match &self.engine {
+            Engine::Here { .. } => Mode::Direct,
+            Engine::There(served) => Mode::Server(served.daemon().clone()),
+        }
+    }
+
+    /// `demo`, a path, or the name that a daemon knows it by.
+    pub fn name(&self) -> String {
+        match &self.engine {
+            Engine::Here { source: ModelSource::Demo, .. } => "demo".into(),
+            Engine::Here { source: ModelSource::File(path), .. } => path.display().to_string(),
+            Engine::There(served) => served.name().to_string(),
+        }
+    }
+
+    /// What it is; `verbose` also lists arrays and tensors.
+    ///
+    /// # Errors
+    /// If its file is gone, or the daemon does not answer.
+    pub fn show(&self, verbose: bool) -> Result<Show> {
+        match &self.engine {
+            Engine::Here { source, .. } => crate::show(source, verbose),
+            Engine::There(served) => served.show(verbose),
+        }
     }
 
     /// Generates an answer to a request, as a stream of events. A text stands for a request with
@@ -98,11 +147,18 @@ impl Model {
     /// ```
     pub fn generate(&self, request: impl Into<Ask>) -> Result<Stream> {
         let Ask(request) = request.into();
-        Ok(Stream(self.native.generate(&request)?))
+        if request.n > 1 {
+            return Err(oprel_backend::Error::Unsupported { field: "n" }.into());
+        }
+        match &self.engine {
+            Engine::Here { native, .. } => Ok(Stream::here(native.generate(&request)?)),
+            Engine::There(served) => served.generate(request),
+        }
     }
 
     /// Answers a request `n` times, as its field says: each answer is a stream of its own, and the
-    /// prompt is read once.
+    /// prompt is read once. What a daemon answers is cancelled together, with the last stream that is
+    /// dropped.
     ///
     /// # Errors
     /// As [`Model::generate`].
@@ -121,7 +177,12 @@ impl Model {
     /// ```
     pub fn generate_all(&self, request: impl Into<Ask>) -> Result<Vec<Stream>> {
         let Ask(request) = request.into();
-        Ok(self.native.generate_all(&request)?.into_iter().map(Stream).collect())
+        match &self.engine {
+            Engine::Here { native, .. } => {
+                Ok(native.generate_all(&request)?.into_iter().map(Stream::here).collect())
+            }
+            Engine::There(served) => served.generate_all(request),
+        }
     }
 
     /// Answers a conversation.
@@ -160,7 +221,10 @@ impl Model {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn embed(&self, request: &EmbedRequest) -> Result<Embeddings> {
-        Ok(self.native.embed(request)?)
+        match &self.engine {
+            Engine::Here { native, .. } => Ok(native.embed(request)?),
+            Engine::There(served) => served.embed(request),
+        }
     }
 
     /// Ranks documents by how well they answer a query, the best first.
@@ -180,67 +244,132 @@ impl Model {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn rerank(&self, request: &RerankRequest) -> Result<Ranking> {
-        Ok(self.native.rerank(request)?)
+        match &self.engine {
+            Engine::Here { native, .. } => Ok(native.rerank(request)?),
+            Engine::There(served) => served.rerank(request),
+        }
     }
 
     /// Token ids of a text.
     ///
+    /// # Errors
+    /// If the daemon that would tell does not answer.
+    ///
     /// # Examples
     /// ```
     /// let model = oprel::Model::demo()?;
-    /// let ids = model.tokenize("Hello", Default::default());
-    /// assert_eq!(model.detokenize(&ids), "Hello");
+    /// let ids = model.tokenize("Hello", Default::default())?;
+    /// assert_eq!(model.detokenize(&ids)?, "Hello");
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
-    pub fn tokenize(&self, text: &str, options: TokenizeOptions) -> Vec<u32> {
-        self.native.facts().tokenizer.tokenize(text, options)
+    pub fn tokenize(&self, text: &str, options: TokenizeOptions) -> Result<Vec<u32>> {
+        match &self.engine {
+            Engine::Here { native, .. } => Ok(native.facts().tokenizer.tokenize(text, options)),
+            Engine::There(served) => served.tokenize(text, options),
+        }
     }
 
     /// The text of tokens; what is no UTF-8 is replaced.
-    pub fn detokenize(&self, tokens: &[u32]) -> String {
-        self.native.facts().tokenizer.detokenize(tokens, Default::default())
+    ///
+    /// # Errors
+    /// If the daemon that would tell does not answer, or one of them is not in the vocabulary.
+    pub fn detokenize(&self, tokens: &[u32]) -> Result<String> {
+        match &self.engine {
+            Engine::Here { native, .. } => {
+                Ok(native.facts().tokenizer.detokenize(tokens, Default::default()))
+            }
+            Engine::There(served) => served.detokenize(tokens),
+        }
     }
 
     /// Logits of every token, (n, n_vocab) row-major, fed in pieces of these lengths, the rest in one.
     ///
     /// # Errors
-    /// [`OprelError::Validation`] if the tokens are none, too many, or not in the vocabulary.
+    /// [`OprelError::Validation`] if the tokens are none, too many, or not in the vocabulary, or the model
+    /// is a daemon's.
     pub fn logits(&self, tokens: Vec<u32>, pieces: Vec<usize>) -> Result<Vec<f32>> {
-        Ok(self.native.logits(tokens, pieces)?)
+        Ok(self.native()?.logits(tokens, pieces)?)
     }
 
     /// Tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
-        self.native.n_vocab() as usize
+        match &self.engine {
+            Engine::Here { native, .. } => native.n_vocab() as usize,
+            Engine::There(served) => served.about().n_vocab as usize,
+        }
     }
 
     /// Most tokens of prompt and answer together.
     pub fn context(&self) -> u32 {
-        self.native.context()
+        match &self.engine {
+            Engine::Here { native, .. } => native.context(),
+            Engine::There(served) => served.context(),
+        }
     }
 
     /// The sampling that the model's makers suggest, else the usual one.
     pub fn sampling(&self) -> Sampling {
-        self.native.facts().suggested.over(Sampling::default())
+        self.suggested().over(Sampling::default())
+    }
+
+    /// What the model's makers suggest of its sampling.
+    pub fn suggested(&self) -> &SamplingPatch {
+        match &self.engine {
+            Engine::Here { native, .. } => &native.facts().suggested,
+            Engine::There(served) => &served.about().suggested,
+        }
     }
 
     /// Whether the model makes vectors and not text.
     pub fn only_embeds(&self) -> bool {
-        self.native.facts().pooling.is_some() && !self.ranks()
+        let pools = match &self.engine {
+            Engine::Here { native, .. } => native.facts().pooling.is_some(),
+            Engine::There(served) => served.about().only_embeds,
+        };
+        pools && !self.ranks()
     }
 
     /// Whether the model ranks documents, and does nothing else.
     pub fn ranks(&self) -> bool {
-        self.native.facts().ranks
+        match &self.engine {
+            Engine::Here { native, .. } => native.facts().ranks,
+            Engine::There(served) => served.ranks(),
+        }
     }
 
     /// How long loading took.
     pub fn load_time(&self) -> std::time::Duration {
-        self.native.load_time()
+        match &self.engine {
+            Engine::Here { native, .. } => native.load_time(),
+            Engine::There(served) => std::time::Duration::from_nanos(served.about().load_ns),
+        }
     }
 
-    /// Gives the model's memory back and waits until its engine has ended.
-    pub fn unload(self) {}
+    /// Gives the model's memory back: in this process at once, in a daemon as soon as nobody uses it.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn unload(self) -> Result<()> {
+        match &self.engine {
+            Engine::Here { .. } => Ok(()),
+            Engine::There(served) => served.unload(),
+        }
+    }
+
+    /// The engine of this process.
+    ///
+    /// # Errors
+    /// [`OprelError::Validation`] if the model is a daemon's.
+    pub(crate) fn native(&self) -> Result<&Native> {
+        match &self.engine {
+            Engine::Here { native, .. } => Ok(native),
+            Engine::There(_) => Err(OprelError::Validation {
+                message: "this can be asked of a model in this process alone".into(),
+                hint: Some("load it without a daemon".into()),
+                source: None,
+            }),
+        }
+    }
 }
 
 /// What [`Model::generate`] takes: a [`Request`], or a text.
@@ -262,172 +391,6 @@ impl From<&str> for Ask {
 impl From<String> for Ask {
     fn from(text: String) -> Ask {
         Ask(Request::prompt(text))
-    }
-}
-
-impl ModelBuilder {
-    /// Most tokens of prompt and answer together; unset, the model's own up to 4096.
-    pub fn context(mut self, tokens: u32) -> Self {
-        self.options.context = Some(tokens);
-        self
-    }
-
-    /// Threads of the engine; unset, one for each physical core.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.options.threads = Some(threads);
-        self
-    }
-
-    /// A folder in which what prompts computed is kept, so that it is not computed again, in at most so
-    /// many bytes; unset, it is forgotten with the model.
-    pub fn prompt_cache(mut self, folder: impl Into<PathBuf>, most_bytes: u64) -> Self {
-        self.options.prompt_cache = Some(PromptCache { folder: folder.into(), most_bytes });
-        self
-    }
-
-    /// Answers that are worked on at a time; unset, 16. Further ones wait.
-    pub fn parallel(mut self, sequences: u32) -> Self {
-        self.options.parallel = Some(sequences);
-        self
-    }
-
-    /// How keys and values are stored: one [`KvType`](crate::KvType) for both, or [`KvTypes`].
-    pub fn kv(mut self, kv: impl Into<KvTypes>) -> Self {
-        self.options.kv = kv.into();
-        self
-    }
-
-    /// Who runs it.
-    pub fn executor(mut self, executor: Executor) -> Self {
-        self.options.executor = executor;
-        self
-    }
-
-    /// Instruction set of the kernels by name (`scalar`, `avx2`), instead of the best there is.
-    pub fn isa(mut self, name: impl Into<String>) -> Self {
-        self.options.isa = Some(name.into());
-        self
-    }
-
-    /// A smaller model with the same vocabulary. It proposes tokens where that makes answers faster; they
-    /// stay the same.
-    ///
-    /// # Examples
-    /// ```
-    /// use oprel::{Model, ModelSource};
-    ///
-    /// // The model itself is no smaller one: it would say the same and take as long.
-    /// let model = Model::builder(ModelSource::Demo).draft(ModelSource::Demo).load()?;
-    /// # Ok::<(), oprel::OprelError>(())
-    /// ```
-    pub fn draft(mut self, source: ModelSource) -> Self {
-        self.options.draft = Some(source);
-        self
-    }
-
-    /// Loads the model.
-    ///
-    /// # Errors
-    /// [`OprelError::ModelNotFound`] if there is no such file, [`OprelError::Backend`] if it is damaged or
-    /// not supported, [`OprelError::Memory`] if it does not fit, [`OprelError::Validation`] if an option is
-    /// wrong or the draft model has another vocabulary.
-    pub fn load(self) -> Result<Model> {
-        Ok(Model { native: Native::load(&self.source, &self.options)? })
-    }
-}
-
-impl Stream {
-    /// Waits for the end and puts the events together.
-    ///
-    /// # Errors
-    /// If the stream ends with an error.
-    pub fn answer(self) -> Result<Answer> {
-        Answer::fold(self).map_err(OprelError::from)
-    }
-}
-
-impl Iterator for Stream {
-    type Item = Event;
-
-    fn next(&mut self) -> Option<Event> {
-        self.0.next()
-    }
-}
-
-/// Token ids of a text in the vocabulary of a file, without loading its weights.
-///
-/// # Errors
-/// If there is no such file, or its vocabulary cannot be used.
-///
-/// # Examples
-/// ```
-/// use oprel::{ModelSource, TokenizeOptions, tokenize};
-///
-/// let as_text = TokenizeOptions::default();
-/// let as_token = TokenizeOptions { parse_special: true, ..as_text };
-/// assert_eq!(tokenize(&ModelSource::Demo, "<|im_end|>", as_token)?.len(), 1);
-/// assert!(tokenize(&ModelSource::Demo, "<|im_end|>", as_text)?.len() > 1);
-/// # Ok::<(), oprel::OprelError>(())
-/// ```
-pub fn tokenize(source: &ModelSource, text: &str, options: TokenizeOptions) -> Result<Vec<u32>> {
-    let file = source.open()?;
-    let tokenizer =
-        Tokenizer::from_metadata(file.metadata()).map_err(oprel_backend::Error::from)?;
-    Ok(tokenizer.tokenize(text, options))
-}
-
-/// Where [`render`] takes its template from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Template {
-    /// The chat template of a model, with its BOS and EOS.
-    Model(ModelSource),
-    /// A file with a Jinja template.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Text of BOS.
-        bos: Option<String>,
-        /// Text of EOS.
-        eos: Option<String>,
-    },
-}
-
-/// The prompt that a template makes of a conversation, without loading weights.
-///
-/// # Errors
-/// If a file is missing, or the template is wrong or refuses the messages.
-///
-/// # Examples
-/// ```
-/// use oprel::{ModelSource, RawChat, Template, render};
-///
-/// let messages = vec![serde_json::json!({"role": "user", "content": "Hi"})];
-/// let chat = RawChat { messages, add_generation_prompt: true, ..RawChat::default() };
-/// let prompt = render(&Template::Model(ModelSource::Demo), &chat)?;
-/// assert_eq!(prompt, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-/// # Ok::<(), oprel::OprelError>(())
-/// ```
-pub fn render(template: &Template, chat: &RawChat) -> Result<String> {
-    let compiled = match template {
-        Template::Model(source) => {
-            oprel_backend::template_of(&source.open()?, chat.tools.is_some())?
-        }
-        Template::File { path, bos, eos } => {
-            let text = std::fs::read_to_string(path).map_err(|e| OprelError::ModelNotFound {
-                message: format!("cannot read the template '{}': {e}", path.display()),
-                hint: None,
-                source: None,
-            })?;
-            oprel_backend::compile_template(&text, bos.clone(), eos.clone())?
-        }
-    };
-    Ok(oprel_backend::render_raw(&compiled, chat)?)
-}
-
-impl Model {
-    /// For this crate.
-    pub(crate) fn native(&self) -> &Native {
-        &self.native
     }
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Map, Value as Json, json};
 use crate::Result;
 
 /// What a model is. Serialized, it is the answer of `/api/show`.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Show {
     /// Licence texts or names.
     pub license: String,
@@ -25,13 +26,14 @@ pub struct Show {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tensors: Vec<Json>,
     /// What it can do.
-    pub capabilities: Vec<&'static str>,
+    pub capabilities: Vec<String>,
     /// When the file changed last, RFC 3339.
     pub modified_at: String,
 }
 
 /// Sizes and kinds in short.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Details {
     /// Model that it was derived from.
     pub parent_model: String,
@@ -56,7 +58,7 @@ pub struct Details {
 /// ```
 /// let shown = oprel::show(&oprel::ModelSource::Demo, false)?;
 /// assert_eq!(shown.details.quantization_level, "Q8_0");
-/// assert!(shown.capabilities.contains(&"tools"));
+/// assert!(shown.capabilities.iter().any(|c| c == "tools"));
 /// # Ok::<(), oprel::OprelError>(())
 /// ```
 pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
@@ -83,7 +85,10 @@ pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
         },
         model_info,
         tensors: if verbose { tensors(&file) } else { Vec::new() },
-        capabilities: oprel_backend::capabilities(&file).iter().map(|c| c.as_str()).collect(),
+        capabilities: oprel_backend::capabilities(&file)
+            .iter()
+            .map(|c| c.as_str().into())
+            .collect(),
         modified_at: modified_at(source),
     })
 }

@@ -14,19 +14,26 @@
 //! a tile of the cache, whose neighbouring columns fill vectors: positions where scores are
 //! computed, elements of values where those are added up. That is why keys lie transposed in
 //! their pages ([`KvLayout`]). Few queries (decode) read tiles where they are, each once for all
-//! heads of a group; many (prefill) unpack a piece to f32 first. Where there are fewer blocks of
+//! heads of a group; many (prefill) unpack a piece to f32 first. Tiles of integers
+//! ([`KvType::I16`]) are read where they are in either case, by integers made of queries and
+//! weights: their sums are exact in any order. Where there are fewer blocks of
 //! queries than threads could share, the chunks of a block are split over several tasks, whose
 //! partial results are merged in a second region.
 
 mod append;
 mod block;
 mod cells;
+mod integers;
+mod keys;
 mod kv_type;
 mod layout;
 mod product;
 mod quantized;
 mod task;
+mod unpack;
+mod values;
 mod weigh;
+mod whole;
 mod wide;
 
 #[cfg(target_arch = "x86_64")]

@@ -83,7 +83,7 @@ fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
     normalize(isa, &norm, &x[..WIDTH], &mut b[..WIDTH]);
     let heads = Heads { n_heads: 4, scale: 0.1, soft_cap: None, sinks: None, alibi: None };
     let seen = [Seen { start: 0, end: 300, at: 299 }];
-    let layout = KvLayout::new(KvType::F16.into(), 4, 64, 64, 64);
+    let layout = KvLayout::new(KvType::default().into(), 4, 64, 64, 64);
     let pages = &[0, 1, 2, 3, 4];
     let new = AppendSpan { pages, first: 0, start: 299, n: 1 };
     let [k, v] = cache;

@@ -47,6 +47,9 @@ pub struct Running {
     pub size_vram: u64,
     /// Context length that it was given.
     pub context_length: u32,
+    /// Who runs it; a field of our own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub backend: String,
 }
 
 /// Sizes and kinds in short. Every text is there, if only empty: strict clients want them.

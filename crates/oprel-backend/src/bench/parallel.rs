@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{Event, Input, Request, Sampling, Usage};
 
+use crate::engine_thread::Generate;
 use crate::events::way;
 use crate::speaker::Speaker;
-use crate::worker::Generate;
 use crate::{Error, Events, Native, Result};
 
 /// What to measure: sequences that are submitted at once.

@@ -9,6 +9,25 @@ pub(super) fn begin() {
     linux::begin();
 }
 
+/// Becomes another program, which dies with the process `parent` that started this one, where the system
+/// can promise that. Returns only if it cannot be run.
+///
+/// # Errors
+/// If the program cannot be run, or the parent is gone already.
+pub fn leash(
+    parent: u32,
+    program: &std::ffi::OsStr,
+    args: &[std::ffi::OsString],
+) -> std::io::Error {
+    use std::os::unix::process::{CommandExt, parent_id};
+    begin();
+    // It may have died before it was agreed to die with it.
+    match parent_id() == parent {
+        true => std::process::Command::new(program).args(args).exec(),
+        false => std::io::Error::other("who started it is gone"),
+    }
+}
+
 /// Narrows the file system to reading `files`, and to reading and writing below `folders`.
 pub(super) fn confine(files: &[PathBuf], folders: &[PathBuf]) {
     #[cfg(target_os = "linux")]

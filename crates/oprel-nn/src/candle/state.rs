@@ -187,13 +187,16 @@ impl Store {
     }
 }
 
-/// The type that tensors of keys or values have.
+/// The type that tensors of keys or values have: candle has no attention in integers, for which half
+/// precision stands in.
 fn dtype(ty: KvType) -> Result<DType> {
-    match ty {
+    match ty.in_floats() {
         KvType::F32 => Ok(DType::F32),
         KvType::F16 => Ok(DType::F16),
         KvType::Bf16 => Ok(DType::BF16),
-        KvType::Q8_0 | KvType::Q4_0 => Err(unsupported(format!("a KV cache of {ty}"))),
+        KvType::I16 | KvType::Q8_0 | KvType::Q4_0 => {
+            Err(unsupported(format!("a KV cache of {ty}")))
+        }
     }
 }
 

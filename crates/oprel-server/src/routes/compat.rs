@@ -1,4 +1,4 @@
-//! The routes of OpenAI and Anthropic, and of our own programs.
+//! The routes of OpenAI and Anthropic.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use oprel_api::dialect::Call;
 use oprel_api::openai::Listed;
-use oprel_api::{Failure, anthropic, native, ollama, openai};
+use oprel_api::{Failure, anthropic, ollama, openai};
 
 use crate::App;
 use crate::answer::{self, Speech, json};
@@ -18,10 +18,9 @@ use crate::name::Name;
 use crate::peer::Peer;
 
 const OPENAI: Speech = Speech { complaint: openai::complaint };
-const OWN: Speech = Speech { complaint: native::complaint };
 const ANTHROPIC: Speech = Speech { complaint: anthropic::complaint };
 
-type Read = fn(&[u8]) -> Result<Call, Failure>;
+pub(super) type Read = fn(&[u8]) -> Result<Call, Failure>;
 
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
@@ -32,12 +31,11 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/messages", generates(ANTHROPIC, anthropic::messages))
-        .route("/oprel/generate", generates(OWN, native::generate))
         .route("/v1/messages/count_tokens", post(count_tokens))
 }
 
 /// A route whose body is a request to generate.
-fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
+pub(super) fn generates(speech: Speech, read: Read) -> axum::routing::MethodRouter<Arc<App>> {
     post(
         move |State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, request: Request| async move {
             match super::read(&app, request, speech, read).await {
@@ -69,8 +67,9 @@ fn speaks_anthropic(headers: &HeaderMap) -> bool {
 }
 
 /// What can be used without naming a file.
-async fn models(headers: HeaderMap) -> Response {
-    let all = [listed(&Name::Demo)];
+async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let elsewhere = app.models.names_elsewhere();
+    let all: Vec<_> = std::iter::once(Name::Demo).chain(elsewhere).map(|n| listed(&n)).collect();
     let body = match speaks_anthropic(&headers) {
         true => anthropic::models(&all),
         false => openai::models(&all),
@@ -79,6 +78,7 @@ async fn models(headers: HeaderMap) -> Response {
 }
 
 async fn model(
+    State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
     Path(text): Path<String>,
     headers: HeaderMap,
@@ -88,7 +88,7 @@ async fn model(
         false => (OPENAI, openai::model),
     };
     match Name::parse(&text, peer.trusted) {
-        Ok(Name::Path(path)) if !path.is_file() => speech.fail(ollama::absent(&text)),
+        Ok(name) if !app.models.has(&name) => speech.fail(ollama::absent(&text)),
         Ok(name) => json(StatusCode::OK, &told(&listed(&name))),
         Err(failure) => speech.fail(failure),
     }

@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use oprel_api::dialect::Stay;
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
 use oprel_api::{Cause, ErrorKind, Failure};
 
@@ -99,6 +100,7 @@ async fn load(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
 
 async fn unload(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
     match Name::parse(&idle.model, peer.trusted) {
+        Ok(name) if !app.models.has(&name) => SPEECH.fail(ollama::absent(&idle.model)),
         Ok(name) => {
             app.models.stop(&name).await;
             done(&idle, &name, "none")
@@ -142,24 +144,33 @@ async fn embedded(
     }
 }
 
-/// What can be used without naming a file: the built-in model. Models that are named by path are not listed:
-/// they are their owner's.
-async fn tags() -> Response {
-    let demo = tokio::task::spawn_blocking(|| {
-        let source = Name::Demo.source();
-        let shown = oprel::show(&source, false).ok()?;
-        let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
-        Some(Tag {
-            name: Name::Demo.to_string(),
-            model: Name::Demo.to_string(),
-            modified_at: modified(&Name::Demo),
-            size: weights,
-            digest: String::new(),
-            details: short(&shown),
-            capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
-        })
+/// What can be used without naming a file: the built-in model, and models elsewhere. Models that are named by path are
+/// not listed: they are their owner's.
+async fn tags(State(app): State<Arc<App>>) -> Response {
+    let demo = tokio::task::spawn_blocking(demo_tag).await.ok().flatten();
+    let elsewhere = app.models.names_elsewhere().map(|name| Tag {
+        name: name.to_string(),
+        model: name.to_string(),
+        modified_at: stamp(SystemTime::UNIX_EPOCH),
+        ..Tag::default()
     });
-    json(StatusCode::OK, &ollama::tags(demo.await.ok().flatten().into_iter().collect()))
+    json(StatusCode::OK, &ollama::tags(demo.into_iter().chain(elsewhere).collect()))
+}
+
+/// What is told of the built-in model.
+fn demo_tag() -> Option<Tag> {
+    let source = Name::Demo.source()?;
+    let shown = oprel::show(&source, false).ok()?;
+    let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
+    Some(Tag {
+        name: Name::Demo.to_string(),
+        model: Name::Demo.to_string(),
+        modified_at: modified(&Name::Demo),
+        size: weights,
+        digest: String::new(),
+        details: short(&shown),
+        capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
+    })
 }
 
 async fn ps(State(app): State<Arc<App>>) -> Response {
@@ -174,7 +185,8 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
             details: details(&model.name),
             expires_at: model.until.map_or(now.never(), stamp),
             size_vram: 0,
-            context_length: description.context,
+            context_length: told(description.context),
+            backend: model.backend.kind().into(),
         }
     };
     let models = app.models.loaded();
@@ -190,9 +202,15 @@ fn stamp(time: SystemTime) -> Timestamp {
     Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// A context length that nobody told is 0.
+fn told(context: u32) -> u32 {
+    if context == u32::MAX { 0 } else { context }
+}
+
 /// Sizes and kinds, as the file says.
 fn details(name: &Name) -> Details {
-    oprel::show(&name.source(), false).map(|shown| short(&shown)).unwrap_or_default()
+    let shown = name.source().and_then(|source| oprel::show(&source, false).ok());
+    shown.map(|shown| short(&shown)).unwrap_or_default()
 }
 
 fn short(shown: &oprel::Show) -> Details {
@@ -232,7 +250,7 @@ async fn show(
         Err(response) => return response,
     };
     let verbose = named.verbose;
-    let source = name.source();
+    let Some(source) = name.source() else { return show_elsewhere(&app, named, &name).await };
     let shown = tokio::task::spawn_blocking(move || oprel::show(&source, verbose)).await;
     let mut shown = match shown {
         Ok(Ok(shown)) => shown,
@@ -268,10 +286,33 @@ async fn show(
     response
 }
 
+/// A model that runs elsewhere is what its server says.
+async fn show_elsewhere(app: &Arc<App>, named: ollama::Named, name: &Name) -> Response {
+    let lease = match app.models.lease(name.clone(), &Stay::default()).await {
+        Ok(lease) => lease,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    let (backend, description) = (lease.backend().kind(), lease.backend().describe());
+    let context = Some(told(description.context)).filter(|&n| n > 0).map(u64::from);
+    let body = Show {
+        details: Details { context_length: context, ..Details::default() },
+        modelfile: format!(
+            "# Modelfile of a model that runs elsewhere ({backend}).\nFROM {name}\n"
+        ),
+        parameters: ollama::parameter_lines(&named.options),
+        capabilities: description.capabilities.iter().map(|c| c.as_str().into()).collect(),
+        modified_at: stamp(SystemTime::UNIX_EPOCH),
+        ..Show::default()
+    };
+    let mut response = json(StatusCode::OK, &ollama::show(&body));
+    Head { backend, ignored: named.ignored }.write(&mut response);
+    response
+}
+
 fn modified(name: &Name) -> Timestamp {
     let time = match name {
         Name::Path(path) => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
-        Name::Demo => None,
+        Name::Demo | Name::Elsewhere(..) => None,
     };
     stamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
 }

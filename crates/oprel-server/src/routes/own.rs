@@ -69,7 +69,15 @@ async fn measured(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     };
     let mut now = vec![count];
     for model in &loaded {
-        let label = format!("{{model=\"{}\"}}", model.name.label().replace(['"', '\\', '\n'], "_"));
+        let plain = |text: &str| text.replace(['"', '\\', '\n'], "_");
+        let name = plain(&model.name.label());
+        let label = format!("{{model=\"{name}\"}}");
+        now.extend(model.backend.servers().into_iter().map(|(server, is_up)| Gauged {
+            name: "oprel_backend_up",
+            help: "Whether a server of a model answers",
+            label: format!("{{model=\"{name}\",server=\"{}\"}}", plain(&server)),
+            value: f64::from(u8::from(is_up)),
+        }));
         let asked = tokio::time::timeout(LOOK, model.backend.gauges());
         let Ok(Ok(g)) = asked.await else { continue };
         let share = g.pages_held as f64 / g.pages.max(1) as f64;
@@ -108,7 +116,10 @@ async fn models(State(app): State<Arc<App>>) -> Response {
         json!({
             "name": model.name.to_string(),
             "backend": model.backend.kind(),
-            "context": d.context,
+            "context": Some(d.context).filter(|&n| n != u32::MAX),
+            "servers": model.backend.servers().into_iter().map(|(server, is_up)| {
+                json!({"address": server, "up": is_up})
+            }).collect::<Vec<_>>(),
             "memory_bytes": d.memory_bytes,
             "capabilities": d.capabilities,
             "threads": d.threads,
@@ -128,7 +139,7 @@ async fn load(
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
         let d = lease.backend().describe();
         let body = json!({"model": name.to_string(), "backend": lease.backend().kind(),
-            "context": d.context, "load_ns": d.load_ns});
+            "context": Some(d.context).filter(|&n| n != u32::MAX), "load_ns": d.load_ns});
         Ok((body, lease.backend().kind(), fields))
     })
     .await

@@ -1,6 +1,7 @@
 //! New keys and values into their pages.
 
 use super::cells::{Bf16, F16, F32, Store};
+use super::integers::I16;
 use super::kv_type::KvType;
 use super::layout::KvLayout;
 use super::quantized::{Q4, Q8};
@@ -76,6 +77,7 @@ wide_tiers! {
 fn append_head_wide<O: Wide>(ops: O, shared: &Shared<'_>, head: usize) {
     match shared.layout.k_type() {
         KvType::F32 => store_keys::<O, F32>(ops, shared, head),
+        KvType::I16 => store_keys::<O, I16>(ops, shared, head),
         KvType::F16 => store_keys::<O, F16>(ops, shared, head),
         KvType::Bf16 => store_keys::<O, Bf16>(ops, shared, head),
         KvType::Q8_0 => store_keys::<O, Q8>(ops, shared, head),
@@ -86,6 +88,7 @@ fn append_head_wide<O: Wide>(ops: O, shared: &Shared<'_>, head: usize) {
     }
     match shared.layout.v_type() {
         KvType::F32 => store_values::<O, F32>(ops, shared, head),
+        KvType::I16 => store_values::<O, I16>(ops, shared, head),
         KvType::F16 => store_values::<O, F16>(ops, shared, head),
         KvType::Bf16 => store_values::<O, Bf16>(ops, shared, head),
         KvType::Q8_0 => store_values::<O, Q8>(ops, shared, head),

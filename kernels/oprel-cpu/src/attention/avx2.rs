@@ -3,7 +3,7 @@
 
 use super::cells::Cells;
 use super::product::Product;
-use super::wide::{LANES, Wide};
+use super::wide::{LANES, ONE_BITS, Wide};
 use crate::avx2::Avx2Ops;
 use crate::lanes::{Ops, halves};
 use std::arch::x86_64::*;
@@ -74,6 +74,69 @@ impl Wide for Avx2 {
     }
 
     #[inline(always)]
+    fn load_pairs(self, x: &[u8; 64]) -> [__m256; 2] {
+        self.load_f32(x)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, pairs: [__m256; 2], factor: [__m256; 2], acc: [__m256; 2]) -> [__m256; 2] {
+        let mut sums = acc;
+        for half in 0..2 {
+            // SAFETY: as above.
+            unsafe {
+                let a = _mm256_castps_si256(pairs[half]);
+                let b = _mm256_castps_si256(factor[half]);
+                let acc = _mm256_castps_si256(acc[half]);
+                let sum = _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+                sums[half] = _mm256_castsi256_ps(sum);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn widen_i32(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let (low, high) = (_mm256_castps_si256(x[0]), _mm256_castps_si256(x[1]));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn times_power(self, x: [__m256; 2], n: [__m256; 2]) -> [__m256; 2] {
+        let mut y = x;
+        for half in 0..2 {
+            // SAFETY: as above.
+            unsafe {
+                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(n[half]));
+                let power = _mm256_add_epi32(exponent, _mm256_set1_epi32(ONE_BITS as i32));
+                y[half] = _mm256_mul_ps(x[half], _mm256_castsi256_ps(power));
+            }
+        }
+        y
+    }
+
+    #[inline(always)]
+    fn pairs(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { [lower_halves(a), lower_halves(b)] }
+    }
+
+    #[inline(always)]
+    fn to_i16(self, x: [__m256; 2]) -> [i16; LANES] {
+        let mut codes = [0; LANES];
+        // SAFETY: as above.
+        unsafe {
+            // Lane groups of four: the lower ones of both halves, then the upper ones.
+            let mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1]));
+            let narrow = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+            _mm256_storeu_si256(codes.as_mut_ptr().cast(), narrow);
+        }
+        codes
+    }
+
+    #[inline(always)]
     fn store(self, x: [__m256; 2], to: &mut [f32; LANES]) {
         // SAFETY: as above.
         unsafe {
@@ -111,6 +174,12 @@ impl Wide for Avx2 {
     #[inline(always)]
     fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
         [self.0.add(a[0], b[0]), self.0.add(a[1], b[1])]
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
     }
 
     #[inline(always)]
@@ -174,7 +243,7 @@ impl Wide for Avx2 {
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
         // SAFETY: as above; a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 
     #[inline(always)]
@@ -188,6 +257,18 @@ impl Wide for Avx2 {
 #[inline(never)]
 fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
     product.run_wide::<Avx2, C>(Avx2::new(), m, a, c);
+}
+
+/// The lower halves of lanes, one behind another.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn lower_halves(x: [__m256; 2]) -> __m256 {
+    let lower = _mm256_set1_epi32(0xffff);
+    let low = _mm256_and_si256(_mm256_castps_si256(x[0]), lower);
+    let high = _mm256_and_si256(_mm256_castps_si256(x[1]), lower);
+    // Lane groups of four: the lower ones of both halves, then the upper ones.
+    let mixed = _mm256_packus_epi32(low, high);
+    _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(mixed))
 }
 
 /// Sixteen signed bytes as numbers.

@@ -3,7 +3,7 @@
 
 use super::cells::Cells;
 use super::product::Product;
-use super::wide::{LANES, Wide};
+use super::wide::{LANES, ONE_BITS, Wide};
 use crate::math::{EXP_COEFFICIENTS, EXP_LOWEST, LN2_HIGH, LN2_LOW, ROUND};
 use std::arch::x86_64::*;
 
@@ -11,13 +11,24 @@ use std::arch::x86_64::*;
 static HALVES: [f32; LANES] =
     [-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
 
+/// Every other half of the lanes of two registers.
+static EVEN: [u16; 2 * LANES] = {
+    let mut even = [0; 2 * LANES];
+    let mut i = 0;
+    while i < 2 * LANES {
+        even[i] = 2 * i as u16;
+        i += 1;
+    }
+    even
+};
+
 /// Proof that the CPU has this tier's features; made only in functions compiled for them.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
 impl Avx512 {
     /// The proof, where it is one.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn new() -> Avx512 {
         Avx512(())
@@ -79,6 +90,57 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
+    fn load_pairs(self, x: &[u8; 64]) -> __m512 {
+        self.load_f32(x)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, pairs: __m512, factor: __m512, acc: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(pairs), _mm512_castps_si512(factor));
+            _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(acc), a, b))
+        }
+    }
+
+    #[inline(always)]
+    fn widen_i32(self, x: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(x)) }
+    }
+
+    #[inline(always)]
+    fn times_power(self, x: __m512, n: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
+            let power = _mm512_add_epi32(exponent, _mm512_set1_epi32(ONE_BITS as i32));
+            _mm512_mul_ps(x, _mm512_castsi512_ps(power))
+        }
+    }
+
+    #[inline(always)]
+    fn pairs(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let even = _mm512_loadu_si512(EVEN.as_ptr().cast());
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_permutex2var_epi16(a, even, b))
+        }
+    }
+
+    #[inline(always)]
+    fn to_i16(self, x: __m512) -> [i16; LANES] {
+        let mut codes = [0; LANES];
+        // SAFETY: as above.
+        unsafe {
+            let narrow = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
+            _mm256_storeu_si256(codes.as_mut_ptr().cast(), narrow);
+        }
+        codes
+    }
+
+    #[inline(always)]
     fn store(self, x: __m512, to: &mut [f32; LANES]) {
         // SAFETY: as above.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
@@ -111,6 +173,12 @@ impl Wide for Avx512 {
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_sub_ps(a, b) }
     }
 
     #[inline(always)]
@@ -153,7 +221,7 @@ impl Wide for Avx512 {
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
         // SAFETY: as above; a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 
     #[inline(always)]
@@ -163,7 +231,7 @@ impl Wide for Avx512 {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline(never)]
 fn run_product<C: Cells>(product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]) {
     product.run_wide::<Avx512, C>(Avx512::new(), m, a, c);

@@ -294,18 +294,39 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Of the tile that is used `n` tiles after that of `kv` at a position, where heads follow each
+    /// other and then pieces as far as `to`: page and kv head, or the head alone behind `to`.
+    pub(super) fn later(
+        &self,
+        position: usize,
+        to: usize,
+        kv: usize,
+        n: usize,
+    ) -> Result<(usize, usize), usize> {
+        let (pieces, kv) = ((kv + n) / self.n_kv, (kv + n) % self.n_kv);
+        let mut at = position;
+        for _ in 0..pieces {
+            if at < to {
+                at += self.piece(at, to).len;
+            }
+        }
+        if at < to { Ok((self.piece(at, to).page, kv)) } else { Err(kv) }
+    }
+
     /// Keys of a page, of the block's kv head `kv`.
     pub(super) fn k_tile(&self, page: usize, kv: usize) -> Tile<'a> {
         let layout = self.shared.layout;
         let (rows, cols) = layout.k_size();
-        Tile { bytes: &self.shared.kv.k[layout.k_tile(page, self.first_kv + kv)], rows, cols }
+        let bytes = &self.shared.kv.k[layout.k_tile(page, self.first_kv + kv)];
+        Tile { bytes, rows, cols, cells: layout.k_cells() }
     }
 
     /// Values of a page.
     pub(super) fn v_tile(&self, page: usize, kv: usize) -> Tile<'a> {
         let layout = self.shared.layout;
         let (rows, cols) = layout.v_size();
-        Tile { bytes: &self.shared.kv.v[layout.v_tile(page, self.first_kv + kv)], rows, cols }
+        let bytes = &self.shared.kv.v[layout.v_tile(page, self.first_kv + kv)];
+        Tile { bytes, rows, cols, cells: layout.v_cells() }
     }
 
     /// Queries of a kv head in sets that meet a tile together, about equally large.

@@ -5,6 +5,8 @@ use half::bf16;
 
 /// Cells that share a scale, where they have one.
 pub(super) const BLOCK: usize = 32;
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 
 /// A matrix of cells, row after row; where cells have scales, they come behind all cells.
 #[derive(Clone, Copy)]
@@ -12,6 +14,8 @@ pub(super) struct Tile<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) rows: usize,
     pub(super) cols: usize,
+    /// Bytes of cells; scales are behind.
+    pub(super) cells: usize,
 }
 
 impl<'a> Tile<'a> {
@@ -19,6 +23,14 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     pub(super) fn cells<C: Cells>(&self, row: usize, col: usize) -> &'a [u8] {
         &self.bytes[C::offset(self, row, col)..][..C::BYTES]
+    }
+
+    /// Asks for the scales, to be read soon.
+    #[inline(always)]
+    pub(super) fn prefetch_scales<O: Wide>(&self, ops: O) {
+        for at in (self.cells..self.bytes.len()).step_by(LINE) {
+            ops.prefetch(self.bytes[at..].as_ptr());
+        }
     }
 
     /// The `N` bytes of two-byte number `i` and those behind it, among the scales, which begin behind
@@ -58,6 +70,12 @@ pub(super) trait Cells {
         cells: &[u8],
         at: (usize, usize),
     ) -> O::V;
+
+    /// Adds what cells are times a factor to sums.
+    #[inline(always)]
+    fn mac<O: Wide>(ops: O, cells: O::V, factor: O::V, acc: O::V) -> O::V {
+        ops.fma(cells, factor, acc)
+    }
 }
 
 /// How a type of cache stores keys, of which a column belongs to a position, and rows.
@@ -66,6 +84,10 @@ pub(super) trait Store {
     type Down: Cells;
     /// Cells of tiles that hold a position in a row.
     type Across: Cells;
+    /// Whether cells are pairs of integers, which meet integers: two rows of a matrix in one of cells.
+    const WHOLE: bool = false;
+    /// How many tiles before it is used one is asked for: the less is done with one, the more.
+    const AHEAD: usize = 1;
 
     /// Writes a row of a tile of `rows` by `cols`.
     fn put_row<O: Wide>(ops: O, tile: &mut [u8], size: (usize, usize), row: usize, x: &[f32]);
@@ -245,7 +267,7 @@ impl<T: Plain> Store for T {
 
 /// Up to sixteen numbers, zeros behind them.
 #[inline(always)]
-fn padded<O: Wide>(ops: O, x: &[f32]) -> O::V {
+pub(super) fn padded<O: Wide>(ops: O, x: &[f32]) -> O::V {
     if let (&[whole], _) = x.as_chunks() {
         return ops.load(&whole);
     }

@@ -11,8 +11,12 @@ use std::str::FromStr;
 pub enum KvType {
     /// 4 bytes, exact.
     F32,
-    /// 2 bytes; what peers use.
+    /// 16-bit integers with a scale for each row: more exact than half precision, and the fastest,
+    /// since attention is done in integers too. Keys that hold the values are stored as
+    /// [`KvType::F16`] instead.
     #[default]
+    I16,
+    /// 2 bytes; what peers use.
     F16,
     /// 2 bytes, the range of f32.
     Bf16,
@@ -24,17 +28,26 @@ pub enum KvType {
 
 impl KvType {
     /// Every type, the most exact first.
-    pub const ALL: [KvType; 5] =
-        [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0, KvType::Q4_0];
+    pub const ALL: [KvType; 6] =
+        [KvType::F32, KvType::I16, KvType::F16, KvType::Bf16, KvType::Q8_0, KvType::Q4_0];
 
     /// Its name, as users write it.
     pub fn name(self) -> &'static str {
         match self {
             KvType::F32 => "f32",
+            KvType::I16 => "i16",
             KvType::F16 => "f16",
             KvType::Bf16 => "bf16",
             KvType::Q8_0 => "q8_0",
             KvType::Q4_0 => "q4_0",
+        }
+    }
+
+    /// What stands in for it where attention is not done in integers: the floats of as many bits.
+    pub fn in_floats(self) -> KvType {
+        match self {
+            KvType::I16 => KvType::F16,
+            ty => ty,
         }
     }
 
@@ -46,13 +59,23 @@ impl KvType {
         }
     }
 
-    /// Bytes of `n` elements, whole units.
-    pub fn bytes(self, n: usize) -> usize {
-        match self {
+    /// Bytes of a row of `n` elements, whole units: of a head's key or value.
+    pub fn row_bytes(self, n: usize) -> usize {
+        let cells = match self {
             KvType::F32 => n * 4,
-            KvType::F16 | KvType::Bf16 => n * 2,
-            KvType::Q8_0 => n + n / BLOCK * 2,
-            KvType::Q4_0 => n / 2 + n / BLOCK * 2,
+            KvType::I16 | KvType::F16 | KvType::Bf16 => n * 2,
+            KvType::Q8_0 => n,
+            KvType::Q4_0 => n / 2,
+        };
+        cells + self.scale_bytes(n)
+    }
+
+    /// How many of them are scales.
+    pub(super) fn scale_bytes(self, n: usize) -> usize {
+        match self {
+            KvType::F32 | KvType::F16 | KvType::Bf16 => 0,
+            KvType::I16 => 4,
+            KvType::Q8_0 | KvType::Q4_0 => n / BLOCK * 2,
         }
     }
 }

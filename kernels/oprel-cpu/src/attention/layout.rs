@@ -6,7 +6,8 @@ use super::wide::LANES;
 /// A cache: pages, in them heads, in them a tile of keys or of values.
 ///
 /// A tile of keys holds a position in a column (elements, positions), so that the scores of
-/// neighbouring positions are computed side by side; a tile of values one in a row. Where values
+/// neighbouring positions are computed side by side; a tile of values one in a row. A cell of integers
+/// is a pair, of two rows. Where values
 /// are the first elements of keys, keys lie in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
@@ -47,7 +48,7 @@ impl KvLayout {
         v_dim: usize,
     ) -> KvLayout {
         assert!(v_dim <= k_dim, "values are in keys");
-        let types = KvTypes::both(types.k);
+        let types = KvTypes::both(types.k.in_floats());
         KvLayout { aliased: true, ..KvLayout::new(types, n_kv_heads, page_len, k_dim, v_dim) }
     }
 
@@ -112,11 +113,21 @@ impl KvLayout {
     }
 
     fn k_tile_bytes(&self) -> usize {
-        self.types.k.bytes(self.k_room() * self.page_len)
+        self.types.k.row_bytes(self.k_room()) * self.page_len
     }
 
     fn v_tile_bytes(&self) -> usize {
-        self.types.v.bytes(self.v_room() * self.page_len)
+        self.types.v.row_bytes(self.v_room()) * self.page_len
+    }
+
+    /// Bytes of a tile of keys before its scales.
+    pub(super) fn k_cells(&self) -> usize {
+        self.k_tile_bytes() - self.types.k.scale_bytes(self.k_room()) * self.page_len
+    }
+
+    /// Bytes of a tile of values before its scales.
+    pub(super) fn v_cells(&self) -> usize {
+        self.v_tile_bytes() - self.types.v.scale_bytes(self.v_room()) * self.page_len
     }
 
     /// Where a head's keys lie.
@@ -131,16 +142,20 @@ impl KvLayout {
         start..start + self.v_tile_bytes()
     }
 
-    /// Rows and columns of a tile of keys.
+    /// Rows and columns of a tile of keys, in cells.
     pub(super) fn k_size(&self) -> (usize, usize) {
-        match self.aliased {
-            true => (self.page_len, self.k_room()),
-            false => (self.k_room(), self.page_len),
+        match (self.types.k, self.aliased) {
+            (_, true) => (self.page_len, self.k_room()),
+            (KvType::I16, false) => (self.k_room() / 2, self.page_len),
+            (_, false) => (self.k_room(), self.page_len),
         }
     }
 
     /// Rows and columns of a tile of values.
     pub(super) fn v_size(&self) -> (usize, usize) {
-        (self.page_len, self.v_room())
+        match self.types.v {
+            KvType::I16 => (self.page_len / 2, self.v_room()),
+            _ => (self.page_len, self.v_room()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::cells::Cells;
 use super::product::Product;
-use super::wide::{LANES, Wide};
+use super::wide::{LANES, ONE_BITS, Wide};
 use crate::blocks::intrinsics;
 use crate::lanes::{Ops, halves};
 use crate::neon::{NeonOps, exp, larger, prefetch, transpose, widen, widen_bf16};
@@ -74,6 +74,60 @@ impl Wide for Neon {
             widen_codes(vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(8)))
         }
 
+        // Eight lanes of even rows, eight of odd ones, and so again.
+        fn load_pairs(self, x: &[u8; 64]) -> Sixteen {
+            let (x, _) = x.as_chunks::<16>();
+            let eight = |i: usize| vreinterpretq_s16_u8(vld1q_u8(x[i].as_ptr()));
+            let even = |i: usize| vreinterpretq_f32_s16(vuzp1q_s16(eight(i), eight(i + 1)));
+            let odd = |i: usize| vreinterpretq_f32_s16(vuzp2q_s16(eight(i), eight(i + 1)));
+            [even(0), odd(0), even(2), odd(2)]
+        }
+
+        fn dot_pairs(self, pairs: Sixteen, factor: Sixteen, acc: Sixteen) -> Sixteen {
+            let pair = vget_low_s16(vreinterpretq_s16_f32(factor[0]));
+            let mut sums = acc;
+            for i in [0, 2] {
+                let even = vreinterpretq_s16_f32(pairs[i]);
+                let odd = vreinterpretq_s16_f32(pairs[i + 1]);
+                let (low, high) = (vreinterpretq_s32_f32(acc[i]), vreinterpretq_s32_f32(acc[i + 1]));
+                let low = vmlal_lane_s16::<0>(low, vget_low_s16(even), pair);
+                let low = vmlal_lane_s16::<1>(low, vget_low_s16(odd), pair);
+                let high = vmlal_high_lane_s16::<0>(high, even, pair);
+                let high = vmlal_high_lane_s16::<1>(high, odd, pair);
+                sums[i] = vreinterpretq_f32_s32(low);
+                sums[i + 1] = vreinterpretq_f32_s32(high);
+            }
+            sums
+        }
+
+        fn widen_i32(self, x: Sixteen) -> Sixteen {
+            each!(i => vcvtq_f32_s32(vreinterpretq_s32_f32(x[i])))
+        }
+
+        fn times_power(self, x: Sixteen, n: Sixteen) -> Sixteen {
+            let power = |n: float32x4_t| {
+                let exponent = vshlq_n_u32::<23>(vreinterpretq_u32_f32(n));
+                vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(ONE_BITS)))
+            };
+            each!(i => vmulq_f32(x[i], power(n[i])))
+        }
+
+        fn pairs(self, a: Sixteen, b: Sixteen) -> Sixteen {
+            let lower = |x: float32x4_t| vmovn_u32(vreinterpretq_u32_f32(x));
+            let pairs = |x: float32x4_t, y: float32x4_t| {
+                vreinterpretq_f32_u16(vcombine_u16(lower(x), lower(y)))
+            };
+            [pairs(a[0], a[1]), pairs(a[2], a[3]), pairs(b[0], b[1]), pairs(b[2], b[3])]
+        }
+
+        fn to_i16(self, x: Sixteen) -> [i16; LANES] {
+            let mut codes = [0; LANES];
+            for (to, x) in codes.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+                vst1_s16(to.as_mut_ptr(), vqmovn_s32(vcvtnq_s32_f32(x)));
+            }
+            codes
+        }
+
         fn store(self, x: Sixteen, to: &mut [f32; LANES]) {
             for (to, x) in to.as_chunks_mut::<4>().0.iter_mut().zip(x) {
                 vst1q_f32(to.as_mut_ptr(), x);
@@ -98,6 +152,10 @@ impl Wide for Neon {
 
         fn add(self, a: Sixteen, b: Sixteen) -> Sixteen {
             each!(i => vaddq_f32(a[i], b[i]))
+        }
+
+        fn sub(self, a: Sixteen, b: Sixteen) -> Sixteen {
+            each!(i => vsubq_f32(a[i], b[i]))
         }
 
         fn mul(self, a: Sixteen, b: Sixteen) -> Sixteen {

@@ -1,7 +1,7 @@
 //! The product of a few rows of numbers and a tile of cells: scores and sums of values alike.
 #![expect(unsafe_code, reason = "the inner loop reads what was checked before it")]
 
-use super::cells::{BLOCK, Cells, Tile};
+use super::cells::{BLOCK, Cells, LINE, Tile};
 use super::wide::{LANES, Wide};
 use std::ops::Range;
 
@@ -11,8 +11,6 @@ pub(super) const MOST_ROWS: usize = 6;
 const MANY: usize = 4;
 /// Elements from a row of factors to the next: one address and constant distances for all rows.
 pub(super) const STRIDE: usize = 256;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// What a product reads and writes.
 pub(super) struct Product<'a> {
@@ -108,7 +106,7 @@ impl Product<'_> {
                     // SAFETY: `j < M` and `k < n` (asserted above).
                     let factor = ops.splat(unsafe { *a.get_unchecked(j * STRIDE + k) });
                     for v in 0..N {
-                        acc[j][v] = ops.fma(values[v], factor, acc[j][v]);
+                        acc[j][v] = C::mac(ops, values[v], factor, acc[j][v]);
                     }
                 }
             }

@@ -3,6 +3,7 @@ use crate::matmul::tests::numbers;
 use oprel_quant::QuantType;
 
 /// A random case: a cache whose pages are in reverse order, queries, and what they see.
+#[derive(Clone)]
 struct Case {
     layout: KvLayout,
     pages: Vec<u32>,
@@ -207,9 +208,56 @@ fn attention_is_its_formula_in_every_tier() {
     }
 }
 
+/// Types of which one at least is integers.
+const INTEGERS: [KvTypes; 4] = [
+    KvTypes::both(KvType::I16),
+    KvTypes { k: KvType::I16, v: KvType::F32 },
+    KvTypes { k: KvType::F32, v: KvType::I16 },
+    KvTypes { k: KvType::Q8_0, v: KvType::I16 },
+];
+
+#[test]
+fn attention_in_integers_is_the_formula_and_the_same_in_every_tier() {
+    for (case, types) in cases().into_iter().flat_map(|c| INTEGERS.map(|t| (c.clone(), t))) {
+        let case = case.stored_as(types);
+        let n_heads = case.n_heads;
+        let slopes: Vec<f32> = (0..n_heads).map(|h| 0.02 * (h + 1) as f32).collect();
+        let sinks = numbers(9, n_heads);
+        for variant in 0..4 {
+            let mut heads = case.heads();
+            heads.soft_cap = (variant == 1).then_some(2.0);
+            heads.alibi = (variant == 2).then_some(&slopes);
+            heads.sinks = (variant == 3).then_some(&sinks);
+            let expected = case.reference(&heads, |_, _| false);
+            let scalar = case.run(&heads, Isa::SCALAR, 1);
+            // Where scores are in the hundreds, their smallest parts count.
+            let bound = if types.k == KvType::Q8_0 { 5e-2 } else { 5e-3 };
+            assert_near(&scalar, &expected, bound, &format!("{types} variant {variant}"));
+            for isa in Isa::supported() {
+                assert_eq!(case.run(&heads, isa, 2), scalar, "{isa} {types} variant {variant}");
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_are_about_as_exact_as_half_precision() {
+    for case in cases() {
+        let heads = case.heads();
+        let expected = case.reference(&heads, |_, _| false);
+        let [integers, half] = [KvType::I16, KvType::F16].map(|ty| {
+            let out = case.clone().stored_as(ty.into()).run(&heads, Isa::detect(), 1);
+            let errors = out.iter().zip(&expected).map(|(y, e)| (f64::from(*y) - e).powi(2));
+            (errors.sum::<f64>() / expected.len() as f64).sqrt()
+        });
+        assert!(integers < 1.6 * half, "{integers} beside {half}");
+    }
+}
+
 #[test]
 fn one_query_alone_gives_the_bits_it_gives_among_others() {
-    for case in cases() {
+    let integers = cases().into_iter().map(|case| case.stored_as(KvType::I16.into()));
+    for case in cases().into_iter().chain(integers) {
         let heads = case.heads();
         let together = case.run(&heads, Isa::SCALAR, 1);
         let width = case.n_heads * case.layout.v_dim();
@@ -254,7 +302,9 @@ fn stored(ty: KvType, x: &[f32], dim: usize) -> Vec<f32> {
     let blocks = |ty: QuantType| x.chunks(dim).flat_map(|row| quantized(ty, row)).collect();
     match ty {
         KvType::F32 => x.to_vec(),
-        KvType::F16 => x.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
+        // Where keys are rows of integers, they do not meet numbers; where they hold values, they
+        // are in half precision.
+        KvType::F16 | KvType::I16 => x.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect(),
         KvType::Bf16 => x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(),
         KvType::Q8_0 => blocks(QuantType::Q8_0),
         KvType::Q4_0 => blocks(QuantType::Q4_0),
@@ -275,7 +325,8 @@ fn quantized(ty: QuantType, x: &[f32]) -> Vec<f32> {
 #[test]
 fn every_type_of_cache_is_exact_attention_to_what_it_stores() {
     let pairs = KvType::ALL.into_iter().flat_map(|k| KvType::ALL.map(|v| KvTypes { k, v }));
-    for types in pairs.filter(|types| *types != KvType::F32.into()) {
+    let in_numbers = |types: &KvTypes| types.k != KvType::I16 && types.v != KvType::I16;
+    for types in pairs.filter(|types| *types != KvType::F32.into() && in_numbers(types)) {
         // Keys and values meet in scores alone: for types that differ, a few cases do.
         let n = if types.k == types.v { usize::MAX } else { 4 };
         for case in cases().into_iter().take(n) {
@@ -329,19 +380,31 @@ fn values_may_be_the_first_elements_of_keys() {
 
 #[test]
 fn masked_positions_are_not_seen() {
-    let case = Case::causal((2, 1), (16, 16), 16, 40, 6, 1000);
+    for (ty, bound) in [(KvType::F32, EXACT), (KvType::I16, 4e-4)] {
+        masked_positions(ty, bound);
+    }
+}
+
+fn masked_positions(ty: KvType, bound: f64) {
+    let case = Case::causal((2, 1), (16, 16), 16, 40, 6, 1000).stored_as(ty.into());
     let visible: Vec<bool> = (0..6 * 6).map(|i| i / 6 == i % 6 || i % 6 == 0).collect();
     let mask = SeenMask { first: 34, width: 6, visible: &visible };
     let hidden = |row: usize, pos: usize| pos >= 34 && !visible[row * 6 + pos - 34];
     let expected = case.reference(&case.heads(), hidden);
     let cache = case.cache(Isa::detect(), &[40]);
     let out = case.run_rows(&case.heads(), Isa::detect(), 2, cache.kv(), 0, 6, Some(mask));
-    assert_near(&out, &expected, EXACT, "mask");
+    assert_near(&out, &expected, bound, "mask");
 }
 
 #[test]
 fn a_query_that_sees_nothing_gets_zeros() {
-    let mut case = Case::causal((2, 2), (8, 8), 16, 20, 2, 100);
+    for ty in [KvType::F32, KvType::I16] {
+        nothing_seen(ty);
+    }
+}
+
+fn nothing_seen(ty: KvType) {
+    let mut case = Case::causal((2, 2), (8, 8), 16, 20, 2, 100).stored_as(ty.into());
     case.seen[0] = Seen { start: 5, end: 5, at: 5 };
     let sinks = [0.5, -0.5];
     for sinks in [None, Some(&sinks[..])] {
@@ -355,14 +418,18 @@ fn a_query_that_sees_nothing_gets_zeros() {
 #[test]
 fn what_is_no_number_is_not_hidden_and_does_not_spread() {
     for isa in Isa::supported() {
-        let mut case = Case::causal((1, 1), (8, 8), 16, 40, 20, 100);
-        // A query, and the last value, which only the last query sees.
-        case.q[3] = f32::NAN;
-        *case.values.last_mut().unwrap() = f32::NAN;
-        let out = case.run(&case.heads(), isa, 1);
-        assert!(out[..8].iter().all(|y| y.is_nan()));
-        assert!(out[8..159].iter().all(|y| y.is_finite()), "{isa}");
-        assert!(out[159].is_nan());
+        for ty in [KvType::F32, KvType::I16] {
+            let mut case = Case::causal((1, 1), (8, 8), 16, 40, 20, 100).stored_as(ty.into());
+            // A query, and the last value, which only the last query sees.
+            case.q[3] = f32::NAN;
+            *case.values.last_mut().unwrap() = f32::NAN;
+            let out = case.run(&case.heads(), isa, 1);
+            assert!(out[..8].iter().all(|y| y.is_nan()));
+            // A row of integers has one scale.
+            let spread = if ty == KvType::I16 { 152 } else { 159 };
+            assert!(out[8..spread].iter().all(|y| y.is_finite()), "{isa} {ty}");
+            assert!(out[spread..].iter().all(|y| y.is_nan()), "{isa} {ty}");
+        }
     }
 }
 

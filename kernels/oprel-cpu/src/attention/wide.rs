@@ -9,6 +9,8 @@ use half::f16;
 
 /// Lanes of a vector.
 pub(super) const LANES: usize = 16;
+/// The bits of 1.
+pub(super) const ONE_BITS: u32 = 1f32.to_bits();
 
 /// Sixteen f32 and what a tier does with them.
 pub(super) trait Wide: Copy {
@@ -30,6 +32,19 @@ pub(super) trait Wide: Copy {
     fn load_i8(self, x: &[u8; 16]) -> Self::V;
     /// The lower half of each byte, or the upper ones, less 8.
     fn load_i4(self, x: &[u8; 16], upper: bool) -> Self::V;
+    /// Pairs of integers, in an order that [`Wide::dot_pairs`] knows.
+    fn load_pairs(self, x: &[u8; 64]) -> Self::V;
+    /// Adds to sums, i32 in the bits of `acc`, the products of pairs and the pair in all lanes of
+    /// `factor`.
+    fn dot_pairs(self, pairs: Self::V, factor: Self::V, acc: Self::V) -> Self::V;
+    /// Numbers of i32 in the bits of `x`.
+    fn widen_i32(self, x: Self::V) -> Self::V;
+    /// `x` times 2^n, n being what was added to [`ROUND`](crate::math::ROUND); at least -126.
+    fn times_power(self, x: Self::V, n: Self::V) -> Self::V;
+    /// Pairs of the lower halves of lanes: of `a`, then of `b`.
+    fn pairs(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest integers, even ones of two; they must fit.
+    fn to_i16(self, x: Self::V) -> [i16; LANES];
     /// Writes the numbers to an array.
     fn store(self, x: Self::V, to: &mut [f32; LANES]);
     /// The bytes of half-precision numbers, rounded to nearest even.
@@ -38,6 +53,8 @@ pub(super) trait Wide: Copy {
     fn splat(self, x: f32) -> Self::V;
     /// A half-precision number sixteen times.
     fn splat_f16(self, x: [u8; 2]) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
@@ -52,7 +69,8 @@ pub(super) trait Wide: Copy {
     fn keep(self, x: Self::V, from: usize, to: usize, other: Self::V) -> Self::V;
     /// Rows and columns exchanged.
     fn transpose(self, x: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for a cache line that will be read soon; any address will do.
+    /// Asks for a cache line that will be read soon, into the second level where one can choose: what
+    /// is asked for meanwhile does not fit the first. Any address will do.
     fn prefetch(self, at: *const u8);
     /// [`Product::run_wide`], compiled once for each tier and kind of cells.
     fn product<C: Cells>(self, product: &Product<'_>, m: usize, a: &[f32], c: &mut [f32]);
@@ -113,6 +131,42 @@ impl Wide for Plain {
     }
 
     #[inline(always)]
+    fn load_pairs(self, x: &[u8; 64]) -> [f32; LANES] {
+        self.load_f32(x)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: [f32; LANES], b: [f32; LANES], acc: [f32; LANES]) -> [f32; LANES] {
+        let low = |x: f32| i32::from(x.to_bits() as i16);
+        let high = |x: f32| i32::from((x.to_bits() >> 16) as i16);
+        let sum = |a: f32, b: f32| (low(a) * low(b)).wrapping_add(high(a) * high(b));
+        let bits = |x: f32| x.to_bits() as i32;
+        each_lane!(l => f32::from_bits(bits(acc[l]).wrapping_add(sum(a[l], b[l])) as u32))
+    }
+
+    #[inline(always)]
+    fn widen_i32(self, x: [f32; LANES]) -> [f32; LANES] {
+        each_lane!(l => x[l].to_bits() as i32 as f32)
+    }
+
+    #[inline(always)]
+    fn times_power(self, x: [f32; LANES], n: [f32; LANES]) -> [f32; LANES] {
+        each_lane!(l => x[l] * f32::from_bits((n[l].to_bits() << 23).wrapping_add(ONE_BITS)))
+    }
+
+    #[inline(always)]
+    fn pairs(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        let lane = |i: usize| if i < LANES { a[i] } else { b[i - LANES] };
+        let bits = |i: usize| lane(i).to_bits() & 0xffff;
+        each_lane!(l => f32::from_bits(bits(2 * l) | bits(2 * l + 1) << 16))
+    }
+
+    #[inline(always)]
+    fn to_i16(self, x: [f32; LANES]) -> [i16; LANES] {
+        x.map(|x| x.round_ties_even() as i16)
+    }
+
+    #[inline(always)]
     fn store(self, x: [f32; LANES], to: &mut [f32; LANES]) {
         *to = x;
     }
@@ -139,6 +193,11 @@ impl Wide for Plain {
     #[inline(always)]
     fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         each_lane!(l => a[l] + b[l])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each_lane!(l => a[l] - b[l])
     }
 
     #[inline(always)]
@@ -219,7 +278,7 @@ macro_rules! wide_tiers {
                 $body($crate::attention::avx2::Avx2::new(), $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
             fn avx512($($arg: $ty),*) {
                 $body($crate::attention::avx512::Avx512::new(), $($arg),*)
             }

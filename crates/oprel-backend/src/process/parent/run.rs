@@ -111,7 +111,8 @@ fn pause(inner: &Inner, useless: u32) {
 fn is_passed_on(name: &str) -> bool {
     let names =
         ["PATH", "HOME", "TZ", "LANG", "RUST_BACKTRACE", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE"];
-    names.contains(&name) || name.starts_with("LC_") || name.starts_with("OPREL_")
+    let ours = name.starts_with("OPREL_") && !name.starts_with("OPREL_REMOTE_KEY");
+    names.contains(&name) || name.starts_with("LC_") || ours
 }
 
 impl Process {

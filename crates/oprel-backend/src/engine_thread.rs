@@ -56,7 +56,7 @@ pub(crate) struct Pulse {
 }
 
 /// What runs on the engine's thread.
-pub(crate) struct Worker {
+pub(crate) struct EngineThread {
     engine: Engine,
     pulse: Arc<Pulse>,
     inbox: Receiver<Command>,
@@ -79,9 +79,9 @@ impl Stream {
     }
 }
 
-impl Worker {
-    pub(crate) fn new(engine: Engine, inbox: Receiver<Command>, pulse: Arc<Pulse>) -> Worker {
-        Worker {
+impl EngineThread {
+    pub(crate) fn new(engine: Engine, inbox: Receiver<Command>, pulse: Arc<Pulse>) -> EngineThread {
+        EngineThread {
             engine,
             pulse,
             inbox,

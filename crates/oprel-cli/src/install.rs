@@ -1,0 +1,221 @@
+//! `oprel serve --install`: a systemd unit that serves with the options that were typed.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use oprel::OprelError;
+use serde_json::json;
+
+use crate::args::Serve;
+use crate::commands::print;
+
+/// The first line of a unit of ours: others are not written over.
+const MARK: &str = "# Written by `oprel serve --install`; written anew by the next one.";
+/// Variables that are not for a service.
+const OTHERS: &[&str] = &["OPREL_API_KEY", "OPREL_BIN", "OPREL_NOHISTORY"];
+/// Options whose value is a path.
+const PATHS: &[&str] = &["--socket", "--prompt-cache"];
+
+/// What every unit forbids: all that the server and its workers do not do.
+const HARDENED: &str = "\
+NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+UMask=0077
+";
+
+/// What the unit of a system forbids besides: it has a user of its own, who sees files and changes none but
+/// its own.
+const ALONE: &str = "\
+DynamicUser=yes
+StateDirectory=oprel
+StateDirectoryMode=0700
+Environment=OPREL_HOME=%S/oprel
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+CapabilityBoundingSet=
+";
+
+pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
+    let path = place(args.system)?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let typed = std::env::args().skip_while(|word| word != "serve").skip(1);
+    let options = options(typed.collect())?;
+    let variables = std::env::vars().filter(|(name, _)| is_for_a_service(name, args.system));
+    let mut variables: Vec<(String, String)> = variables.collect();
+    variables.sort();
+    let unit = unit(&program, &options, &variables, args.system)?;
+    write(&path, &unit)?;
+    let scope = if args.system { "" } else { "--user " };
+    let start = format!("systemctl {scope}enable --now oprel");
+    let reload = format!("systemctl {scope}daemon-reload");
+    let runs = Path::new("/run/systemd/system").exists();
+    if args.json {
+        let told = json!({"unit": path, "reload": reload, "start": start, "systemd_runs": runs});
+        return print(&told.to_string());
+    }
+    print(&format!("wrote {}", path.display()))?;
+    if !runs {
+        print("systemd does not run here; where it does:")?;
+    }
+    let when = if args.system { "boot" } else { "login" };
+    print(&format!("to start it now and at every {when}:\n  {reload}\n  {start}"))?;
+    if !args.system {
+        print("to keep it running without a login:\n  loginctl enable-linger")?;
+    }
+    Ok(())
+}
+
+/// Where systemd looks for the unit.
+fn place(system: bool) -> anyhow::Result<PathBuf> {
+    if system {
+        return Ok("/etc/systemd/system/oprel.service".into());
+    }
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let config = set("XDG_CONFIG_HOME").filter(|folder| folder.is_absolute());
+    let config = config.or_else(|| Some(set("HOME")?.join(".config")));
+    let config = config.context("set HOME: the unit has no place")?;
+    Ok(config.join("systemd/user/oprel.service"))
+}
+
+/// Whether a variable says how the service is to be. The home of a system's service is its own.
+fn is_for_a_service(name: &str, system: bool) -> bool {
+    name.starts_with("OPREL_") && !OTHERS.contains(&name) && !(system && name == "OPREL_HOME")
+}
+
+/// The options of the service: those that were typed, with paths that mean the same elsewhere.
+fn options(typed: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let own = ["--install", "--system", "--json"];
+    let whole = |path: &str| -> anyhow::Result<String> {
+        let path = std::path::absolute(path).with_context(|| format!("'{path}' is no path"))?;
+        path.into_os_string().into_string().map_err(|_| anyhow::Error::msg("a path is no UTF-8"))
+    };
+    let mut options = Vec::new();
+    let mut is_path = false;
+    for word in typed.into_iter().filter(|word| !own.contains(&word.as_str())) {
+        let split = word.split_once('=').filter(|(option, _)| PATHS.contains(option));
+        options.push(match split {
+            Some((option, path)) => format!("{option}={}", whole(path)?),
+            None if is_path => whole(&word)?,
+            None => word.clone(),
+        });
+        is_path = PATHS.contains(&word.as_str());
+    }
+    Ok(options)
+}
+
+fn unit(
+    program: &Path,
+    options: &[String],
+    variables: &[(String, String)],
+    system: bool,
+) -> anyhow::Result<String> {
+    let program = program.to_str().context("the path of this program is no UTF-8")?;
+    let mut command = vec![quoted(program)?, "serve".to_string()];
+    for option in options {
+        command.push(quoted(option)?);
+    }
+    let command = command.join(" ");
+    let mut unit = format!(
+        "{MARK}\n[Unit]\nDescription=oprel: language models on this machine\nAfter=network.target\n\n\
+         [Service]\nExecStart={command}\nRestart=on-failure\nRestartSec=1\nTimeoutStopSec=60\n"
+    );
+    for (name, value) in variables {
+        writeln!(unit, "Environment={}", quoted(&format!("{name}={value}"))?)?;
+    }
+    unit.push_str(HARDENED);
+    if system {
+        unit.push_str(ALONE);
+    }
+    let target = if system { "multi-user.target" } else { "default.target" };
+    write!(unit, "\n[Install]\nWantedBy={target}\n")?;
+    Ok(unit)
+}
+
+/// A word as systemd reads it.
+fn quoted(word: &str) -> Result<String, OprelError> {
+    if word.chars().any(char::is_control) {
+        return Err(OprelError::validation(format!("{word:?} cannot be written to a unit")));
+    }
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"");
+    let escaped = escaped.replace('%', "%%").replace('$', "$$");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    Ok(match !escaped.is_empty() && escaped.chars().all(plain) {
+        true => escaped,
+        false => format!("\"{escaped}\""),
+    })
+}
+
+/// Writes a unit, but over none that somebody else wrote.
+fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
+    if let Ok(there) = std::fs::read_to_string(path)
+        && !there.starts_with("# Written by `oprel serve --install`")
+    {
+        return Err(OprelError::Validation {
+            message: format!("'{}' is there, and was written by somebody else", path.display()),
+            hint: Some("move it away, or change it by hand".into()),
+            source: None,
+        }
+        .into());
+    }
+    let cannot = || format!("cannot write '{}'", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(cannot)?;
+    }
+    std::fs::write(path, unit).with_context(cannot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_systemd_reads_them() {
+        let table = [
+            ("/usr/bin/oprel", "/usr/bin/oprel"),
+            ("a b", "\"a b\""),
+            ("50%", "50%%"),
+            ("a$b\"c\\", "\"a$$b\\\"c\\\\\""),
+            ("", "\"\""),
+        ];
+        for (word, written) in table {
+            assert_eq!(quoted(word).unwrap(), written);
+        }
+        assert!(quoted("a\nExecStart=/bin/sh").is_err());
+    }
+
+    #[test]
+    fn options_are_those_that_were_typed_with_whole_paths() {
+        let words = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
+        let typed = words("--install --port 7 --socket x.sock --prompt-cache=/c --system");
+        let here = std::env::current_dir().unwrap().join("x.sock").display().to_string();
+        let kept = format!("--port 7 --socket {here} --prompt-cache=/c");
+        assert_eq!(options(typed).unwrap(), words(&kept));
+    }
+
+    #[test]
+    fn a_unit_of_a_system_has_a_user_of_its_own() {
+        let variables = [("OPREL_HOST".to_string(), "::1".to_string())];
+        let of = |system| unit(Path::new("/o"), &["-t".into()], &variables, system).unwrap();
+        assert!(of(false).contains("ExecStart=/o serve -t\n"));
+        assert!(of(false).contains("Environment=OPREL_HOST=::1\n"));
+        assert!(!of(false).contains("DynamicUser") && of(false).contains("default.target"));
+        assert!(of(true).contains("DynamicUser=yes") && of(true).contains("multi-user.target"));
+        assert!(!is_for_a_service("OPREL_API_KEY", false) && !is_for_a_service("PATH", false));
+        assert!(!is_for_a_service("OPREL_HOME", true) && is_for_a_service("OPREL_HOME", false));
+    }
+}

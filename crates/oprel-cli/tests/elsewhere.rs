@@ -1,0 +1,166 @@
+//! The daemon in front of engines of others: a second daemon, and llama.cpp's server where it is found.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use oprel_client::{AsyncClient, Client, Endpoint};
+use serde_json::{Value, json};
+
+/// A daemon, until it is dropped.
+struct Daemon {
+    child: Child,
+    client: Client,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+fn daemon(args: &[&str], variables: &[(&str, &str)]) -> Daemon {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_oprel"))
+        .args(["serve", "--port", "0", "--no-socket", "--threads", "1", "--ctx-size", "512"])
+        .args(args)
+        .env("OPREL_HOME", folder.path())
+        .env_remove("OPREL_LLAMA_SERVER")
+        .envs(variables.iter().copied())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.strip_prefix("oprel listens on ").map(str::to_string)
+    });
+    let address = address.expect("it listens");
+    std::thread::spawn(move || lines.for_each(drop));
+    let client = Client::new(AsyncClient::new(Endpoint::parse(&address))).unwrap();
+    Daemon { child, client, address, _folder: folder }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn chat(model: &str) -> Value {
+    json!({"model": model, "stream": false, "messages": [{"role": "user", "content": "Tell me a story."}],
+        "options": {"num_predict": 6, "temperature": 0}})
+}
+
+#[test]
+fn a_model_elsewhere_is_known_by_its_name_and_answers_as_there() {
+    let far = daemon(&[], &[]);
+    let place = format!("far=generic:{}/v1#demo:latest", far.address);
+    let gone = "gone=vllm:http://127.0.0.1:1";
+    let near = daemon(&["--remote", &place, "--remote", gone], &[]);
+    let there = far.client.post("/api/chat", &chat("demo")).unwrap();
+    let here = near.client.post("/api/chat", &chat("far")).unwrap();
+    assert_eq!(here["message"], there["message"]);
+    assert_eq!((&here["model"], &here["eval_count"]), (&json!("far:latest"), &json!(6)));
+    assert_eq!(here["prompt_eval_count"], there["prompt_eval_count"]);
+    let names = |list: &Value, key: &str| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|m| m[key].as_str().unwrap().to_string()).collect()
+    };
+    let tags = near.client.get("/api/tags").unwrap();
+    assert!(names(&tags["models"], "name").ends_with(&["far:latest".into(), "gone:latest".into()]));
+    let listed = near.client.get("/v1/models").unwrap();
+    assert_eq!(names(&listed["data"], "id"), ["demo:latest", "far:latest", "gone:latest"]);
+    let running = near.client.running().unwrap();
+    assert_eq!((running.len(), &running[0]["backend"]), (1, &json!("remote-generic")));
+    let models = near.client.get("/models").unwrap();
+    assert_eq!(models["models"][0]["servers"][0]["up"], true);
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}},
+        "required": ["a"], "additionalProperties": false});
+    let mut body = chat("far");
+    body["format"] = schema;
+    body["options"]["num_predict"] = json!(400);
+    let made = near.client.post("/api/chat", &body).unwrap();
+    let made: Value = serde_json::from_str(made["message"]["content"].as_str().unwrap()).unwrap();
+    assert!(made["a"].is_i64());
+    let says = |model: &str| near.client.post("/api/chat", &chat(model)).unwrap_err().to_string();
+    assert!(says("gone").contains("http://127.0.0.1:1"));
+    assert_eq!(says("nope"), "model 'nope' not found");
+    drop(far);
+    assert!(says("far").contains("127.0.0.1"));
+}
+
+#[test]
+fn a_place_that_makes_no_sense_is_refused_at_the_start() {
+    let says = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_oprel")).arg("serve").args(args).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(says(&["--remote", "x=ollama:http://a"]).contains("a profile is one of vllm"));
+    assert!(says(&["--remote", "x=vllm:https://a"]).contains("https is not spoken"));
+    let twice = ["--remote", "x=vllm:http://a", "--remote", "X:latest=vllm:http://b"];
+    assert!(says(&twice).contains("twice"));
+}
+
+#[test]
+fn a_program_on_a_leash_dies_with_who_started_it() {
+    let own = env!("CARGO_BIN_EXE_oprel");
+    let mut shell = Command::new("sh")
+        .args(["-c", &format!("{own} leash $$ sleep 1000 & echo $!; wait")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let process = format!("/proc/{}", line.trim());
+    let is_sleeping =
+        || std::fs::read(format!("{process}/cmdline")).is_ok_and(|c| c.starts_with(b"sleep\0"));
+    until("it does not run", is_sleeping);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    until("it lives on", || !is_sleeping());
+    let orphan = Command::new(own).args(["leash", "1", "true"]).output().unwrap();
+    assert!(!orphan.status.success());
+}
+
+#[test]
+fn the_real_llama_server_runs_a_file_and_leaves_no_process_behind() {
+    let Some(program) = oprel_remote::find() else {
+        eprintln!("skipped: there is no llama-server on PATH nor in OPREL_LLAMA_SERVER");
+        return;
+    };
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf");
+    let program = program.display().to_string();
+    let variables = [("OPREL_LLAMA_SERVER", program.as_str())];
+    let mut daemon = daemon(&["--backend", "llama-server"], &variables);
+    let answer = daemon.client.post("/api/chat", &chat(model)).unwrap();
+    assert_eq!(answer["eval_count"], 6);
+    assert_eq!(daemon.client.running().unwrap()[0]["backend"], "llama-server");
+    // Our engine still runs what is built in.
+    daemon.client.post("/api/chat", &chat("demo")).unwrap();
+    let child = child_with(daemon.child.id(), "l.sock").expect("a process");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    until("it lives on", || !Path::new(&format!("/proc/{child}")).exists());
+}
+
+/// The child of a process that has this in its command line.
+fn child_with(parent: u32, text: &str) -> Option<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.into_iter().find(|pid| {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let (stat, line) = (read("stat"), read("cmdline"));
+        let stat = String::from_utf8_lossy(&stat).into_owned();
+        let of = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+        of == Some(parent) && String::from_utf8_lossy(&line).contains(text)
+    })
+}
+
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
