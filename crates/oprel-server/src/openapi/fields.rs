@@ -187,3 +187,10 @@ pub(super) const PAGE: &[Field] = &[
     Field("after", r#""a-conversation""#, "The last id of the page before"),
     Field("limit", "100", "Most conversations of a page"),
 ];
+
+/// Of the library's other routes, besides the request.
+pub(super) const STAY: &[Field] = &[Field(
+    "keep_alive_ms",
+    "300000",
+    "How long the model stays loaded after this; negative for ever",
+)];

@@ -66,6 +66,15 @@ const INPUT: &str = r#"{"model": "demo", "input": "Hi"}"#;
 const OWN_REQUEST: &str =
     r#"{"model": "demo", "request": {"input": {"tokens": [1]}, "limits": {"max_tokens": 2}}}"#;
 
+const OWN_LOAD: &str = r#"{"model": "demo", "request": {}}"#;
+const OWN_EMBED: &str =
+    r#"{"model": "demo", "request": {"input": ["Hi"], "truncate": true, "normalize": true}}"#;
+const OWN_RANK: &str =
+    r#"{"model": "demo", "request": {"query": "q", "documents": ["a"], "truncate": true}}"#;
+const OWN_TEXT: &str =
+    r#"{"model": "demo", "request": {"text": "Hi", "add_special": true, "parse_special": false}}"#;
+const OWN_TOKENS: &str = r#"{"model": "demo", "request": {"tokens": [1]}}"#;
+
 /// All routes.
 pub(super) const ROUTES: &[Route] = &[
     plain(get("ollama", "/", "Whether somebody is there")),
@@ -173,6 +182,11 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         LINES,
     ),
+    post("oprel", "/oprel/load", "Loads a model and describes it", OWN_LOAD, &[MODEL, STAY]),
+    post("oprel", "/oprel/embed", "Vectors, as the library has them", OWN_EMBED, &[MODEL, STAY]),
+    post("oprel", "/oprel/rerank", "A ranking, as the library has it", OWN_RANK, &[MODEL, STAY]),
+    post("oprel", "/oprel/tokenize", "Token ids of a text", OWN_TEXT, &[MODEL, STAY]),
+    post("oprel", "/oprel/detokenize", "The text of tokens", OWN_TOKENS, &[MODEL, STAY]),
     post("oprel", "/load", "Loads a model", DEMO, &[MODEL]),
     post("oprel", "/unload", "Unloads a model as soon as nobody uses it", DEMO, &[MODEL]),
     get("oprel", "/models", "Models that are loaded, and what they can do"),
