@@ -51,7 +51,12 @@ struct Memory {
 const WIDTH: usize = 256;
 const ROWS: usize = 512;
 
+fn layout() -> KvLayout {
+    KvLayout::new(KvType::default().into(), 4, 64, 64, 64)
+}
+
 fn memory(n: usize) -> Memory {
+    let page = layout().k_page_bytes();
     Memory {
         q4: vec![0x11; QuantType::Q4_K.row_bytes(ROWS * WIDTH).unwrap()],
         f16: vec![0x11; 2 * ROWS * WIDTH],
@@ -59,7 +64,7 @@ fn memory(n: usize) -> Memory {
         acts: vec![0.0; q8_words(Share::Group, n, WIDTH)],
         out: [vec![0.0; n * ROWS], vec![0.0; n * ROWS]],
         kv: vec![0.1; 2 * 4 * 64 * 64],
-        cache: [vec![0; 5 * 4 * 64 * 64 * 2], vec![0; 5 * 4 * 64 * 64 * 2]],
+        cache: [vec![0; 5 * page], vec![0; 5 * page]],
         partials: vec![0.0; partial_len(4, 64, 300)],
         state: vec![0.0; 4 * 64 * 64],
     }
@@ -83,7 +88,7 @@ fn step(pool: &mut Pool, isa: Isa, memory: &mut Memory) {
     normalize(isa, &norm, &x[..WIDTH], &mut b[..WIDTH]);
     let heads = Heads { n_heads: 4, scale: 0.1, soft_cap: None, sinks: None, alibi: None };
     let seen = [Seen { start: 0, end: 300, at: 299 }];
-    let layout = KvLayout::new(KvType::default().into(), 4, 64, 64, 64);
+    let layout = layout();
     let pages = &[0, 1, 2, 3, 4];
     let new = AppendSpan { pages, first: 0, start: 299, n: 1 };
     let [k, v] = cache;
