@@ -5,7 +5,7 @@
 mod daemon;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -138,7 +138,12 @@ fn where_no_daemon_answers_nothing_takes_its_place() {
     std::thread::spawn(move || {
         for mut stream in other.incoming().flatten() {
             let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+            let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(format!("{head}no").as_bytes());
+            // Closed with bytes unread, a connection may take the answer with it.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
     let other = Model::named("demo").server(place).load().unwrap_err();
