@@ -82,6 +82,9 @@ impl Ask {
                 if !chat.tools.is_empty() {
                     expects.tool_choice = chat.tool_choice.clone();
                     expects.arguments = arguments(chat);
+                    if profile.strict_if_said {
+                        write_strict(&expects.arguments, &mut body);
+                    }
                 }
             }
             Input::Prompt(prompt) if !prompt.raw => {
@@ -204,6 +207,16 @@ fn arguments(chat: &Chat) -> Vec<(String, Verifier)> {
         Some((tool.name.clone(), Verifier::new(&schema).ok()?))
     };
     promised.filter_map(verifier).collect()
+}
+
+/// Says `strict` of the tools whose arguments are checked afterwards: otherwise they may be anything.
+fn write_strict(checked: &[(String, Verifier)], body: &mut Map<String, Value>) {
+    let tools = body.get_mut("tools").and_then(Value::as_array_mut);
+    for tool in tools.into_iter().flatten() {
+        if checked.iter().any(|(name, _)| tool["function"]["name"] == name.as_str()) {
+            tool["function"]["strict"] = json!(true);
+        }
+    }
 }
 
 /// A prompt for a template: messages of system and user.

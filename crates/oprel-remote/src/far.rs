@@ -105,7 +105,8 @@ impl Far {
             .body(Full::new(bytes.into()))
             .map_err(|e| self.refusal(Kind::Well, &e.to_string()))?;
         let response = self.http.request(request).await;
-        let response = response.map_err(|e| self.refusal(Kind::Gone, &root(&e)))?;
+        let response = response
+            .map_err(|e| self.refusal(Kind::Gone, &format!("it does not answer: {}", root(&e))))?;
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.refused(response).await),
@@ -205,8 +206,16 @@ fn too_long(error: &Value, message: &str) -> Option<Cause> {
         return None;
     }
     let words = message.split(|c: char| !c.is_ascii_digit());
-    let mut numbers = words.filter_map(|word| word.parse().ok());
+    let mut numbers = words.filter_map(|word| word.parse::<u32>().ok());
     let (context, prompt) = (numbers.next()?, numbers.next()?);
+    // vLLM does not tokenize what has too many characters for any tokens, and says how many a token has at most.
+    let prompt = match (numbers.next(), numbers.next()) {
+        (Some(most), Some(tokens)) if message.contains("characters") && most > 0 => {
+            let least = (u64::from(prompt) * u64::from(tokens)).div_ceil(u64::from(most));
+            u32::try_from(least).unwrap_or(u32::MAX)
+        }
+        _ => prompt,
+    };
     Some(Cause::ContextLength { prompt, context })
 }
 
@@ -256,6 +265,10 @@ mod tests {
         let cause = |prompt, context| Some(Cause::ContextLength { prompt, context });
         assert_eq!(said(400, llama).failure.cause, cause(20002, 4096));
         assert_eq!(said(400, vllm).failure.cause, cause(600, 512));
+        let characters = r#"{"error":{"message":"This model's maximum context length is 4096 tokens. However, your prompt
+            contains 100050 characters (more than 53248 characters, which is the upper bound for 4096 input tokens).
+            (parameter=input_text, value=100050)"}}"#;
+        assert_eq!(said(400, &characters.replace('\n', " ")).failure.cause, cause(7697, 4096));
         assert_eq!(said(400, "{}").failure.cause, None);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::tokens::Call;
 
 /// How often messages are dropped before it is given up.
-const MOST_CUTS: u32 = 4;
+const MOST_CUTS: u32 = 8;
 
 /// What may be done so that a request fits.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,10 @@ fn drop_oldest(messages: &mut Vec<Value>, prompt: u32, context: u32) -> u32 {
     let total: f64 = messages.iter().map(length).sum();
     let per_byte = f64::from(prompt) / total.max(1.0);
     let mut over = f64::from(prompt) - f64::from(context) * 0.75;
+    // vLLM stops counting there: it may be any number of tokens.
+    if prompt == context.saturating_add(1) {
+        over = over.max(f64::from(prompt) * 0.5);
+    }
     let is = |message: &Value, role: &str| message["role"] == role;
     let mut dropped = 0;
     while let Some(at) = messages.iter().position(|m| !is(m, "system")) {
@@ -124,6 +128,19 @@ mod tests {
         assert!(!cut.shorten(&fit, &too_long(20, 10), &mut body));
         let told = cut.told(12).unwrap();
         assert_eq!((told.dropped_messages, told.dropped_tokens, told.kept_tokens), (5, 318, 12));
+    }
+
+    #[test]
+    fn where_counting_stopped_half_goes_at_a_time() {
+        let fit = Fit { drops: true, ..Fit::default() };
+        let say = |i: u32| json!({"role": "user", "content": format!("{i:04}")});
+        let mut body = json!({"messages": (0..200).map(say).collect::<Vec<_>>()});
+        let mut cut = Cut::default();
+        for most in [100, 50, 25, 13, 7, 4] {
+            assert!(cut.shorten(&fit, &too_long(4097, 4096), &mut body));
+            assert!(left(&body).len() <= most, "{most}: {}", left(&body).len());
+        }
+        assert_eq!(left(&body).pop().unwrap(), "0199");
     }
 
     #[test]

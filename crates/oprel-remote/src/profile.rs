@@ -24,6 +24,8 @@ pub struct Profile {
     pub(crate) tokens: Option<&'static Tokens>,
     /// Whether an answer to a bare text ends after a few tokens unless it is bounded.
     pub(crate) texts_end_soon: bool,
+    /// Whether the arguments of calls are held to their schema only where a tool says `strict`.
+    pub(crate) strict_if_said: bool,
     /// Whether `/v1/rerank` is there.
     pub(crate) reranks: bool,
 }
@@ -262,6 +264,7 @@ static PROFILES: [Profile; 5] = [
         goes_on: GoesOn::Fields,
         tokens: Some(&VLLM_TOKENS),
         texts_end_soon: true,
+        strict_if_said: true,
         reranks: true,
     },
     Profile {
@@ -281,6 +284,7 @@ static PROFILES: [Profile; 5] = [
         goes_on: GoesOn::Fields,
         tokens: Some(&SGLANG_TOKENS),
         texts_end_soon: true,
+        strict_if_said: false,
         reranks: true,
     },
     Profile {
@@ -300,6 +304,7 @@ static PROFILES: [Profile; 5] = [
         goes_on: GoesOn::Unknown,
         tokens: Some(&TABBY_TOKENS),
         texts_end_soon: false,
+        strict_if_said: false,
         reranks: false,
     },
     Profile {
@@ -315,6 +320,7 @@ static PROFILES: [Profile; 5] = [
         goes_on: GoesOn::Fields,
         tokens: Some(&LLAMA_TOKENS),
         texts_end_soon: false,
+        strict_if_said: false,
         reranks: true,
     },
     Profile {
@@ -330,6 +336,7 @@ static PROFILES: [Profile; 5] = [
         goes_on: GoesOn::Unknown,
         tokens: None,
         texts_end_soon: true,
+        strict_if_said: false,
         reranks: false,
     },
 ];

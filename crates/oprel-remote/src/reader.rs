@@ -1,6 +1,8 @@
 //! From the chunks of a server's stream to the events of an answer. Nothing is believed: an answer is whole
 //! only if it said why it ended, its stream ended as streams do, and it is what was asked for.
 
+use std::collections::BTreeMap;
+
 use oprel_api::{
     EndReason, ErrorKind, Event, Failure, Piece, Sampled, ToolCall, ToolChoice, TopToken, Usage,
 };
@@ -288,13 +290,25 @@ fn sampled(logprobs: Logprobs) -> Vec<Sampled> {
     }
     let values =
         logprobs.token_logprobs.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
-    let token = |(text, logprob): (String, _)| Sampled {
+    let tops = logprobs.top_logprobs.unwrap_or_default().into_iter();
+    let tops = tops.map(Option::unwrap_or_default).chain(std::iter::repeat_with(BTreeMap::new));
+    let token = |((text, logprob), top): ((String, _), _)| Sampled {
         id: NO_ID,
         bytes: text.into_bytes(),
         logprob,
-        top: Vec::new(),
+        top: likeliest(top),
     };
-    logprobs.tokens.unwrap_or_default().into_iter().zip(values).map(token).collect()
+    let tokens = logprobs.tokens.unwrap_or_default().into_iter();
+    tokens.zip(values).zip(tops).map(token).collect()
+}
+
+/// The tokens that might have been there, the likeliest first.
+fn likeliest(top: BTreeMap<String, f32>) -> Vec<TopToken> {
+    let one =
+        |(text, logprob): (String, f32)| TopToken { id: NO_ID, bytes: text.into_bytes(), logprob };
+    let mut top: Vec<TopToken> = top.into_iter().map(one).collect();
+    top.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
+    top
 }
 
 fn one(said: Logprob) -> Sampled {

@@ -1,5 +1,7 @@
 //! What servers send, as far as it is read. Everything may be missing; what has the wrong type is an error.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -59,6 +61,7 @@ pub(crate) struct Logprobs {
     pub(crate) content: Option<Vec<Logprob>>,
     pub(crate) tokens: Option<Vec<String>>,
     pub(crate) token_logprobs: Option<Vec<Option<f32>>>,
+    pub(crate) top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

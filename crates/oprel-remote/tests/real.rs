@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use oprel_api::{Answer, Cause, Constraint, EndReason, Failure, Message, Request};
+use oprel_api::{
+    Answer, Cause, Constraint, EndReason, Failure, Input, InputOverflow, Message, Request,
+    ToolChoice,
+};
 use oprel_backend::{Backend, Health, wait};
 use oprel_remote::{Patience, Place, Remote};
 use serde_json::json;
@@ -86,6 +89,36 @@ fn what_is_too_long_is_refused_and_spoils_nothing() {
     let told = matches!(failure.cause, Some(Cause::ContextLength { .. }));
     assert!(told || !known, "{failure:?}");
     assert!(ask(&remote, chat(1)).is_ok());
+}
+
+#[test]
+fn a_conversation_many_times_too_long_is_cut() {
+    let Some(remote) = remote() else { return };
+    let long = "word by word ".repeat(100);
+    let mut request = chat(4);
+    request.input = Request::chat(vec![Message::user(long); 200]).input;
+    request.limits.input_overflow = InputOverflow::DropOldest;
+    if remote.describe().context < 16_384 {
+        let answer = ask(&remote, request).unwrap();
+        assert!(answer.truncated[0].dropped_messages > 100, "{:?}", answer.truncated);
+    }
+}
+
+#[test]
+fn a_demanded_call_keeps_its_schema() {
+    let Some(remote) = remote() else { return };
+    let tool = json!({"name": "pick", "description": "Picks an animal.", "parameters": {
+        "type": "object", "properties": {"kind": {"enum": ["cat", "dog"]}},
+        "required": ["kind"], "additionalProperties": false}});
+    let mut request = chat(400);
+    let Input::Messages(chat) = &mut request.input else { unreachable!() };
+    chat.tools = vec![serde_json::from_value(tool).unwrap()];
+    chat.tool_choice = ToolChoice::Named("pick".into());
+    let answer = ask(&remote, request).unwrap();
+    if answer.end == Some(EndReason::EndOfText) {
+        let kind = &answer.tool_calls[0].arguments["kind"];
+        assert!(kind == "cat" || kind == "dog");
+    }
 }
 
 #[test]

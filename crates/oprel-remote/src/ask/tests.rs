@@ -56,6 +56,26 @@ fn a_conversation_is_written_without_what_a_client_made_up() {
 }
 
 #[test]
+fn a_call_that_is_demanded_is_asked_for_with_its_schema() {
+    let strict = |profile: &str, choice: ToolChoice, parameters: Value| {
+        let tool = json!({"name": "f", "parameters": parameters});
+        let mut request = Request::chat(vec![Message::user("q")]);
+        let Input::Messages(chat) = &mut request.input else { unreachable!() };
+        chat.tools = vec![serde_json::from_value(tool).unwrap()];
+        chat.tool_choice = choice;
+        body(profile, &request)["tools"][0]["function"]["strict"].clone()
+    };
+    let object = || json!({"type": "object"});
+    assert_eq!(strict("vllm", ToolChoice::Required, object()), true);
+    assert_eq!(strict("vllm", ToolChoice::Named("f".into()), object()), true);
+    assert_eq!(strict("vllm", ToolChoice::Auto, object()), Value::Null);
+    assert_eq!(strict("vllm", ToolChoice::None, object()), Value::Null);
+    // What cannot be checked here may be more than the server can hold to.
+    assert_eq!(strict("vllm", ToolChoice::Required, json!({"not": {}})), Value::Null);
+    assert_eq!(strict("generic", ToolChoice::Required, object()), Value::Null);
+}
+
+#[test]
 fn every_engine_gets_a_constraint_where_it_looks_for_it() {
     let schema = constrained(Constraint::JsonSchema(json!({"type": "object"})));
     let regex = constrained(Constraint::Regex("a+".into()));

@@ -182,11 +182,15 @@ fn a_constraint_and_a_wanted_call_are_checked_in_a_whole_answer() {
 fn texts_and_log_probabilities_are_read() {
     let text = Expects { is_chat: false, ..expects() };
     let chunk = json!({"choices": [{"text": "ab", "finish_reason": null,
-        "logprobs": {"tokens": ["a", "b"], "token_logprobs": [-0.5, null]}}]});
+        "logprobs": {"tokens": ["a", "b"], "token_logprobs": [-0.5, null],
+            "top_logprobs": [{"a": -0.5, "b": -0.25}, null]}}]});
     let (events, _) = read(text, &[chunk]);
     let Event::Text(piece) = &events[0] else { panic!("{events:?}") };
     assert_eq!((piece.text.as_str(), piece.tokens.len()), ("ab", 2));
     assert_eq!(piece.tokens[0].logprob, Some(-0.5));
+    let top: Vec<_> = piece.tokens[0].top.iter().map(|t| (&t.bytes[..], t.logprob)).collect();
+    assert_eq!(top, [(&b"b"[..], -0.25), (&b"a"[..], -0.5)]);
+    assert!(piece.tokens[1].top.is_empty());
     let chunk = json!({"choices": [{"delta": {"content": "é"}, "logprobs": {"content": [
         {"token": "é", "bytes": [195, 169], "logprob": -1.0,
          "top_logprobs": [{"token": "e", "logprob": -2.0}]}]}}]});

@@ -361,6 +361,7 @@ fn nobody_there_and_another_model_are_said_at_the_start() {
     let gone = Standin::new(vec![whole("x")]).address;
     let failure = Remote::start(&place(&[gone]), None, PATIENCE, None).unwrap_err();
     assert!(failure.message.contains(&gone.to_string()), "{failure}");
+    assert!(failure.message.contains("it does not answer"), "{failure}");
     let server = Standin::new(vec![whole("x")]);
     let other = Place::parse(&format!("m=vllm:http://{}#other", server.address)).unwrap();
     let failure = Remote::start(&other, None, PATIENCE, None).unwrap_err();
