@@ -138,7 +138,10 @@ def by_path():
 def own():
     assert get("/health").json()["status"] == "ok"
     assert b"oprel_models_loaded" in get("/metrics").body
-    assert get("/metrics").body.endswith(b"# EOF\n")
+    # Who asks for OpenMetrics gets it; others the format before it, which has no end.
+    assert b"# EOF" not in get("/metrics").body
+    asked_for = get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert asked_for.body.endswith(b"# EOF\n")
     listed = get("/v1/models").json()
     assert listed["object"] == "list" and listed["data"][0]["object"] == "model"
 
