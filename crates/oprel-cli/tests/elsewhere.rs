@@ -1,49 +1,28 @@
 //! The daemon in front of engines of others: a second daemon, and llama.cpp's server where it is found.
 #![cfg(unix)]
 
+mod daemon;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use daemon::Server;
 use oprel_client::{AsyncClient, Client, Endpoint};
 use serde_json::{Value, json};
 
-/// A daemon, until it is dropped.
+/// A server, and a client of it.
 struct Daemon {
-    child: Child,
+    server: Server,
     client: Client,
-    address: String,
-    _folder: tempfile::TempDir,
 }
 
 fn daemon(args: &[&str], variables: &[(&str, &str)]) -> Daemon {
-    let folder = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_oprel"))
-        .args(["serve", "--port", "0", "--no-socket", "--threads", "1", "--ctx-size", "512"])
-        .args(args)
-        .env("OPREL_HOME", folder.path())
-        .env_remove("OPREL_LLAMA_SERVER")
-        .envs(variables.iter().copied())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = lines.find_map(|line| {
-        let line = line.unwrap();
-        line.strip_prefix("oprel listens on ").map(str::to_string)
-    });
-    let address = address.expect("it listens");
-    std::thread::spawn(move || lines.for_each(drop));
-    let client = Client::new(AsyncClient::new(Endpoint::parse(&address))).unwrap();
-    Daemon { child, client, address, _folder: folder }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let args = [&["--no-socket", "--ctx-size", "512"], args].concat();
+    let server = daemon::start(&args, variables).unwrap_or_else(|said| panic!("{said:?}"));
+    let client = Client::new(AsyncClient::new(Endpoint::parse(&server.address))).unwrap();
+    Daemon { server, client }
 }
 
 fn chat(model: &str) -> Value {
@@ -54,7 +33,7 @@ fn chat(model: &str) -> Value {
 #[test]
 fn a_model_elsewhere_is_known_by_its_name_and_answers_as_there() {
     let far = daemon(&[], &[]);
-    let place = format!("far=generic:{}/v1#demo:latest", far.address);
+    let place = format!("far=generic:http://{}/v1#demo:latest", far.server.address);
     let gone = "gone=vllm:http://127.0.0.1:1";
     let near = daemon(&["--remote", &place, "--remote", gone], &[]);
     let there = far.client.post("/api/chat", &chat("demo")).unwrap();
@@ -138,9 +117,9 @@ fn the_real_llama_server_runs_a_file_and_leaves_no_process_behind() {
     assert_eq!(daemon.client.running().unwrap()[0]["backend"], "llama-server");
     // Our engine still runs what is built in.
     daemon.client.post("/api/chat", &chat("demo")).unwrap();
-    let child = child_with(daemon.child.id(), "l.sock").expect("a process");
-    daemon.child.kill().unwrap();
-    daemon.child.wait().unwrap();
+    let child = child_with(daemon.server.pid(), "l.sock").expect("a process");
+    daemon.server.child.kill().unwrap();
+    daemon.server.child.wait().unwrap();
     until("it lives on", || !Path::new(&format!("/proc/{child}")).exists());
 }
 

@@ -2,14 +2,16 @@
 //! The program is found on PATH or named by `OPREL_REDIS_SERVER`; without one the test says so and is skipped.
 #![cfg(all(unix, feature = "redis"))]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod daemon;
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use daemon::Server;
 use serde_json::{Value, json};
 
-/// A process that is killed at the end.
+/// A Redis that is killed at the end.
 struct Running {
     child: Child,
     address: String,
@@ -41,37 +43,14 @@ fn redis(port: u16) -> Option<Running> {
     Some(running)
 }
 
-fn serve(redis: &str) -> Running {
-    let home = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_oprel"))
-        .env("OPREL_HOME", home.path())
-        .args(["serve", "--port", "0", "--threads", "1", "--conversations", redis])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = lines.next().expect("it listens").unwrap();
-        if let Some(address) = line.strip_prefix("oprel listens on http://") {
-            break address.to_string();
-        }
-    };
-    std::thread::spawn(move || lines.for_each(drop));
-    Running { child, address, _home: home }
+fn serve(redis: &str) -> Server {
+    daemon::serve(&["--conversations", redis])
 }
 
-impl Running {
+impl Server {
     fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let n = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut all = String::new();
-        stream.read_to_string(&mut all).unwrap();
+        let all = self.post_or_get(method, path, &body);
         let status = all.split(' ').nth(1).unwrap().parse().unwrap();
         let body = all.split_once("\r\n\r\n").unwrap().1;
         (status, serde_json::from_str(body).unwrap_or(json!(body)))
@@ -120,7 +99,7 @@ fn two_servers_share_conversations_and_live_without_them() {
         (&json!("Hello."), &json!("What is oprel?"))
     );
     assert_eq!(two.say("another", "Hi.").0, 200);
-    let ids = |server: &Running, path: &str| -> Vec<String> {
+    let ids = |server: &Server, path: &str| -> Vec<String> {
         let list = server.get(path).1["conversations"].as_array().cloned().unwrap_or_default();
         list.iter().map(|head| head["id"].as_str().unwrap().to_string()).collect()
     };

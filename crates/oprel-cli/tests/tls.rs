@@ -1,83 +1,42 @@
 //! `oprel serve` with a certificate, and clients that trust it, or do not.
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod daemon;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
-struct Server {
-    child: Child,
-    address: String,
-    home: tempfile::TempDir,
-}
+use daemon::{Server, oprel};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../oprel-tls/tests/certificates").join(name)
 }
 
-fn oprel(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("OPREL_") || name.starts_with("OLLAMA_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("OPREL_HOME", home);
-    command
-}
-
 fn serve(cert: &str, key: &str) -> Result<Server, Output> {
-    let home = tempfile::tempdir().unwrap();
-    let mut child = oprel(home.path())
-        .args(["serve", "--port", "0", "--threads", "1"])
-        .arg("--tls-cert")
-        .arg(file(cert))
-        .arg("--tls-key")
-        .arg(file(key))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut said = String::new();
-    for line in lines.by_ref().map_while(Result::ok) {
-        if let Some(address) = line.strip_prefix("oprel listens on https://") {
-            let address = address.to_string();
-            std::thread::spawn(move || lines.for_each(drop));
-            return Ok(Server { child, address, home });
-        }
-        said.push_str(&line);
-    }
-    let status = child.wait().unwrap();
-    Err(Output { status, stdout: Vec::new(), stderr: said.into_bytes() })
+    let [cert, key] = [cert, key].map(|name| file(name).display().to_string());
+    daemon::start(&["--tls-cert", &cert, "--tls-key", &key], &[])
 }
 
-impl Server {
-    fn run(&self, args: &[&str], authority: &str) -> Output {
-        let url = format!("https://{}", self.address);
-        let mut command = oprel(self.home.path());
-        command.env("OPREL_HOST", url).env("OPREL_TLS_CA", file(authority)).args(args);
-        command.output().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A command that is let to trust an authority.
+fn run(server: &Server, args: &[&str], authority: &str) -> Output {
+    let url = format!("https://{}", server.address);
+    let mut command = oprel(server.home.path());
+    command.env("OPREL_HOST", url).env("OPREL_TLS_CA", file(authority)).args(args);
+    command.output().unwrap()
 }
 
 #[test]
 fn clients_that_trust_the_certificate_are_answered_over_both_versions_of_http() {
     let server = serve("localhost.pem", "localhost.key").unwrap_or_else(|o| panic!("{o:?}"));
     let ask = ["run", "demo", "What is oprel?", "--temperature", "0", "-n", "8"];
-    let there = server.run(&ask, "authority.pem");
+    let there = run(&server, &ask, "authority.pem");
     assert_eq!(there.status.code(), Some(0), "{there:?}");
     assert!(!there.stdout.is_empty());
-    let listed = server.run(&["ps"], "authority.pem");
+    let listed = run(&server, &["ps"], "authority.pem");
     assert!(String::from_utf8_lossy(&listed.stdout).contains("demo:latest"), "{listed:?}");
-    let stranger = server.run(&["ps"], "localhost.pem");
+    let stranger = run(&server, &["ps"], "localhost.pem");
     let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
     assert!(!stranger.status.success() && said.contains("certificate"), "{said}");
     // Where there is a curl, it speaks HTTP/2 with it.
@@ -97,7 +56,7 @@ fn clients_that_trust_the_certificate_are_answered_over_both_versions_of_http() 
     let mut said = Vec::new();
     let _ = plain.read_to_end(&mut said);
     assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
-    assert!(server.run(&["ps"], "authority.pem").status.success());
+    assert!(run(&server, &["ps"], "authority.pem").status.success());
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn kill_under(daemon: &Daemon, kills: usize, heard: &AtomicUsize) -> usize {
             assert!(start.elapsed() < Duration::from_secs(60), "nobody hears anything");
             std::thread::sleep(Duration::from_micros(200));
         }
-        for pid in daemon.children() {
+        for pid in daemon.workers() {
             send(pid, "-9");
             done += 1;
         }
@@ -113,7 +113,7 @@ fn killed_workers_cost_nobody_more_than_one_error() {
         errors.len()
     );
     assert_eq!(read(&daemon, 0, &nobody), undisturbed[0], "the next request");
-    assert_eq!(daemon.children().len(), 1, "one worker, and nothing that was not waited for");
+    assert_eq!(daemon.workers().len(), 1, "one worker, and nothing that was not waited for");
     let after = daemon.descriptors();
     daemon
         .soon("its descriptors are closed", Duration::from_secs(2), |d| d.descriptors() <= before);

@@ -1,16 +1,11 @@
 //! A daemon of the program under test, and what can be seen of it from outside.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::http::Connection;
-
-/// Lines of the log that are shown when a test fails.
-const LOG_LINES: usize = 30;
+pub(crate) use crate::program::{Server as Daemon, send, serve};
 
 /// Whether all numbers of the table are asked for, which takes minutes.
 pub(crate) fn full() -> bool {
@@ -28,61 +23,7 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A daemon that is killed if a test fails.
-pub(crate) struct Daemon {
-    child: Child,
-    pub(crate) address: String,
-    pub(crate) home: tempfile::TempDir,
-    log: Arc<Mutex<VecDeque<String>>>,
-}
-
-/// The program, without this user's settings.
-pub(crate) fn oprel(home: &std::path::Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("OPREL_") || name.starts_with("OLLAMA_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("OPREL_HOME", home);
-    command
-}
-
-pub(crate) fn serve(args: &[&str]) -> Daemon {
-    let home = tempfile::tempdir().unwrap();
-    let mut child = oprel(home.path())
-        .args(["serve", "--port", "0", "--threads", "1"])
-        .args(args)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = lines.next().expect("it listens").unwrap();
-        if let Some(address) = line.strip_prefix("oprel listens on http://") {
-            break address.to_string();
-        }
-    };
-    let log = Arc::new(Mutex::new(VecDeque::new()));
-    let kept = log.clone();
-    // Whoever writes a log wants a reader.
-    std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            let mut kept = kept.lock().unwrap();
-            if kept.len() == LOG_LINES {
-                kept.pop_front();
-            }
-            kept.push_back(line);
-        }
-    });
-    Daemon { child, address, home, log }
-}
-
 impl Daemon {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn connect(&self) -> Connection {
         Connection::open(&self.address).unwrap()
     }
@@ -99,38 +40,6 @@ impl Daemon {
         start.elapsed()
     }
 
-    /// Sends a signal to the daemon.
-    pub(crate) fn signal(&self, signal: &str) {
-        send(self.pid(), signal);
-    }
-
-    /// Waits for the end; the exit code.
-    pub(crate) fn ended(&mut self, within: Duration) -> Option<i32> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(start.elapsed() < within, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Processes that it started and that were not waited for.
-    pub(crate) fn children(&self) -> Vec<u32> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-            if parent == Some(&self.pid().to_string())
-                && let Ok(pid) = entry.file_name().to_string_lossy().parse()
-            {
-                found.push(pid);
-            }
-        }
-        found
-    }
-
     /// Open files and sockets of the daemon.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
@@ -138,7 +47,7 @@ impl Daemon {
 
     /// Bytes that it and its workers hold in memory.
     pub(crate) fn resident(&self) -> u64 {
-        let all = self.children().into_iter().chain([self.pid()]);
+        let all = self.workers().into_iter().chain([self.pid()]);
         all.map(|pid| status_kb(pid, "VmRSS:") << 10).sum()
     }
 
@@ -172,26 +81,6 @@ impl Daemon {
         }
         start.elapsed()
     }
-
-    /// The last lines of its log.
-    pub(crate) fn log(&self) -> String {
-        Vec::from(self.log.lock().unwrap().clone()).join("\n")
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the log ends so:\n{}", self.log());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Sends a signal to a process.
-pub(crate) fn send(pid: u32, signal: &str) {
-    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// A number of `/proc/PID/status`, in kB.

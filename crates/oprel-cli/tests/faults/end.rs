@@ -38,7 +38,7 @@ fn answers_under_way_finish_before_it_ends() {
     let _turn = turn();
     let mut daemon = serve(&[]);
     ask(&daemon.address, "/load", &json!({"model": "demo"}));
-    let workers = daemon.children();
+    let workers = daemon.workers();
     let mut open = streams(&daemon, count(64, 16), 60);
     let start = Instant::now();
     daemon.signal("-TERM");
@@ -46,7 +46,7 @@ fn answers_under_way_finish_before_it_ends() {
         let last = last(connection).expect("it is told how it ended");
         assert_eq!(last["done"], true, "{last}");
     }
-    assert_eq!(daemon.ended(Duration::from_secs(30)), Some(0));
+    assert_eq!(daemon.ended_within(Duration::from_secs(30)), Some(0));
     println!("{} answers finished, all over after {:?}", open.len(), start.elapsed());
     assert!(gone(&workers), "no worker is left");
     assert!(!daemon.home.path().join("run/oprel.sock").exists());
@@ -57,11 +57,11 @@ fn what_does_not_finish_in_time_is_told() {
     let _turn = turn();
     let mut daemon = serve(&["--grace", "1"]);
     let mut open = streams(&daemon, 16, 100_000);
-    let workers = daemon.children();
+    let workers = daemon.workers();
     let start = Instant::now();
     daemon.signal("-TERM");
     let ends: Vec<Value> = open.iter_mut().filter_map(last).collect();
-    assert_eq!(daemon.ended(Duration::from_secs(10)), Some(0));
+    assert_eq!(daemon.ended_within(Duration::from_secs(10)), Some(0));
     let told = ends.iter().filter(|end| end["error"].is_string()).count();
     println!(
         "{told} of {} were told, the others had ended; over after {:?}",
@@ -80,13 +80,13 @@ fn a_second_signal_waits_for_nothing() {
     let _turn = turn();
     let mut daemon = serve(&[]);
     let mut open = streams(&daemon, 16, 100_000);
-    let workers = daemon.children();
+    let workers = daemon.workers();
     daemon.signal("-TERM");
     std::thread::sleep(Duration::from_millis(300));
     assert!(!gone(&workers), "the first waits");
     let start = Instant::now();
     daemon.signal("-INT");
-    assert_eq!(daemon.ended(Duration::from_secs(10)), Some(0));
+    assert_eq!(daemon.ended_within(Duration::from_secs(10)), Some(0));
     println!("over {:?} after the second", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert!(gone(&workers));

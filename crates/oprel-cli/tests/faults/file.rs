@@ -42,7 +42,7 @@ fn a_file_that_is_no_model_is_the_clients_mistake() {
     }
     let folder_itself = json!({"model": folder.path().join("none.gguf"), "prompt": "Hi"});
     assert_eq!(ask(&daemon.address, "/api/generate", &folder_itself).0, 404);
-    assert!(daemon.children().is_empty(), "nothing is left of what did not load");
+    assert!(daemon.workers().is_empty(), "nothing is left of what did not load");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_model_whose_file_is_cut_fails_and_the_daemon_lives() {
     }
     assert!(start.elapsed() < Duration::from_secs(10), "it was not tried again and again");
     assert_eq!(daemon.get("/api/ps").0, 200);
-    daemon.soon("its process is gone", Duration::from_secs(10), |d| d.children().is_empty());
+    daemon.soon("its process is gone", Duration::from_secs(10), |d| d.workers().is_empty());
     // Others are served meanwhile, and the model again when it is whole.
     let mut other = body(false, 1);
     (other["model"], other["options"]["num_predict"]) = (json!("demo"), json!(5));

@@ -10,4 +10,6 @@ mod end;
 mod file;
 mod http;
 mod nonsense;
+#[path = "../daemon/mod.rs"]
+mod program;
 mod seen;
