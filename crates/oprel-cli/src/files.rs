@@ -3,17 +3,14 @@
 use oprel::OprelError;
 
 /// What is open besides connections: models, workers, the store, the log.
-#[cfg(unix)]
 const BESIDE: u64 = 128;
 /// Fewer connections make no server.
-#[cfg(unix)]
 const LEAST: u64 = 64;
 
 /// Connections that can be served, at most so many, with the system's limit raised as far as it may be.
 ///
 /// # Errors
 /// If there can be too few to be of use.
-#[cfg(unix)]
 pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let needed = wanted as u64 + BESIDE;
@@ -40,10 +37,4 @@ pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
         "the system allows fewer open files than are needed"
     );
     Ok(usize::try_from(n - BESIDE).unwrap_or(wanted))
-}
-
-/// Where there is no such limit.
-#[cfg(not(unix))]
-pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
-    Ok(wanted)
 }

@@ -10,12 +10,12 @@ use serde_json::json;
 use crate::args::Serve;
 use crate::commands::print;
 
-/// The first line of a unit of ours: others are not written over.
-const MARK: &str = "# Written by `oprel serve --install`; written anew by the next one.";
+/// How a unit of ours begins: others are not written over.
+const MARK: &str = "# Written by `oprel serve --install`";
 /// Variables that are not for a service.
 const OTHERS: &[&str] = &["OPREL_API_KEY", "OPREL_BIN", "OPREL_NOHISTORY"];
 /// Options whose value is a path.
-const PATHS: &[&str] = &["--socket", "--prompt-cache"];
+const PATHS: &[&str] = &["--socket", "--prompt-cache", "--tls-cert", "--tls-key"];
 
 /// What every unit forbids: all that the server and its workers do not do.
 const HARDENED: &str = "\
@@ -131,7 +131,7 @@ fn unit(
     }
     let command = command.join(" ");
     let mut unit = format!(
-        "{MARK}\n[Unit]\nDescription=oprel: language models on this machine\nAfter=network.target\n\n\
+        "{MARK}; written anew by the next one.\n[Unit]\nDescription=oprel: language models on this machine\nAfter=network.target\n\n\
          [Service]\nExecStart={command}\nRestart=on-failure\nRestartSec=1\nTimeoutStopSec=60\n"
     );
     for (name, value) in variables {
@@ -163,7 +163,7 @@ fn quoted(word: &str) -> Result<String, OprelError> {
 /// Writes a unit, but over none that somebody else wrote.
 fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
     if let Ok(there) = std::fs::read_to_string(path)
-        && !there.starts_with("# Written by `oprel serve --install`")
+        && !there.starts_with(MARK)
     {
         return Err(OprelError::Validation {
             message: format!("'{}' is there, and was written by somebody else", path.display()),
@@ -201,9 +201,11 @@ mod tests {
     #[test]
     fn options_are_those_that_were_typed_with_whole_paths() {
         let words = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
-        let typed = words("--install --port 7 --socket x.sock --prompt-cache=/c --system");
+        let typed = words(
+            "--install --port 7 --socket x.sock --prompt-cache=/c --tls-cert x.sock --system",
+        );
         let here = std::env::current_dir().unwrap().join("x.sock").display().to_string();
-        let kept = format!("--port 7 --socket {here} --prompt-cache=/c");
+        let kept = format!("--port 7 --socket {here} --prompt-cache=/c --tls-cert {here}");
         assert_eq!(options(typed).unwrap(), words(&kept));
     }
 

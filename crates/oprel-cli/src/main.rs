@@ -8,6 +8,7 @@ mod chat;
 mod commands;
 mod daemon;
 mod engine;
+#[cfg(unix)]
 mod files;
 mod generate;
 #[cfg(unix)]
@@ -21,6 +22,7 @@ mod sampling;
 mod serve;
 mod settings;
 mod speak;
+#[cfg(unix)]
 mod systemd;
 mod terminal;
 
