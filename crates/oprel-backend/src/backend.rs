@@ -83,7 +83,7 @@ pub enum Health {
 pub struct Description {
     /// What it can do, most general first.
     pub capabilities: Vec<Capability>,
-    /// Most tokens of prompt and answer together.
+    /// Most tokens of prompt and answer together; the largest number where nobody tells.
     pub context: u32,
     /// Context length that it was trained with.
     pub trained_context: u32,
@@ -103,6 +103,13 @@ pub struct Description {
     pub isa: String,
     /// Threads of its engine.
     pub threads: usize,
+}
+
+impl Description {
+    /// Most tokens of prompt and answer together, where that is known.
+    pub fn known_context(&self) -> Option<u32> {
+        Some(self.context).filter(|context| *context < u32::MAX)
+    }
 }
 
 impl Native {

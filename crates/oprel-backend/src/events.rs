@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use oprel_api::{ErrorKind, Event, Failure};
 
@@ -166,6 +167,22 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// The same until a moment; then it is pending.
+pub fn wait_until<T>(future: impl Future<Output = T>, until: Instant) -> Poll<T> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return Poll::Ready(value);
+        }
+        match until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return Poll::Pending,
+            rest => std::thread::park_timeout(rest),
         }
     }
 }

@@ -28,12 +28,12 @@ mod thinking;
 pub use backend::{Backend, Description, Health, Later};
 pub use bench::{Bench, BenchOptions, Parallel, ParallelOptions, Spread};
 pub use error::{Error, Result};
-pub use events::{Events, Listener, Mouth, wait, way};
+pub use events::{Events, Listener, Mouth, wait, wait_until, way};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{
     Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory, why_unsupported,
 };
-pub use native::Native;
+pub use native::{Native, normalize};
 #[cfg(unix)]
 pub use process::{Launch, Patience, Worker, leash, run_worker};
 pub use template::{RawChat, compile_template, render_raw, template_of};

@@ -397,17 +397,22 @@ pub(crate) fn stopped() -> Error {
 }
 
 /// Cuts and scales a vector as the request wants it.
-fn finish(mut vector: Vec<f32>, dimensions: Option<u32>, normalize: bool) -> Vec<f32> {
+fn finish(mut vector: Vec<f32>, dimensions: Option<u32>, normalized: bool) -> Vec<f32> {
     if let Some(n) = dimensions {
         vector.truncate(n as usize);
     }
-    if normalize {
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        if length > 0.0 {
-            vector.iter_mut().for_each(|x| *x /= length);
-        }
+    if normalized {
+        normalize(&mut vector);
     }
     vector
+}
+
+/// Scales a vector to length 1; zeros stay.
+pub fn normalize(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
 }
 
 /// A seed for requests that bring none: what the hasher of the standard library draws.

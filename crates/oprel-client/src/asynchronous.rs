@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::connect::Connect;
-use crate::{AsyncEvents, Endpoint, Error, Result};
+use crate::{AsyncEvents, Endpoint, Error, Result, innermost};
 
 /// How long a daemon may take to say that it is there.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -205,11 +205,7 @@ impl AsyncClient {
     }
 
     fn unreachable(&self, error: &legacy::Error) -> Error {
-        let mut why: &dyn std::error::Error = error;
-        while let Some(source) = why.source() {
-            why = source;
-        }
-        Error::Unreachable { endpoint: self.endpoint.to_string(), why: why.to_string() }
+        Error::Unreachable { endpoint: self.endpoint.to_string(), why: innermost(error) }
     }
 }
 

@@ -82,6 +82,15 @@ impl Error {
     }
 }
 
+/// The innermost reason of an error: what the system said.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut why = error;
+    while let Some(source) = why.source() {
+        why = source;
+    }
+    why.to_string()
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let message = error.to_string();

@@ -34,13 +34,22 @@ fn find_in(set: Option<OsString>, path: &OsString) -> Result<PathBuf> {
             }),
         };
     }
-    let name = format!("oprel{}", std::env::consts::EXE_SUFFIX);
+    first_on(path, "oprel")
+        .ok_or_else(|| Error::NoProgram { what: "there is no program 'oprel' on PATH".into() })
+}
+
+/// The first program of a name on `PATH`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    first_on(&std::env::var_os("PATH")?, name)
+}
+
+fn first_on(path: &OsString, name: &str) -> Option<PathBuf> {
+    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     std::env::split_paths(path)
         // What is on a path by accident of the working directory is not run.
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(&name))
         .find(|program| is_program(program))
-        .ok_or_else(|| Error::NoProgram { what: "there is no program 'oprel' on PATH".into() })
 }
 
 fn is_program(path: &Path) -> bool {

@@ -222,9 +222,7 @@ fn write_strict(checked: &[(String, Verifier)], body: &mut Map<String, Value>) {
 /// A prompt for a template: messages of system and user.
 fn as_chat(profile: &Profile, prompt: &Prompt) -> Result<Chat, Failure> {
     plain(profile, prompt)?;
-    let system = prompt.system.as_deref().map(oprel_api::Message::system);
-    let user = oprel_api::Message::user(prompt.text.as_str());
-    let messages = system.into_iter().chain([user]).collect();
+    let messages = body::messages_of(prompt);
     let template = prompt.template.clone();
     Ok(Chat { messages, think: prompt.think, template, ..Chat::default() })
 }

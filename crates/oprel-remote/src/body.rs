@@ -2,11 +2,17 @@
 
 use std::collections::VecDeque;
 
-use oprel_api::{Content, Failure, Message, Part, Role, Tool, ToolCall, ToolChoice};
+use oprel_api::{Content, Failure, Message, Part, Prompt, Role, Tool, ToolCall, ToolChoice};
 use serde_json::{Map, Value, json};
 
 use crate::Profile;
 use crate::knobs::unsupported;
+
+/// A prompt for a template as the conversation that it is: messages of system and user.
+pub(crate) fn messages_of(prompt: &Prompt) -> Vec<Message> {
+    let system = prompt.system.as_deref().map(Message::system);
+    system.into_iter().chain([Message::user(prompt.text.as_str())]).collect()
+}
 
 /// Messages of a conversation. The protocol wants an id of every call, and of every result the id of its call:
 /// where a client has none, results are those of the open calls in their order, of one name if they say it.

@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use oprel_api::{Cause, ErrorKind, Failure};
-use oprel_client::Connect;
+use oprel_client::{Connect, innermost};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -105,8 +105,9 @@ impl Far {
             .body(Full::new(bytes.into()))
             .map_err(|e| self.refusal(Kind::Well, &e.to_string()))?;
         let response = self.http.request(request).await;
-        let response = response
-            .map_err(|e| self.refusal(Kind::Gone, &format!("it does not answer: {}", root(&e))))?;
+        let response = response.map_err(|e| {
+            self.refusal(Kind::Gone, &format!("it does not answer: {}", innermost(&e)))
+        })?;
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.refused(response).await),
@@ -128,10 +129,7 @@ impl Far {
 
     /// Whether it says that it is well.
     pub(crate) async fn is_well(&self, path: &str) -> Result<(), Refusal> {
-        let response = self.send(path, None).await?;
-        // Read to its end, so that the connection can be used again.
-        let _ = Limited::new(response.into_body(), MOST_ERROR).collect().await;
-        Ok(())
+        self.send(path, None).await.map(drop)
     }
 
     /// A refusal in words.
@@ -150,15 +148,6 @@ impl Far {
         refusal.failure.message = format!("{}: {}", self.name, refusal.failure.message);
         refusal
     }
-}
-
-/// The innermost reason of an error.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut why = error;
-    while let Some(source) = why.source() {
-        why = source;
-    }
-    why.to_string()
 }
 
 /// What a status and its body mean.

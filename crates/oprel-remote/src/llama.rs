@@ -133,7 +133,7 @@ impl LlamaServer {
         });
         tracing::info!(program = %launch.program.display(), %version, "starts a process");
         let supervisor = Supervisor::start(shared.clone(), command)?;
-        wait_until_loaded(&shared)?;
+        oprel_backend::wait(serving(&shared))?;
         let profile = Profile::named("llama-server").ok_or_else(|| broken("it has no profile"))?;
         let name = oprel_api::ollama::ModelName::parse(KIND)?;
         let address = Address::parse(&format!("unix:{}", folder.socket().display()))?;
@@ -167,19 +167,12 @@ impl LlamaServer {
 
     /// Waits until a process serves.
     async fn ready(&self) -> Result<&Remote, Failure> {
-        let mut life = self.shared.life.subscribe();
-        let now = life.wait_for(|life| *life != Life::Starting).await;
-        match now.map(|life| life.clone()).unwrap_or(Life::Stopped) {
-            Life::Ready(n) => {
-                // What was held against the one before does not count against this one.
-                if self.known.swap(n, Ordering::Relaxed) != n {
-                    self.remote.revive();
-                }
-                Ok(&self.remote)
-            }
-            Life::Failed(failure) => Err(failure),
-            Life::Starting | Life::Stopped => Err(crate::pump::stopped()),
+        let n = serving(&self.shared).await?;
+        // What was held against the one before does not count against this one.
+        if self.known.swap(n, Ordering::Relaxed) != n {
+            self.remote.revive();
         }
+        Ok(&self.remote)
     }
 }
 
@@ -217,15 +210,13 @@ fn able(file: &std::path::Path) -> Vec<Capability> {
     can
 }
 
-fn wait_until_loaded(shared: &Shared) -> Result<(), Failure> {
+/// Which process serves, once one does.
+async fn serving(shared: &Shared) -> Result<u64, Failure> {
     let mut life = shared.life.subscribe();
-    let loaded = async {
-        let now = life.wait_for(|life| *life != Life::Starting).await;
-        now.map(|life| life.clone()).unwrap_or(Life::Stopped)
-    };
-    match oprel_backend::wait(loaded) {
+    let now = life.wait_for(|life| *life != Life::Starting).await;
+    match now.map(|life| life.clone()).unwrap_or(Life::Stopped) {
+        Life::Ready(n) => Ok(n),
         Life::Failed(failure) => Err(failure),
-        Life::Ready(_) => Ok(()),
         Life::Starting | Life::Stopped => Err(crate::pump::stopped()),
     }
 }

@@ -4,6 +4,7 @@ use oprel_api::{
     EmbedInput, EmbedRequest, Embeddings, ErrorKind, Failure, Input, Ranked, Ranking, Request,
     RerankRequest, Usage,
 };
+use oprel_backend::normalize;
 use oprel_tokenizer::TokenizeOptions;
 use serde_json::{Map, Value, json};
 
@@ -48,13 +49,6 @@ pub(crate) fn embedded(request: &EmbedRequest, said: wire::Vectors) -> Result<Em
         vectors.iter_mut().for_each(|vector| normalize(vector));
     }
     Ok(Embeddings { vectors, usage: prompt_usage(&said.usage) })
-}
-
-fn normalize(vector: &mut [f32]) {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
-    }
 }
 
 /// The call that ranks.
@@ -161,10 +155,7 @@ pub(crate) fn prompt(
             return Ok(PromptCall::Text(prompt.text.clone(), options));
         }
         Input::Prompt(prompt) => {
-            let system = prompt.system.as_deref().map(oprel_api::Message::system);
-            let user = oprel_api::Message::user(prompt.text.as_str());
-            let all: Vec<_> = system.into_iter().chain([user]).collect();
-            (body::messages(profile, &all)?, Value::Null)
+            (body::messages(profile, &body::messages_of(prompt))?, Value::Null)
         }
         Input::Messages(chat) => {
             let tools = if chat.tools.is_empty() { Value::Null } else { body::tools(&chat.tools) };

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use oprel_api::{EmbedRequest, Embeddings, Message, Request};
+use oprel_backend::ModelSource;
 use oprel_client::{Client, Daemon};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,10 +51,11 @@ pub fn embed(model: &str, request: &EmbedRequest) -> Result<Embeddings> {
 
 fn named(model: &str) -> Result<Model> {
     let path = Path::new(model);
-    // The daemon works in a folder of its own.
-    let whole = std::path::absolute(path).ok().filter(|_| model != "demo" && path.exists());
-    let name = whole.and_then(|path| path.to_str().map(str::to_string));
-    Model::named(name.unwrap_or_else(|| model.into())).server(Daemon::from_env().started()).load()
+    let known = match model != "demo" && path.exists() {
+        true => Model::builder(ModelSource::File(path.into())),
+        false => Model::named(model),
+    };
+    known.server(Daemon::from_env().started()).load()
 }
 
 /// A model of a daemon, as it lists them.

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use oprel_api::{Answer, ErrorKind, Event, Failure};
-use oprel_backend::Events;
+use oprel_backend::{Events, wait, wait_until};
 
 use crate::{OprelError, Result};
 
@@ -75,22 +74,9 @@ impl Stream {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn next_within(&mut self, time: Duration) -> Poll<Option<Event>> {
-        self.wait(Instant::now().checked_add(time))
-    }
-
-    /// Waits for the next event until a moment, or for ever.
-    fn wait(&mut self, until: Option<Instant>) -> Poll<Option<Event>> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut context = Context::from_waker(&waker);
-        loop {
-            if let Poll::Ready(event) = self.poll_event(&mut context) {
-                return Poll::Ready(event);
-            }
-            match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return Poll::Pending,
-                Some(rest) => std::thread::park_timeout(rest),
-                None => std::thread::park(),
-            }
+        match Instant::now().checked_add(time) {
+            Some(until) => wait_until(self.next_event(), until),
+            None => Poll::Ready(self.next()),
         }
     }
 }
@@ -99,19 +85,7 @@ impl Iterator for Stream {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        match self.wait(None) {
-            Poll::Ready(event) => event,
-            Poll::Pending => None,
-        }
-    }
-}
-
-/// Wakes the thread that waits.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        wait(self.next_event())
     }
 }
 

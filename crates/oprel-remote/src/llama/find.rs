@@ -37,8 +37,7 @@ pub fn find() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
         return Some(named.into());
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(NAME)).find(|program| program.is_file())
+    oprel_client::on_path(NAME)
 }
 
 /// Which version a program is.

@@ -1,6 +1,6 @@
 //! The routes of Ollama.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use axum::Extension;
@@ -147,7 +147,7 @@ async fn embedded(
 /// What can be used without naming a file: the built-in model, and models elsewhere. Models that are named by path are
 /// not listed: they are their owner's.
 async fn tags(State(app): State<Arc<App>>) -> Response {
-    let demo = tokio::task::spawn_blocking(demo_tag).await.ok().flatten();
+    let demo = tokio::task::spawn_blocking(|| DEMO.clone()).await.ok().flatten();
     let elsewhere = app.models.names_elsewhere().map(|name| Tag {
         name: name.to_string(),
         model: name.to_string(),
@@ -157,7 +157,9 @@ async fn tags(State(app): State<Arc<App>>) -> Response {
     json(StatusCode::OK, &ollama::tags(demo.into_iter().chain(elsewhere).collect()))
 }
 
-/// What is told of the built-in model.
+/// What is told of the built-in model, which stays as it is.
+static DEMO: LazyLock<Option<Tag>> = LazyLock::new(demo_tag);
+
 fn demo_tag() -> Option<Tag> {
     let source = Name::Demo.source()?;
     let shown = oprel::show(&source, false).ok()?;
@@ -185,7 +187,7 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
             details: details(&model.name),
             expires_at: model.until.map_or(now.never(), stamp),
             size_vram: 0,
-            context_length: told(description.context),
+            context_length: description.known_context().unwrap_or(0),
             backend: model.backend.kind().into(),
         }
     };
@@ -200,11 +202,6 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
 fn stamp(time: SystemTime) -> Timestamp {
     let since: Duration = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// A context length that nobody told is 0.
-fn told(context: u32) -> u32 {
-    if context == u32::MAX { 0 } else { context }
 }
 
 /// Sizes and kinds, as the file says.
@@ -293,7 +290,7 @@ async fn show_elsewhere(app: &Arc<App>, named: ollama::Named, name: &Name) -> Re
         Err(failure) => return SPEECH.fail(failure),
     };
     let (backend, description) = (lease.backend().kind(), lease.backend().describe());
-    let context = Some(told(description.context)).filter(|&n| n > 0).map(u64::from);
+    let context = description.known_context().map(u64::from);
     let body = Show {
         details: Details { context_length: context, ..Details::default() },
         modelfile: format!(

@@ -116,7 +116,7 @@ async fn models(State(app): State<Arc<App>>) -> Response {
         json!({
             "name": model.name.to_string(),
             "backend": model.backend.kind(),
-            "context": Some(d.context).filter(|&n| n != u32::MAX),
+            "context": d.known_context(),
             "servers": model.backend.servers().into_iter().map(|(server, is_up)| {
                 json!({"address": server, "up": is_up})
             }).collect::<Vec<_>>(),
@@ -139,7 +139,7 @@ async fn load(
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
         let d = lease.backend().describe();
         let body = json!({"model": name.to_string(), "backend": lease.backend().kind(),
-            "context": Some(d.context).filter(|&n| n != u32::MAX), "load_ns": d.load_ns});
+            "context": d.known_context(), "load_ns": d.load_ns});
         Ok((body, lease.backend().kind(), fields))
     })
     .await
