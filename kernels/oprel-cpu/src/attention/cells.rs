@@ -33,11 +33,10 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// The `N` bytes of two-byte number `i` and those behind it, among the scales, which begin behind
-    /// `start` bytes of cells.
+    /// The `N` bytes of two-byte number `i` and those behind it, among the scales.
     #[inline(always)]
-    pub(super) fn scales<const N: usize>(&self, start: usize, i: usize) -> &[u8; N] {
-        let at = start + 2 * i;
+    pub(super) fn scales<const N: usize>(&self, i: usize) -> &[u8; N] {
+        let at = self.cells + 2 * i;
         let (bytes, _) = self.bytes[at..at + N].as_chunks();
         &bytes[0]
     }

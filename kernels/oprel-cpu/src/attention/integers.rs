@@ -202,7 +202,7 @@ pub(super) fn scales<'a>(
     while position < to {
         let piece = block.piece(position, to);
         let tile = tile_of(block, piece.page, kv);
-        let start = I16::size(tile.rows, tile.cols) + 4 * piece.at;
+        let start = tile.cells + 4 * piece.at;
         let (bytes, _) = tile.bytes[start..start + 4 * piece.len].as_chunks();
         for (scale, bytes) in scales[position - base..].iter_mut().zip(bytes) {
             *scale = f32::from_le_bytes(*bytes);

@@ -41,7 +41,7 @@ struct Keys<'a> {
     here: usize,
     /// Position of the chunk.
     base: usize,
-    /// The tile after this one.
+    /// A tile that is used soon.
     ahead: Tile<'a>,
 }
 

@@ -38,8 +38,7 @@ impl Cells for Q8Down {
 
     #[inline(always)]
     fn scale<O: Wide>(ops: O, tile: &Tile<'_>, row: usize, col: usize) -> O::V {
-        let start = Self::size(tile.rows, tile.cols);
-        ops.load_f16(tile.scales(start, row / BLOCK * tile.cols + col))
+        ops.load_f16(tile.scales(row / BLOCK * tile.cols + col))
     }
 
     #[inline(always)]
@@ -74,8 +73,7 @@ impl Cells for Q8Across {
         cells: &[u8],
         (row, col): (usize, usize),
     ) -> O::V {
-        let start = Self::size(tile.rows, tile.cols);
-        let scale = tile.scales::<2>(start, (row * tile.cols + col) / BLOCK);
+        let scale = tile.scales::<2>((row * tile.cols + col) / BLOCK);
         ops.mul(ops.load_i8(array(cells)), ops.splat_f16(*scale))
     }
 }
@@ -97,8 +95,7 @@ impl Cells for Q4Down {
 
     #[inline(always)]
     fn scale<O: Wide>(ops: O, tile: &Tile<'_>, row: usize, col: usize) -> O::V {
-        let start = Self::size(tile.rows, tile.cols);
-        ops.load_f16(tile.scales(start, row / BLOCK * tile.cols + col))
+        ops.load_f16(tile.scales(row / BLOCK * tile.cols + col))
     }
 
     #[inline(always)]
@@ -139,8 +136,7 @@ impl Cells for Q4Across {
         cells: &[u8],
         (row, col): (usize, usize),
     ) -> O::V {
-        let start = Self::size(tile.rows, tile.cols);
-        let scale = tile.scales::<2>(start, row * tile.cols.div_ceil(BLOCK) + col / BLOCK);
+        let scale = tile.scales::<2>(row * tile.cols.div_ceil(BLOCK) + col / BLOCK);
         ops.mul(ops.load_i4(array(cells), col % BLOCK != 0), ops.splat_f16(*scale))
     }
 }

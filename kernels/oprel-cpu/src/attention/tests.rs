@@ -63,6 +63,22 @@ impl Case {
         Heads { n_heads: self.n_heads, scale: 0.3, soft_cap: None, sinks: None, alibi: None }
     }
 
+    /// Slopes and sinks for each head.
+    fn extras(&self) -> [Vec<f32>; 2] {
+        let slopes = (0..self.n_heads).map(|h| 0.02 * (h + 1) as f32).collect();
+        [slopes, numbers(9, self.n_heads)]
+    }
+
+    /// Plain heads, then such with each of what may happen to scores.
+    fn variant<'a>(&self, [slopes, sinks]: &'a [Vec<f32>; 2], variant: usize) -> Heads<'a> {
+        Heads {
+            soft_cap: (variant == 1).then_some(2.0),
+            alibi: (variant == 2).then_some(slopes),
+            sinks: (variant == 3).then_some(sinks),
+            ..self.heads()
+        }
+    }
+
     /// The cache, filled some positions at a time; what is never written has every bit set.
     fn cache(&self, isa: Isa, steps: &[usize]) -> Cache {
         let n_pages = self.pages.len();
@@ -191,14 +207,9 @@ fn cases() -> Vec<Case> {
 #[test]
 fn attention_is_its_formula_in_every_tier() {
     for case in cases() {
-        let n_heads = case.n_heads;
-        let slopes: Vec<f32> = (0..n_heads).map(|h| 0.02 * (h + 1) as f32).collect();
-        let sinks = numbers(9, n_heads);
+        let extras = case.extras();
         for variant in 0..4 {
-            let mut heads = case.heads();
-            heads.soft_cap = (variant == 1).then_some(2.0);
-            heads.alibi = (variant == 2).then_some(&slopes);
-            heads.sinks = (variant == 3).then_some(&sinks);
+            let heads = case.variant(&extras, variant);
             let expected = case.reference(&heads, |_, _| false);
             for isa in Isa::supported() {
                 let out = case.run(&heads, isa, 2);
@@ -220,14 +231,9 @@ const INTEGERS: [KvTypes; 4] = [
 fn attention_in_integers_is_the_formula_and_the_same_in_every_tier() {
     for (case, types) in cases().into_iter().flat_map(|c| INTEGERS.map(|t| (c.clone(), t))) {
         let case = case.stored_as(types);
-        let n_heads = case.n_heads;
-        let slopes: Vec<f32> = (0..n_heads).map(|h| 0.02 * (h + 1) as f32).collect();
-        let sinks = numbers(9, n_heads);
+        let extras = case.extras();
         for variant in 0..4 {
-            let mut heads = case.heads();
-            heads.soft_cap = (variant == 1).then_some(2.0);
-            heads.alibi = (variant == 2).then_some(&slopes);
-            heads.sinks = (variant == 3).then_some(&sinks);
+            let heads = case.variant(&extras, variant);
             let expected = case.reference(&heads, |_, _| false);
             let scalar = case.run(&heads, Isa::SCALAR, 1);
             // Where scores are in the hundreds, their smallest parts count.

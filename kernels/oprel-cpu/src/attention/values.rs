@@ -117,21 +117,11 @@ impl Values<'_> {
         let (lowest, highest) = range(block.seen_by(&set));
         let start = lowest.max(self.here) / LANES * LANES;
         let stop = highest.next_multiple_of(LANES).min(self.end);
-        if start >= stop {
-            return;
+        if start < stop {
+            let first = self.first + start - self.here;
+            let rows = first / 2..(first + stop - start) / 2;
+            self.sum::<O, C>(ops, block, set, rows, (start - self.base) / 2, scores, part);
         }
-        let v_wide = block.shared.layout.v_wide();
-        let first = self.first + start - self.here;
-        let product = Product {
-            tile: self.tile,
-            rows: first / 2..(first + stop - start) / 2,
-            cols: 0..v_wide,
-            adds: true,
-            stride: v_wide,
-            ahead: self.ahead,
-        };
-        let weights = &scores[set.start * CHUNK + (start - self.base) / 2..];
-        ops.product::<C>(&product, set.len(), weights, &mut part[set.start * v_wide..]);
     }
 
     /// Adds some positions for some queries.
@@ -145,21 +135,35 @@ impl Values<'_> {
         scores: &[f32],
         part: &mut [f32],
     ) {
-        if positions.is_empty() {
-            return;
+        if !positions.is_empty() {
+            let first = self.first + positions.start - self.here;
+            let rows = first..first + positions.len();
+            self.sum::<O, C>(ops, block, set, rows, positions.start - self.base, scores, part);
         }
+    }
+
+    /// Adds rows of the tile, times the factors of each query from `factor` on.
+    #[inline(always)]
+    fn sum<O: Wide, C: Cells>(
+        &self,
+        ops: O,
+        block: &Block<'_>,
+        set: Range<usize>,
+        rows: Range<usize>,
+        factor: usize,
+        scores: &[f32],
+        part: &mut [f32],
+    ) {
         let v_wide = block.shared.layout.v_wide();
-        let first = self.first + positions.start - self.here;
-        let column = positions.start - self.base;
         let product = Product {
             tile: self.tile,
-            rows: first..first + positions.len(),
+            rows,
             cols: 0..v_wide,
             adds: true,
             stride: v_wide,
             ahead: self.ahead,
         };
-        let weights = &scores[set.start * CHUNK + column..];
-        ops.product::<C>(&product, set.len(), weights, &mut part[set.start * v_wide..]);
+        let factors = &scores[set.start * CHUNK + factor..];
+        ops.product::<C>(&product, set.len(), factors, &mut part[set.start * v_wide..]);
     }
 }

@@ -106,7 +106,7 @@ fn exp2<O: Wide>(ops: O, x: O::V) -> O::V {
     // Where x is no number, so is what comes out.
     let x = ops.max(ops.splat(LOWEST), x);
     let shifted = ops.add(x, round);
-    let r = ops.add(x, ops.sub(round, shifted));
+    let r = ops.sub(x, ops.sub(shifted, round));
     let mut p = ops.splat(EXP2_COEFFICIENTS[0]);
     for c in &EXP2_COEFFICIENTS[1..] {
         p = ops.fma(p, r, ops.splat(*c));
