@@ -1,0 +1,2 @@
+//! Files to files: models of other formats to GGUF, weights to smaller types, what a model needs and how
+//! good it is.
