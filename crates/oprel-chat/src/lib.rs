@@ -1,6 +1,6 @@
-//! Chat templates, and the parsers of what comes back: messages to the text that a model
-//! continues, byte for byte what it was trained on; what it writes to thinking, answer and calls
-//! of tools.
+//! Chat templates in Jinja and in Go's language, and the parsers of what comes back: messages to the
+//! text that a model continues, byte for byte what it was trained on; what it writes to thinking,
+//! answer and calls of tools.
 //!
 //! Text only: nothing here knows a model, a token or a file, does I/O or reads a clock. Templates
 //! come out of files that strangers made, so they are limited in size, steps, output and nesting;
@@ -10,6 +10,7 @@ mod capabilities;
 mod chat;
 mod choose;
 mod error;
+mod go;
 mod jinja;
 mod message;
 mod template;

@@ -1,7 +1,7 @@
 //! A model's chat template: messages to the text that the model continues.
 
-use crate::jinja::{Limits, Machine, Tree, Value, compile, from_json};
-use crate::{Error, LocalTime, Result};
+use crate::jinja::{Limits, Machine, Tree, Value, from_json};
+use crate::{Error, LocalTime, Result, go, jinja};
 use serde_json::{Map, Value as Json};
 
 /// More than any real template takes for any real conversation.
@@ -27,8 +27,15 @@ pub struct SpecialTokens {
 #[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
-    tree: Tree,
+    program: Program,
     special: SpecialTokens,
+}
+
+/// A template in the language that it is written in.
+#[derive(Debug)]
+enum Program {
+    Jinja(Tree),
+    Go(go::Program),
 }
 
 /// What is rendered.
@@ -67,12 +74,16 @@ impl<'a> RenderInput<'a> {
 }
 
 impl ChatTemplate {
-    /// Compiles a template.
+    /// Compiles a template: of Jinja, or of Go's `text/template` as Ollama's models have it.
     ///
     /// # Errors
     /// [`Error::TemplateTooLarge`], [`Error::Syntax`], [`Error::Unsupported`].
     pub fn compile(source: &str, special: SpecialTokens) -> Result<ChatTemplate> {
-        Ok(ChatTemplate { source: source.to_owned(), tree: compile(source)?, special })
+        let program = match go::is_go(source) {
+            true => Program::Go(go::compile(source)?),
+            false => Program::Jinja(jinja::compile(source)?),
+        };
+        Ok(ChatTemplate { source: source.to_owned(), program, special })
     }
 
     /// The template's text.
@@ -80,12 +91,19 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Whether the template reads a variable of this name.
+    /// Whether the template reads a variable of this name, or what stands for it in Go's templates.
     pub fn reads(&self, variable: &str) -> bool {
-        self.tree.reads(variable)
+        match &self.program {
+            Program::Jinja(tree) => tree.reads(variable),
+            Program::Go(program) => program.reads(match variable {
+                "enable_thinking" | "thinking" => "Think",
+                "reasoning_effort" => "ThinkLevel",
+                other => other,
+            }),
+        }
     }
 
-    /// The text for these messages, byte for byte what `transformers` renders.
+    /// The text for these messages, byte for byte what `transformers` renders, or Ollama.
     ///
     /// # Errors
     /// [`Error::Raised`] if the template refuses the messages, [`Error::Failed`] if it fails on
@@ -98,6 +116,10 @@ impl ChatTemplate {
     }
 
     fn render_messages(&self, input: &RenderInput<'_>, messages: &[Json]) -> Result<String> {
+        let tree = match &self.program {
+            Program::Jinja(tree) => tree,
+            Program::Go(program) => return go::render(program, input, messages, LIMITS),
+        };
         let list = |items: &[Json]| -> Result<Value> {
             Ok(Value::list(items.iter().map(from_json).collect::<Result<_>>()?))
         };
@@ -121,7 +143,7 @@ impl ChatTemplate {
         for (name, value) in input.kwargs.into_iter().flatten() {
             variables.push((name.as_str().into(), from_json(value)?));
         }
-        Machine::new(&self.tree, LIMITS, input.now).render(variables)
+        Machine::new(tree, LIMITS, input.now).render(variables)
     }
 
     /// Marks the end of the last message, and cuts the text there.

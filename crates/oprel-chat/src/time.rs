@@ -61,6 +61,12 @@ impl LocalTime {
         LocalTime { micros: micros.min(999_999), ..self }
     }
 
+    /// So many seconds later.
+    #[must_use]
+    pub(crate) fn plus(self, seconds: i32) -> LocalTime {
+        LocalTime { seconds: self.seconds.saturating_add(seconds.into()), ..self }
+    }
+
     fn date(self) -> Date {
         let days = self.seconds.div_euclid(SECONDS_OF_DAY);
         let (year, month, day) = civil(days);
