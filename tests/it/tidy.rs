@@ -14,6 +14,7 @@ const FLOORS: &[(&str, &str, u32)] = &[
     ("crates/oprel-nn", "oprel-nn", 2),
     ("crates/oprel-tokenizer", "oprel-tokenizer", 2),
     ("crates/oprel-chat", "oprel-chat", 2),
+    ("crates/oprel-config", "oprel-config", 0),
     ("crates/oprel-hub", "oprel-hub", 2),
     ("crates/oprel-telemetry", "oprel-telemetry", 2),
     ("crates/oprel-tools", "oprel-tools", 5),

@@ -18,6 +18,7 @@ pub(crate) mod media;
 mod messages;
 mod named;
 mod options;
+mod preset;
 mod reference;
 mod request;
 mod time;
@@ -30,6 +31,7 @@ pub use inventory::{
 };
 pub use keep_alive::env_keep_alive;
 pub use named::{Named, named};
+pub use preset::Preset;
 pub use reference::{ModelName, ModelRef, Place};
 pub use request::{Generate, Idle, bound, chat, generate};
 pub use time::Timestamp;

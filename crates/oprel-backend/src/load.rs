@@ -19,6 +19,7 @@ use crate::{Error, Facts, Result, fingerprint};
 const USUAL_CONTEXT: u32 = 4096;
 /// Tokens of a prefill step.
 const BATCH: u32 = 512;
+const MOST_BATCH: u32 = 8192;
 /// Sequences that run at a time, where nobody says otherwise; and at most.
 const USUAL_SEQUENCES: u32 = 16;
 const MOST_SEQUENCES: u32 = 512;
@@ -60,6 +61,11 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Sequences that run at a time; unset, 16.
     pub parallel: Option<u32>,
+    /// Most tokens of prompts in one step; unset, 512.
+    pub batch: Option<u32>,
+    /// Layers that a GPU is to have, -1 for all; unset, as many as fit. Our own engine runs on processors and
+    /// has no use for it yet.
+    pub gpu_layers: Option<i32>,
     /// How keys and values are stored.
     pub kv: KvTypes,
     /// Where prompts that were read are kept beyond this process; unset, nowhere.
@@ -184,10 +190,11 @@ pub(crate) fn engine(
     let parts = Parts { model, draft, options };
     let context = parts.context()?;
     let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
+    let batch = options.batch.map_or(BATCH, |n| n.clamp(1, MOST_BATCH));
     let (exec, machine) = executor(options)?;
     let mut sizes = Options {
         // A text that is ranked is read at once.
-        batch: if model.decoder.classifier.is_some() { context.max(BATCH) } else { BATCH },
+        batch: if model.decoder.classifier.is_some() { context.max(batch) } else { batch },
         sequences,
         positions: match options.executor {
             Executor::Cpu => positions(parts.bytes_of_token(), context, sequences),

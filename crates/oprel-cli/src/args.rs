@@ -51,6 +51,9 @@ pub(crate) enum Command {
     #[cfg(unix)]
     #[command(subcommand)]
     Key(Key),
+    /// What is set where: defaults, config.yaml in OPREL_HOME, the environment. Arguments win over all.
+    #[command(subcommand)]
+    Config(Config),
     /// Print a script that completes commands and options in a shell.
     Completions {
         /// The shell.
@@ -145,6 +148,19 @@ pub(crate) struct Serve {
     pub(crate) load: Load,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Every setting, its value, and where that comes from.
+    Show {
+        /// Also print what each is for, and its variable.
+        #[arg(long, short)]
+        all: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Ps {
     /// Print JSON, as /api/ps.
@@ -232,16 +248,19 @@ pub(crate) struct Load {
     /// CPU threads [default: one for each core]
     #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
-    /// Keep what prompts computed in a folder, so that it is not computed again.
+    /// Most tokens of prompts in one step [default: 512]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) batch_size: Option<u32>,
+    /// Keep what prompts computed in a folder, so that it is not computed again [default: the setting prompt_cache]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) prompt_cache: Option<PathBuf>,
-    /// Most megabytes in that folder.
-    #[arg(long, value_name = "MB", default_value_t = 4096, requires = "prompt_cache")]
-    pub(crate) prompt_cache_size: u64,
+    /// Most megabytes in that folder [default: 4096]
+    #[arg(long, value_name = "MB", requires = "prompt_cache")]
+    pub(crate) prompt_cache_size: Option<u64>,
     /// How keys and values are stored: i16, f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
-    /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys.
-    #[arg(long, value_name = "TYPE", default_value = "i16")]
-    pub(crate) kv: KvTypes,
+    /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys [default: i16]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kv: Option<KvTypes>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -25,7 +25,7 @@ fn alone(args: &Bench) -> anyhow::Result<()> {
         depth: args.depth,
         repeat: args.repeat,
     };
-    let mut builder = builder(&args.model, &args.load);
+    let mut builder = builder(&args.model, &args.load)?;
     if args.load.ctx_size.is_none() {
         builder = builder.context(options.context());
     }
@@ -54,7 +54,7 @@ fn together(args: &Bench, sequences: u32) -> anyhow::Result<()> {
         replay: args.replay.as_deref().map(|path| tokens_of(args, path)).transpose()?,
         speculate: !args.no_speculation,
     };
-    let mut builder = builder(&args.model, &args.load).parallel(sequences);
+    let mut builder = builder(&args.model, &args.load)?.parallel(sequences);
     if args.load.ctx_size.is_none() {
         builder = builder.context(options.context());
     }

@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use oprel::{
-    EmbedRequest, Executor, Model, ModelBuilder, ModelSource, OprelError, Ranked, RawChat,
+    EmbedRequest, Executor, KvTypes, Model, ModelBuilder, ModelSource, OprelError, Ranked, RawChat,
     RerankRequest, Template, TokenizeOptions,
 };
 use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, chat, daemon, engine, generate, pages};
+use crate::{bench, chat, config, daemon, engine, generate, pages};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    if !command.is_internal() {
+        config::warn()?;
+    }
     match command {
+        Command::Config(command) => config::run(&command),
         Command::Run(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args.model, &args.ask),
         Command::Tokenize(args) => tokenize(&args),
@@ -53,20 +57,64 @@ pub(crate) fn source(model: &str) -> ModelSource {
     }
 }
 
-pub(crate) fn builder(model: &str, load: &Load) -> ModelBuilder {
-    let mut builder = Model::builder(source(model)).kv(load.kv);
-    if let Some(tokens) = load.ctx_size {
+/// A model that is to be loaded in this process, as arguments say, else as settings do.
+pub(crate) fn builder(model: &str, load: &Load) -> Result<ModelBuilder, OprelError> {
+    let set = config::get()?;
+    let mut builder = Model::builder(source(model)).kv(load.kv()?);
+    if let Some(tokens) = load.ctx_size.or(set.number("context_length").filter(|n| *n > 0)) {
         builder = builder.context(tokens);
     }
-    if let Some(threads) = load.threads {
+    if let Some(threads) = load.threads.or(set.number("threads").filter(|n| *n > 0)) {
         builder = builder.threads(threads);
     }
-    if let Some(folder) = &load.prompt_cache {
-        builder = builder.prompt_cache(folder, load.prompt_cache_size.saturating_mul(1 << 20));
+    if let Some(tokens) = load.batch_size()? {
+        builder = builder.batch(tokens);
     }
-    match std::env::var("OPREL_ISA") {
-        Ok(isa) if !isa.is_empty() => builder.isa(isa),
-        _ => builder,
+    if let Some((folder, bytes)) = load.prompt_cache()? {
+        builder = builder.prompt_cache(folder, bytes);
+    }
+    Ok(match set.text("isa") {
+        Some(isa) => builder.isa(isa),
+        None => builder,
+    })
+}
+
+/// What arguments leave to the settings.
+impl Load {
+    pub(crate) fn kv(&self) -> Result<KvTypes, OprelError> {
+        let wrong = |text: &str| {
+            OprelError::validation(format!(
+                "the setting kv_cache_type is '{text}', which is no type"
+            ))
+        };
+        match (self.kv, config::get()?.text("kv_cache_type")) {
+            (Some(kv), _) => Ok(kv),
+            (None, Some(text)) => text.parse().map_err(|_| wrong(text)),
+            (None, None) => Ok(KvTypes::default()),
+        }
+    }
+
+    pub(crate) fn batch_size(&self) -> Result<Option<u32>, OprelError> {
+        Ok(self.batch_size.or(config::get()?.number("batch_size").filter(|n| *n > 0)))
+    }
+
+    /// The folder, and most bytes in it.
+    pub(crate) fn prompt_cache(&self) -> Result<Option<(PathBuf, u64)>, OprelError> {
+        let set = config::get()?;
+        let megabytes = self.prompt_cache_size.or(set.number("prompt_cache_size")).unwrap_or(4096);
+        let folder = self.prompt_cache.clone().or_else(|| set.path("prompt_cache"));
+        Ok(folder.map(|folder| (folder, megabytes.saturating_mul(1 << 20))))
+    }
+}
+
+impl Command {
+    /// Whether this is started by another process of ours.
+    fn is_internal(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Command::Worker | Command::Leash { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -245,7 +293,7 @@ fn not_a(path: &Path, what: &str) -> anyhow::Error {
 
 fn logits(args: &Logits) -> anyhow::Result<()> {
     let n = args.tokens.len();
-    let mut builder = builder(&args.model, &args.load).executor(match args.exec {
+    let mut builder = builder(&args.model, &args.load)?.executor(match args.exec {
         ExecArg::Cpu => Executor::Cpu,
         ExecArg::Candle => Executor::Candle,
     });

@@ -23,7 +23,7 @@ pub(crate) fn open(
         let known = load.ctx_size.iter().fold(known, |known, tokens| known.context(*tokens));
         return Ok(known.server(daemon).load()?);
     }
-    let mut builder = builder(model, load);
+    let mut builder = builder(model, load)?;
     if let Some(draft) = draft {
         builder = builder.draft(source(draft));
     }
@@ -46,11 +46,11 @@ fn daemon(load: &Load, place: &Place, draft: Option<&str>) -> anyhow::Result<Opt
 
 /// Whether nothing was typed that only this process can do.
 fn fits_a_daemon(load: &Load) -> bool {
-    let isa = std::env::var("OPREL_ISA").is_ok_and(|isa| !isa.is_empty());
     load.threads.is_none()
+        && load.batch_size.is_none()
         && load.prompt_cache.is_none()
-        && load.kv == oprel::KvTypes::default()
-        && !isa
+        && load.kv.is_none()
+        && oprel_config::setting("isa").is_none()
 }
 
 /// Refuses a model that is for something else, before anything is asked.

@@ -6,6 +6,7 @@ mod backends;
 mod bench;
 mod chat;
 mod commands;
+mod config;
 mod daemon;
 mod engine;
 #[cfg(unix)]

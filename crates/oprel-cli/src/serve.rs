@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{LoadOptions, PromptCache};
-use oprel_client::home;
+use oprel_config::home;
 use oprel_server::conversations::{Bounds, Embedded, Store};
 use oprel_server::tls::Acceptor;
 use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Load, LogFormat, Serve};
 use crate::outcome::tell;
 use crate::terminal::has_colours;
-use crate::{files, systemd};
+use crate::{config, files, systemd};
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -77,9 +77,10 @@ async fn signals(asked: watch::Sender<u32>) {
     }
 }
 
-/// The log goes to standard error; `OPREL_LOG` says what of it, as in `debug` or `oprel_server=debug`.
+/// The log goes to standard error; the setting `log` says what of it, as in `debug` or `oprel_server=debug`.
 fn log(args: &Serve) {
-    let filter = EnvFilter::try_from_env("OPREL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = oprel_config::setting("log").unwrap_or_else(|| "info".into());
+    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(has_colours(&std::io::stderr()))
@@ -111,19 +112,22 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         }
         .into());
     }
+    let set = config::get()?;
     let start = crate::backends::starts(own_program()?, args.backend)?;
-    let keep = setting("KEEP_ALIVE").map(|text| {
-        keep_alive(&text).ok_or_else(|| invalid("KEEP_ALIVE", &text, "a time such as 5m, or -1"))
+    let keep = set.text("keep_alive").map(|text| {
+        let why =
+            format!("the setting keep_alive is '{text}'; it must be a time such as 5m, or -1");
+        keep_alive(text).ok_or_else(|| OprelError::validation(why))
     });
     let models = Policy {
         start,
         elsewhere: crate::backends::models(&args.remote)?,
-        load: load_options(&args.load),
+        load: load_options(&args.load)?,
         keep_alive: keep
             .transpose()?
             .unwrap_or(oprel_server::KeepAlive::For(Duration::from_secs(300))),
-        most: number("MAX_LOADED_MODELS")?.filter(|&n| n > 0),
-        most_waiting: number("MAX_QUEUE")?.unwrap_or(512),
+        most: set.number("max_loaded_models").filter(|&n| n > 0),
+        most_waiting: set.number("max_queue").unwrap_or(512),
         patience: Duration::from_secs(60),
     };
     Ok(Options {
@@ -139,7 +143,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
-        context: number("CONTEXT_LENGTH")?.filter(|&n| n > 0),
+        context: set.number("context_length").filter(|&n| n > 0),
     })
 }
 
@@ -162,44 +166,26 @@ fn own_program() -> anyhow::Result<PathBuf> {
     }
 }
 
-fn load_options(load: &Load) -> LoadOptions {
-    let cache = load.prompt_cache.as_ref().map(|folder| PromptCache {
-        folder: folder.clone(),
-        most_bytes: load.prompt_cache_size.saturating_mul(1 << 20),
-    });
-    LoadOptions {
+fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
+    let set = config::get()?;
+    let cache = load.prompt_cache()?;
+    Ok(LoadOptions {
         context: load.ctx_size,
         longest: load.ctx_size.is_none(),
-        threads: load.threads,
-        kv: load.kv,
-        prompt_cache: cache,
-        isa: std::env::var("OPREL_ISA").ok().filter(|isa| !isa.is_empty()),
+        threads: load.threads.or(set.number("threads").filter(|n| *n > 0)),
+        parallel: set.number("num_parallel").filter(|n| *n > 0),
+        batch: load.batch_size()?,
+        gpu_layers: set.number("gpu_layers"),
+        kv: load.kv()?,
+        prompt_cache: cache.map(|(folder, most_bytes)| PromptCache { folder, most_bytes }),
+        isa: set.text("isa").map(str::to_owned),
         ..LoadOptions::default()
-    }
-}
-
-/// A variable of ours, else the one that users of Ollama have set.
-fn setting(name: &str) -> Option<String> {
-    let read = |prefix: &str| std::env::var(format!("{prefix}_{name}")).ok();
-    let plain = |text: String| text.trim().trim_matches(['"', '\'']).to_string();
-    let set = |text: &String| !text.is_empty();
-    read("OPREL").map(plain).filter(set).or_else(|| read("OLLAMA").map(plain).filter(set))
-}
-
-fn number<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
-    let read = |text: String| text.parse().map_err(|_| invalid(name, &text, "a number"));
-    setting(name).map(read).transpose().map_err(Into::into)
-}
-
-fn invalid(name: &str, text: &str, expected: &str) -> OprelError {
-    OprelError::validation(format!(
-        "OPREL_{name} (or OLLAMA_{name}) is '{text}'; it must be {expected}"
-    ))
+    })
 }
 
 /// Where to listen: what was typed, then `OPREL_HOST`, then `OLLAMA_HOST`, then this machine only.
 fn addresses(args: &Serve) -> anyhow::Result<Vec<SocketAddr>> {
-    let (host, port) = match (&args.host, setting("HOST")) {
+    let (host, port) = match (&args.host, oprel_config::setting("host")) {
         (Some(host), _) => host_and_port(host),
         (None, Some(host)) => host_and_port(&host),
         (None, None) => (String::new(), None),
@@ -239,8 +225,8 @@ fn host_and_port(text: &str) -> (String, Option<u16>) {
 fn gate(args: &Serve, addresses: &[SocketAddr]) -> Gate {
     let own = addresses.iter().map(|a| a.ip()).filter(|ip| !ip.is_unspecified());
     let names = args.allow_host.iter().map(|h| h.to_ascii_lowercase());
-    let origins = setting("ORIGINS").unwrap_or_default();
-    let origins = origins.split(',').map(str::trim).filter(|o| !o.is_empty());
+    let set = oprel_config::current().ok();
+    let origins = set.into_iter().flat_map(|set| set.list("origins"));
     Gate {
         hosts: own.map(|ip| ip.to_string()).chain(names).collect(),
         origins: origins.map(str::to_string).chain(args.allow_origin.iter().cloned()).collect(),
@@ -256,7 +242,8 @@ fn socket(args: &Serve) -> Option<PathBuf> {
 
 /// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.
 fn conversations(args: &Serve) -> Result<Option<Arc<dyn Store>>, OprelError> {
-    if let Some(url) = args.conversations.clone().or_else(|| setting("CONVERSATIONS")) {
+    if let Some(url) = args.conversations.clone().or_else(|| oprel_config::setting("conversations"))
+    {
         return shared(&url).map(Some);
     }
     let Some(home) = home() else { return Ok(None) };

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -42,11 +41,11 @@ impl Connect {
         Connect { endpoint, tls: Arc::default() }
     }
 
-    /// Whom to trust: the authorities in the file that `OPREL_TLS_CA` names, else this system's.
+    /// Whom to trust: the authorities in the file that the setting `tls_ca` names, else this system's.
     fn tls(&self) -> io::Result<Connector> {
         let load = || {
-            let own = std::env::var_os("OPREL_TLS_CA").filter(|path| !path.is_empty());
-            Connector::load(own.as_ref().map(Path::new), &[b"http/1.1"]).map_err(|error| {
+            let own = oprel_config::current().ok().and_then(|set| set.path("tls_ca"));
+            Connector::load(own.as_deref(), &[b"http/1.1"]).map_err(|error| {
                 let hint = error.hint().map(|hint| format!(" ({hint})"));
                 format!("{error}{}", hint.unwrap_or_default())
             })

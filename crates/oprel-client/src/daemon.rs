@@ -27,10 +27,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// The daemon of this user: at `OPREL_HOST`, then `OLLAMA_HOST`, then its usual place; with the key that
-    /// `OPREL_API_KEY` holds. It is not started.
+    /// The daemon of this user: at `OPREL_HOST`, then `OLLAMA_HOST`, then `host` in `config.yaml`, then its usual
+    /// place; with the key that `OPREL_API_KEY` holds, or `api_key` there. It is not started.
     pub fn from_env() -> Daemon {
-        let key = std::env::var("OPREL_API_KEY").ok().filter(|key| !key.is_empty());
+        let key = oprel_config::setting("api_key");
         let daemon = Daemon::at(Endpoint::from_env());
         Daemon { key: key.map(Arc::from), ..daemon }
     }

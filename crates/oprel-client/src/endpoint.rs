@@ -61,11 +61,10 @@ impl Endpoint {
         }
     }
 
-    /// Where a daemon of this user is looked for: `OPREL_HOST`, then `OLLAMA_HOST`, then its usual place.
+    /// Where a daemon of this user is looked for: `OPREL_HOST`, then `OLLAMA_HOST`, then
+    /// `host` in `config.yaml`, then its usual place.
     pub fn from_env() -> Endpoint {
-        let set = |name| std::env::var(name).ok().filter(|text: &String| !text.trim().is_empty());
-        let text = set("OPREL_HOST").or_else(|| set("OLLAMA_HOST"));
-        text.map_or_else(
+        oprel_config::setting("host").map_or_else(
             || Endpoint::Tcp { host: "127.0.0.1".into(), port: PORT },
             |text| Endpoint::parse(&text),
         )

@@ -20,4 +20,4 @@ pub use endpoint::Endpoint;
 pub use error::{Error, Result, innermost};
 pub use events::AsyncEvents;
 pub use oprel_api::native::Generate;
-pub use program::{home, on_path};
+pub use program::on_path;

@@ -12,12 +12,6 @@ const MOST_LOG: u64 = 16 << 20;
 /// Bytes of a log that are looked at for an error.
 const LOOKED_AT: u64 = 64 << 10;
 
-/// The folder of all that is kept for a user: `OPREL_HOME`, else `.oprel` in the user's home.
-pub fn home() -> Option<PathBuf> {
-    let own = std::env::var_os("OPREL_HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
-    own.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".oprel")))
-}
-
 /// The program by `OPREL_BIN`, then `PATH`. What is set and wrong is an error: nothing else is taken for it.
 pub(crate) fn find() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -71,7 +65,7 @@ pub(crate) struct Log {
 impl Log {
     /// Opens `logs/serve.log` in `OPREL_HOME`, or `None` where there is no place for it.
     pub(crate) fn open() -> Option<(Log, File)> {
-        Log::at(home()?.join("logs/serve.log"))
+        Log::at(oprel_config::home()?.join("logs/serve.log"))
     }
 
     fn at(path: PathBuf) -> Option<(Log, File)> {

@@ -94,6 +94,13 @@ impl ModelBuilder {
         self
     }
 
+    /// Most tokens of prompts in one step; unset, 512. Answers do not depend on it; fewer take less memory and
+    /// more time.
+    pub fn batch(mut self, tokens: u32) -> Self {
+        self.options.batch = Some(tokens);
+        self
+    }
+
     /// How keys and values are stored: one [`KvType`](crate::KvType) for both, or [`KvTypes`].
     pub fn kv(mut self, kv: impl Into<KvTypes>) -> Self {
         self.options.kv = kv.into();
@@ -163,6 +170,7 @@ fn refuse_what_is_the_daemons(options: &LoadOptions) -> Result<()> {
     let chosen = [
         ("threads", options.threads != usual.threads),
         ("parallel", options.parallel != usual.parallel),
+        ("batch", options.batch != usual.batch),
         ("kv", options.kv != usual.kv),
         ("prompt_cache", options.prompt_cache != usual.prompt_cache),
         ("executor", options.executor != usual.executor),

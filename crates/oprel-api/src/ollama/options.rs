@@ -40,9 +40,18 @@ pub(super) struct Options {
 impl Options {
     /// Takes `options` from a request.
     pub(super) fn take(fields: &mut Fields) -> Result<Options, Failure> {
+        match fields.take("options") {
+            Some(value) => Options::of(Fields::at("options", value)?.rest()),
+            None => Ok(Options::default()),
+        }
+    }
+
+    /// Reads the object itself.
+    pub(super) fn of(
+        entries: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Options, Failure> {
         let mut options = Options::default();
-        let Some(value) = fields.take("options") else { return Ok(options) };
-        for (key, value) in Fields::at("options", value)?.rest() {
+        for (key, value) in entries {
             if !value.is_null() {
                 options.set(&key, &value)?;
             }

@@ -114,11 +114,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// `history` in `OPREL_HOME`, unless `OPREL_NOHISTORY` is set.
+    /// `history` in `OPREL_HOME`, unless the setting `nohistory` is on.
     fn of_user() -> History {
-        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let wanted = !is_set("OPREL_NOHISTORY") && !is_set("OLLAMA_NOHISTORY");
-        let file = oprel_client::home().map(|home| home.join("history"));
+        let wanted = oprel_config::current().is_ok_and(|set| !set.is_on("nohistory"));
+        let file = oprel_config::home().map(|home| home.join("history"));
         History { file: file.filter(|_| wanted), wanted }
     }
 

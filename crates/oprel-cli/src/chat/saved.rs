@@ -33,7 +33,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn place(name: &str) -> Option<PathBuf> {
-    Some(oprel_client::home()?.join("chats").join(format!("{name}.json")))
+    Some(oprel_config::home()?.join("chats").join(format!("{name}.json")))
 }
 
 impl Saved {

@@ -11,8 +11,6 @@ use super::broken;
 
 /// What the program is called.
 const NAME: &str = "llama-server";
-/// Names the program, before it is looked for on PATH.
-const VARIABLE: &str = "OPREL_LLAMA_SERVER";
 /// The first build whose options and routes are those that are used here.
 const OLDEST: u32 = 6000;
 /// How long it may take to say its version.
@@ -32,10 +30,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// The program: what `OPREL_LLAMA_SERVER` names, else the first `llama-server` on PATH.
+/// The program: what the setting `llama_server` names, else the first `llama-server` on PATH.
 pub fn find() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
-        return Some(named.into());
+    let named = oprel_config::current().ok().and_then(|set| set.path("llama_server"));
+    if named.is_some() {
+        return named;
     }
     oprel_client::on_path(NAME)
 }

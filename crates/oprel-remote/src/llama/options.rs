@@ -12,6 +12,8 @@ const USUAL_CONTEXT: u32 = 4096;
 const MOST_PARALLEL: u32 = 64;
 const MOST_CONTEXT: u32 = 1 << 22;
 const MOST_THREADS: usize = 512;
+const MOST_BATCH: u32 = 8192;
+const MOST_LAYERS: i32 = 9999;
 
 /// The arguments for these options, and for a model that can do this.
 ///
@@ -55,6 +57,15 @@ pub(super) fn arguments(
     if let Some(threads) = options.threads {
         let threads = within("threads", threads, MOST_THREADS)?;
         arguments.extend(["--threads".into(), threads.to_string().into()]);
+    }
+    if let Some(batch) = options.batch {
+        let batch = within("batch_size", batch, MOST_BATCH)?.to_string();
+        arguments.extend(["--ubatch-size", &batch, "--batch-size", &batch].map(OsString::from));
+    }
+    if let Some(layers) = options.gpu_layers {
+        // What is more than there are means all.
+        let layers = if layers < 0 { MOST_LAYERS } else { layers };
+        arguments.extend(["--n-gpu-layers".into(), layers.to_string().into()]);
     }
     Ok(arguments)
 }
@@ -105,6 +116,7 @@ mod tests {
             (LoadOptions { context: Some(0), ..LoadOptions::default() }, "ctx_size"),
             (LoadOptions { parallel: Some(65), ..LoadOptions::default() }, "parallel"),
             (LoadOptions { threads: Some(0), ..LoadOptions::default() }, "threads"),
+            (LoadOptions { batch: Some(0), ..LoadOptions::default() }, "batch_size"),
         ] {
             assert!(line(&wrong).unwrap_err().message.starts_with(name));
         }
