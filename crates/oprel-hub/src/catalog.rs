@@ -28,6 +28,9 @@ pub struct Alias {
     pub file: String,
     /// `general.architecture` of the file.
     pub architecture: String,
+    /// Whether the native engine runs this architecture. A test holds it against the engine's own table.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub native: bool,
     /// Number of weights, as its makers say it: `1.2B`.
     #[serde(default)]
     pub parameters: String,
@@ -141,6 +144,14 @@ impl Alias {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.name.as_str()).chain(self.also.iter().map(String::as_str))
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn key(name: &str) -> String {

@@ -199,10 +199,8 @@ fn wrong_size(path: &Path, blob: &Wanted) -> Option<Wrong> {
 fn differing(root: &Root, name: &ModelName, manifest: &Manifest) -> Option<usize> {
     let copy = read_most(&root.copy_path(name).ok()?, MOST_COPY).ok()?;
     let bytes = manifest.bytes();
-    if bytes.len() != copy.len() {
-        return None;
-    }
-    let n = bytes.iter().zip(&copy).filter(|(a, b)| a != b).count();
+    let differ = bytes.iter().zip(&copy).filter(|(a, b)| a != b).count();
+    let n = differ + bytes.len().abs_diff(copy.len());
     (1..=FEW).contains(&n).then_some(n)
 }
 

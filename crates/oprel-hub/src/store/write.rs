@@ -197,7 +197,11 @@ impl Store {
             if same && Some(site.path.as_path()) != but {
                 disk::remove(&site.path)?;
                 disk::sync_folder(&site.path)?;
-                disk::remove_empty(site.path.parent().unwrap_or(&site.path), &self.own.path);
+                if let (Some(folder), Some(all)) =
+                    (site.path.parent(), site.path.ancestors().nth(4))
+                {
+                    disk::remove_empty(folder, all);
+                }
             }
         }
         Ok(())
