@@ -63,6 +63,21 @@ impl Gguf {
         Ok(Gguf::assemble(parsed, parts))
     }
 
+    /// Maps all parts of a model, in their order. What they are called does not matter: a store names files
+    /// by their contents. One path is a model by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Gguf::open); if a part is missing, twice there, or of another model.
+    pub fn open_parts<P: AsRef<Path>>(paths: &[P]) -> Result<Gguf> {
+        let mut parts = Vec::new();
+        for path in paths {
+            parts.push((path.as_ref().to_owned(), open_part(path.as_ref())?));
+        }
+        let (parsed, parts) = split::join(parts)?;
+        Ok(Gguf::assemble(parsed, parts))
+    }
+
     /// Reads a model that is part of the program.
     ///
     /// # Errors

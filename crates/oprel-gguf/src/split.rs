@@ -61,17 +61,29 @@ pub(crate) fn open_all(
 ) -> Result<(Parsed, Vec<Part>)> {
     let prefix = prefix(path, at)?;
     let mut given = Some(given);
-    let mut parts = Vec::new();
-    let mut joined: Option<Parsed> = None;
+    let mut opened = Vec::new();
     for no in 0..at.count {
         let path = part_path(path, &prefix, Position { no, ..at });
-        let opened = if no == at.no { given.take() } else { None };
-        let (part, mut parsed) = match opened {
-            Some(opened) => opened,
+        let part = match if no == at.no { given.take() } else { None } {
+            Some(part) => part,
             None => open_part(&path).map_err(|e| missing(e, Position { no, ..at }))?,
         };
-        agree(&path, &parsed.metadata, NO, no)?;
-        agree(&path, &parsed.metadata, COUNT, at.count)?;
+        opened.push((path, part));
+    }
+    join(opened)
+}
+
+/// Joins opened parts, which must be all of one model, in their order. A single one need be no part.
+pub(crate) fn join(opened: Vec<(PathBuf, (Part, Parsed))>) -> Result<(Parsed, Vec<Part>)> {
+    let count = opened.len() as u64;
+    let first = opened.first().map(|(path, _)| path.clone()).unwrap_or_default();
+    let mut parts = Vec::new();
+    let mut joined: Option<Parsed> = None;
+    for (no, (path, (part, mut parsed))) in (0..).zip(opened) {
+        if count > 1 || position(&parsed.metadata).map_err(|e| in_file(&path, e))?.is_some() {
+            agree(&path, &parsed.metadata, NO, no)?;
+            agree(&path, &parsed.metadata, COUNT, count)?;
+        }
         for tensor in &mut parsed.tensors {
             tensor.part = parts.len();
         }
@@ -81,9 +93,9 @@ pub(crate) fn open_all(
             Some(joined) => append(joined, parsed, &path)?,
         }
     }
-    let Some(joined) = joined else { return Err(at.alone()) };
+    let Some(joined) = joined else { return Err(Position { no: 0, count }.alone()) };
     if joined.metadata.contains(TENSORS) {
-        agree(path, &joined.metadata, TENSORS, joined.tensors.len() as u64)?;
+        agree(&first, &joined.metadata, TENSORS, joined.tensors.len() as u64)?;
     }
     Ok((joined, parts))
 }

@@ -3,6 +3,23 @@
 //! With `oprel-remote` this is the only code that opens a connection outwards. What a server sends is
 //! believed once its SHA-256 is the one that was asked for.
 
+pub mod catalog;
 mod digest;
+mod error;
+mod facts;
+mod manifest;
+pub mod modelfile;
+mod quant;
+mod reference;
+mod store;
 
 pub use digest::{Digest, NoDigest};
+pub use error::{Error, Result};
+pub use facts::{Facts, file_type, rounded};
+pub use manifest::{Config, DraftConfig, Layer, LayerKind, Manifest};
+pub use quant::quant_of;
+pub use reference::{HubRef, Reference, Source};
+pub use store::{
+    Access, Blob, Broken, Collected, Damage, Entry, Freed, Grace, Kept, Listing, ModelUsage,
+    Places, Store, StoredMessage, StoredModel, Usage, Wrong,
+};

@@ -114,7 +114,8 @@ impl ModelName {
         self.full().to_ascii_lowercase()
     }
 
-    fn is_valid(&self) -> bool {
+    /// Whether every part is made of what names are made of: such a name is no path to anywhere else.
+    pub fn is_valid(&self) -> bool {
         let known = |scheme: &String| scheme == "http" || scheme == "https";
         self.scheme.as_ref().is_none_or(known)
             && is_part(&self.host, 350, ".:")

@@ -1,0 +1,168 @@
+//! What a GGUF file says of itself, in the words of config blobs.
+
+use oprel_gguf::{Gguf, Metadata};
+
+use crate::{Config, LayerKind};
+
+/// What a GGUF file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether it is a model, a projector or an adapter.
+    pub kind: LayerKind,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Number of weights.
+    pub n_weights: u64,
+    /// File type: `Q4_K_M`.
+    pub file_type: String,
+    /// Words for what it can do; for [`LayerKind::Model`] alone.
+    pub capabilities: Vec<&'static str>,
+    /// Context length.
+    pub context_length: u64,
+    /// Numbers of a vector.
+    pub embedding_length: u64,
+    /// `general.basename`.
+    pub base_name: String,
+}
+
+impl Facts {
+    /// Reads metadata and tensor infos, no weights.
+    pub fn of(file: &Gguf) -> Facts {
+        let metadata = file.metadata();
+        let architecture = text(metadata, "general.architecture");
+        let key = |name: &str| format!("{architecture}.{name}");
+        let number = |name: &str| metadata.u64(&key(name)).ok().flatten().unwrap_or(0);
+        let n_weights = file.tensors().iter().map(|t| t.shape.iter().product::<u64>());
+        Facts {
+            kind: kind(metadata, &architecture),
+            n_weights: n_weights.fold(0, u64::saturating_add),
+            file_type: file_type(file),
+            capabilities: capabilities(metadata, &architecture),
+            context_length: number("context_length"),
+            embedding_length: number("embedding_length"),
+            base_name: text(metadata, "general.basename"),
+            architecture,
+        }
+    }
+
+    /// Writes what `config` does not say yet.
+    pub fn fill(&self, config: &mut Config) {
+        let set = |slot: &mut String, value: &str| {
+            if slot.is_empty() {
+                *slot = value.to_owned();
+            }
+        };
+        set(&mut config.model_format, "gguf");
+        set(&mut config.model_family, &self.architecture);
+        set(&mut config.model_type, &rounded(self.n_weights));
+        set(&mut config.file_type, &self.file_type);
+        set(&mut config.base_name, &self.base_name);
+        if config.context_length == 0 {
+            config.context_length = self.context_length;
+        }
+        if config.embedding_length == 0 {
+            config.embedding_length = self.embedding_length;
+        }
+        add(config.model_families.get_or_insert_default(), &self.architecture);
+        for word in &self.capabilities {
+            add(config.capabilities.get_or_insert_default(), word);
+        }
+    }
+}
+
+fn add(words: &mut Vec<String>, word: &str) {
+    if !words.iter().any(|known| known == word) {
+        words.push(word.to_owned());
+    }
+}
+
+fn text(metadata: &Metadata, key: &str) -> String {
+    metadata.str(key).ok().flatten().unwrap_or_default().to_owned()
+}
+
+fn kind(metadata: &Metadata, architecture: &str) -> LayerKind {
+    let number =
+        |name: &str| metadata.u64(&format!("{architecture}.{name}")).ok().flatten().unwrap_or(0);
+    match text(metadata, "general.type").as_str() {
+        "adapter" => LayerKind::Adapter,
+        "projector" | "mmproj" => LayerKind::Projector,
+        // Older projectors do not say what they are.
+        _ if architecture == "clip" && number("block_count") == 0 => LayerKind::Projector,
+        _ if number("block_count") == 0 && number("vision.block_count") > 0 => LayerKind::Projector,
+        _ => LayerKind::Model,
+    }
+}
+
+fn capabilities(metadata: &Metadata, architecture: &str) -> Vec<&'static str> {
+    let has = |name: &str| metadata.contains(&format!("{architecture}.{name}"));
+    let template = text(metadata, "tokenizer.chat_template");
+    let mut words = vec![if has("pooling_type") { "embedding" } else { "completion" }];
+    let of_template = [
+        ("tools", template.contains("tools") || template.contains("tool_call")),
+        ("thinking", template.contains("</think>") || architecture == "gpt-oss"),
+        ("vision", has("vision.block_count")),
+        ("audio", has("audio.block_count")),
+    ];
+    words.extend(of_template.into_iter().filter(|(_, can)| *can).map(|(word, _)| word));
+    words
+}
+
+/// `135.20M`, `1.2B`, `8B`: a number of weights as clients of the field show it.
+pub fn rounded(n: u64) -> String {
+    let whole = |unit: u64| n.is_multiple_of(unit);
+    match n {
+        1_000_000_000.. if whole(1_000_000_000) => format!("{}B", n / 1_000_000_000),
+        1_000_000_000.. => format!("{:.1}B", n as f64 / 1e9),
+        1_000_000.. if whole(1_000_000) => format!("{}M", n / 1_000_000),
+        1_000_000.. => format!("{:.2}M", n as f64 / 1e6),
+        1_000.. => format!("{:.0}K", n as f64 / 1e3),
+        n => n.to_string(),
+    }
+}
+
+/// The file type that the metadata names, else the type that most weights have.
+pub fn file_type(file: &Gguf) -> String {
+    #[rustfmt::skip]
+    const NAMES: &[(u32, &str)] = &[
+        (0, "F32"), (1, "F16"), (2, "Q4_0"), (3, "Q4_1"), (7, "Q8_0"), (8, "Q5_0"), (9, "Q5_1"), (10, "Q2_K"),
+        (11, "Q3_K_S"), (12, "Q3_K_M"), (13, "Q3_K_L"), (14, "Q4_K_S"), (15, "Q4_K_M"), (16, "Q5_K_S"),
+        (17, "Q5_K_M"), (18, "Q6_K"), (19, "IQ2_XXS"), (20, "IQ2_XS"), (21, "Q2_K_S"), (22, "IQ3_XS"),
+        (23, "IQ3_XXS"), (24, "IQ1_S"), (25, "IQ4_NL"), (26, "IQ3_S"), (27, "IQ3_M"), (28, "IQ2_S"),
+        (29, "IQ2_M"), (30, "IQ4_XS"), (31, "IQ1_M"), (32, "BF16"), (36, "TQ1_0"), (37, "TQ2_0"),
+        (38, "MXFP4"),
+    ];
+    let named = file.metadata().u32("general.file_type").ok().flatten();
+    if let Some((_, name)) = NAMES.iter().find(|(number, _)| Some(*number) == named) {
+        return (*name).to_owned();
+    }
+    let mut sizes: Vec<(&str, u64)> = Vec::new();
+    for tensor in file.tensors() {
+        let n = tensor.shape.iter().product();
+        match sizes.iter_mut().find(|(name, _)| *name == tensor.ty.name()) {
+            Some((_, sum)) => *sum += n,
+            None => sizes.push((tensor.ty.name(), n)),
+        }
+    }
+    let most = sizes.into_iter().max_by_key(|(_, n)| *n);
+    most.map_or("unknown".into(), |(name, _)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_as_clients_expect() {
+        for (n, text) in [
+            (1_235_814_432, "1.2B"),
+            (8_000_000_000, "8B"),
+            (8_030_261_248, "8.0B"),
+            (361_821_120, "361.82M"),
+            (136_000_000, "136M"),
+            (5_200, "5K"),
+            (7, "7"),
+        ] {
+            assert_eq!(rounded(n), text);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Making a model of what a Modelfile names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oprel_api::ollama::ModelName;
+use oprel_gguf::Gguf;
+use serde_json::Value;
+
+use super::{Command, Modelfile, Piece, PieceAt, Recipe};
+use crate::store::{Blob, StoredModel};
+use crate::{Config, Digest, Error, Facts, Layer, LayerKind, Manifest, Result, Store};
+
+/// The version of Ollama from which it reads split GGUF files.
+const READS_PARTS: &str = "0.35.0";
+
+/// Something that was done. Written out, it is what clients of the field are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A GGUF file is being read.
+    Parsing,
+    /// A file is part of the model.
+    Layer(Blob),
+    /// All files are there, the manifest is written.
+    Manifest,
+    /// The model is there.
+    Success,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Parsing => f.write_str("parsing GGUF"),
+            Step::Layer(Blob { digest, new: true, .. }) => write!(f, "creating new layer {digest}"),
+            Step::Layer(Blob { digest, .. }) => write!(f, "using existing layer {digest}"),
+            Step::Manifest => f.write_str("writing manifest"),
+            Step::Success => f.write_str("success"),
+        }
+    }
+}
+
+/// Makes a model in a store. Files are not copied where the disk can give them a further name.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is to begin with a model that is not there; what is wrong with a file.
+pub fn create(
+    store: &Store,
+    name: &ModelName,
+    recipe: &Recipe,
+    on: &mut dyn FnMut(Step),
+) -> Result<Manifest> {
+    let mut making = Making { store, on, layers: Vec::new(), config: Config::default() };
+    if let Some(model) = &recipe.model {
+        making.begin_with(model)?;
+    }
+    making.add_files(&recipe.files, None)?;
+    making.add_files(&recipe.adapters, Some(LayerKind::Adapter))?;
+    making.add_files(&recipe.drafts, Some(LayerKind::Draft))?;
+    if !making.layers.iter().any(|layer| layer.kind() == LayerKind::Model) {
+        return Err(Error::Source {
+            path: PathBuf::from(recipe.model.as_deref().unwrap_or_default()),
+            why: "neither 'from' or 'files' was specified".into(),
+        });
+    }
+    making.overlay(recipe)?;
+    making.finish(name, recipe)
+}
+
+/// A model that is coming into being.
+struct Making<'a> {
+    store: &'a Store,
+    on: &'a mut dyn FnMut(Step),
+    layers: Vec<Layer>,
+    config: Config,
+}
+
+impl Making<'_> {
+    /// All files of a model that is there.
+    fn begin_with(&mut self, text: &str) -> Result<()> {
+        let catalog = crate::catalog::Catalog::built_in();
+        let name = crate::Reference::resolve(text, catalog, self.store)?.name;
+        let name = name.ok_or_else(|| Error::Name { name: text.to_owned() })?;
+        let model = self.store.model(&name)?;
+        match &model.entry.manifest {
+            Some(manifest) => {
+                self.layers = manifest.layers().to_vec();
+                self.config = model.config;
+            }
+            None => {
+                let files = model.files.iter().chain(&model.projectors).cloned();
+                self.add_files(&files.map(piece).collect::<Vec<_>>(), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// GGUF files, as what they are or as what they are to be.
+    fn add_files(&mut self, pieces: &[Piece], as_kind: Option<LayerKind>) -> Result<()> {
+        let mut done: Vec<PathBuf> = Vec::new();
+        for piece in pieces {
+            let path = self.path_of(piece)?;
+            if done.contains(&path) {
+                continue;
+            }
+            (self.on)(Step::Parsing);
+            let (file, parts) = self.open(piece, &path, pieces)?;
+            done.extend(parts.iter().map(|(path, _)| path.clone()));
+            let facts = Facts::of(&file);
+            let kind = as_kind.unwrap_or(facts.kind);
+            if (kind == LayerKind::Adapter) != (facts.kind == LayerKind::Adapter) {
+                let why = match kind == LayerKind::Adapter {
+                    true => "it is no adapter",
+                    false => "it is an adapter: name it with ADAPTER, and its model with FROM",
+                };
+                return Err(Error::Source { path, why: why.into() });
+            }
+            self.describe(kind, &facts, parts.len());
+            drop(file);
+            for (path, name) in &parts {
+                self.add(kind, path, name, parts.len() > 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file with all its parts: those beside it on the disk, or those that the pieces name.
+    fn open(
+        &self,
+        piece: &Piece,
+        path: &Path,
+        pieces: &[Piece],
+    ) -> Result<(Gguf, Vec<(PathBuf, String)>)> {
+        let PieceAt::Blob(_) = piece.at else {
+            let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
+            let parts = file.paths().map(|part| (part.to_owned(), file_name(part))).collect();
+            return Ok((file, parts));
+        };
+        let Some((prefix, _, count)) = crate::quant::part_of(&piece.name) else {
+            let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
+            return Ok((file, vec![(path.to_owned(), piece.name.clone())]));
+        };
+        let mut parts = Vec::new();
+        for other in pieces {
+            if let Some((other_prefix, no, _)) = crate::quant::part_of(&other.name)
+                && other_prefix == prefix
+            {
+                parts.push((no, self.path_of(other)?, other.name.clone()));
+            }
+        }
+        parts.sort();
+        if parts.len() != count as usize {
+            let why = format!("{} of its {count} parts are there", parts.len());
+            return Err(Error::Source { path: piece.name.clone().into(), why });
+        }
+        let parts: Vec<_> = parts.into_iter().map(|(_, path, name)| (path, name)).collect();
+        let paths: Vec<_> = parts.iter().map(|(path, _)| path).collect();
+        Ok((Gguf::open_parts(&paths)?, parts))
+    }
+
+    fn describe(&mut self, kind: LayerKind, facts: &Facts, n_parts: usize) {
+        match kind {
+            LayerKind::Model => facts.fill(&mut self.config),
+            LayerKind::Draft => {
+                let (model_format, architecture) = ("gguf".into(), facts.architecture.clone());
+                self.config.draft = Some(crate::DraftConfig { model_format, architecture });
+            }
+            LayerKind::Projector => {
+                let words = self.config.capabilities.get_or_insert_default();
+                if !words.iter().any(|word| word == "vision") {
+                    words.push("vision".into());
+                }
+            }
+            _ => {}
+        }
+        if n_parts > 1 && self.config.requires.is_empty() {
+            self.config.requires = READS_PARTS.into();
+        }
+    }
+
+    fn add(&mut self, kind: LayerKind, path: &Path, name: &str, is_part: bool) -> Result<()> {
+        let blob = self.store.put_file(path)?;
+        (self.on)(Step::Layer(blob));
+        let mut layer = Layer::new(kind, blob.digest, blob.size);
+        layer.from = Some(name.to_owned());
+        layer.name = is_part.then(|| name.to_owned());
+        self.layers.push(layer);
+        Ok(())
+    }
+
+    fn path_of(&self, piece: &Piece) -> Result<PathBuf> {
+        match &piece.at {
+            PieceAt::Path(path) => Ok(path.clone()),
+            PieceAt::Blob(digest) => {
+                self.store.find_blob(digest)?.ok_or_else(|| missing(piece, digest))
+            }
+        }
+    }
+
+    /// What the recipe says in place of, or in addition to, what is there.
+    fn overlay(&mut self, recipe: &Recipe) -> Result<()> {
+        for (kind, text) in
+            [(LayerKind::Template, &recipe.template), (LayerKind::System, &recipe.system)]
+        {
+            if let Some(text) = text {
+                self.replace(kind, text.as_bytes())?;
+            }
+        }
+        for license in &recipe.licenses {
+            self.append(LayerKind::License, license.as_bytes())?;
+        }
+        if !recipe.params.is_empty() {
+            let mut params: BTreeMap<String, Value> = BTreeMap::new();
+            for layer in self.layers.iter().filter(|layer| layer.kind() == LayerKind::Params) {
+                let more: BTreeMap<String, Value> =
+                    self.store.json("the model that it begins with", "the parameters", layer)?;
+                params.extend(more);
+            }
+            params.extend(recipe.params.clone());
+            self.replace(LayerKind::Params, &json(&params))?;
+        }
+        if !recipe.messages.is_empty() {
+            self.replace(LayerKind::Messages, &json(&recipe.messages))?;
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, kind: LayerKind, bytes: &[u8]) -> Result<()> {
+        self.layers.retain(|layer| layer.kind() != kind);
+        self.append(kind, bytes)
+    }
+
+    fn append(&mut self, kind: LayerKind, bytes: &[u8]) -> Result<()> {
+        let blob = self.store.put_blob(bytes, Some(Digest::of(bytes)))?;
+        (self.on)(Step::Layer(blob));
+        self.layers.push(Layer::new(kind, blob.digest, blob.size));
+        Ok(())
+    }
+
+    fn finish(mut self, name: &ModelName, recipe: &Recipe) -> Result<Manifest> {
+        let said = [
+            (&mut self.config.renderer, &recipe.renderer),
+            (&mut self.config.parser, &recipe.parser),
+            (&mut self.config.requires, &recipe.requires),
+        ];
+        for (slot, text) in said {
+            if let Some(text) = text {
+                slot.clone_from(text);
+            }
+        }
+        self.config.finish(&self.layers);
+        let bytes = self.config.to_bytes();
+        let blob = self.store.put_blob(bytes.as_slice(), Some(Digest::of(&bytes)))?;
+        let config = Layer::new(LayerKind::Config, blob.digest, blob.size);
+        let manifest = Manifest::new(config, self.layers);
+        (self.on)(Step::Manifest);
+        self.store.put_manifest(name, &manifest)?;
+        (self.on)(Step::Success);
+        Ok(manifest)
+    }
+}
+
+impl StoredModel {
+    /// The Modelfile that would make it again.
+    pub fn modelfile(&self) -> Modelfile {
+        let path = |path: &PathBuf| path.display().to_string();
+        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let mut commands = Vec::new();
+        commands.extend(self.files.iter().map(path).map(Command::From));
+        commands.extend(self.adapters.iter().map(path).map(Command::Adapter));
+        commands.extend(self.projectors.iter().map(path).map(Command::From));
+        commands.extend(self.draft.iter().map(path).map(Command::Draft));
+        commands.extend(self.template.clone().map(Command::Template));
+        commands.extend(said(&self.config.renderer).map(Command::Renderer));
+        commands.extend(said(&self.config.parser).map(Command::Parser));
+        commands.extend(said(&self.config.requires).map(Command::Requires));
+        commands.extend(self.system.clone().map(Command::System));
+        for (name, value) in &self.params {
+            let values = match value {
+                Value::Array(values) => values.as_slice(),
+                value => std::slice::from_ref(value),
+            };
+            commands.extend(values.iter().map(|value| Command::Parameter {
+                name: name.clone(),
+                value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            }));
+        }
+        commands.extend(self.licenses.iter().cloned().map(Command::License));
+        commands.extend(self.messages.iter().map(|message| Command::Message {
+            role: message.role.clone(),
+            content: message.content.clone(),
+        }));
+        Modelfile { commands }
+    }
+}
+
+fn piece(path: PathBuf) -> Piece {
+    Piece { name: file_name(&path), at: PieceAt::Path(path) }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn missing(piece: &Piece, digest: &Digest) -> Error {
+    Error::Missing { name: piece.name.clone(), digest: *digest }
+}
+
+/// Files of other formats have a way to become GGUF.
+fn not_gguf(path: &Path, error: oprel_gguf::Error) -> Error {
+    let end = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+    match matches!(end.as_str(), "safetensors" | "pth" | "json") {
+        true => Error::Source {
+            path: path.to_owned(),
+            why: "only GGUF files become models; `oprel convert` makes one of safetensors".into(),
+        },
+        false => Error::Gguf(error),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    // Strings, numbers and JSON alone: there is nothing that JSON cannot say.
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,5 @@
+//! The grammar, and models that are made of Modelfiles.
+
+mod created;
+mod grammar;
+mod sources;
