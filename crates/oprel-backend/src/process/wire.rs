@@ -175,6 +175,7 @@ pub(super) struct Load {
     candle: bool,
     isa: Option<String>,
     draft: Option<Source>,
+    overcommit: bool,
 }
 
 impl Load {
@@ -189,6 +190,7 @@ impl Load {
             executor,
             isa,
             draft,
+            overcommit,
         } = options.clone();
         Load {
             source: source.into(),
@@ -201,6 +203,7 @@ impl Load {
             candle: executor == Executor::Candle,
             isa,
             draft: draft.as_ref().map(Source::from),
+            overcommit,
         }
     }
 
@@ -218,6 +221,7 @@ impl Load {
             executor,
             isa: self.isa,
             draft: self.draft.map(ModelSource::from),
+            overcommit: self.overcommit,
         };
         Ok((self.source.into(), options))
     }
