@@ -208,19 +208,28 @@ impl Parts<'_> {
     }
 }
 
-/// What a model needs as it would be loaded: for one text as long as the options let it be.
+/// What a model needs as it would be loaded, by purpose, and the most tokens of a text.
 ///
 /// # Errors
 /// As loading it, save that there may not be so much memory.
-pub fn needed_bytes(source: &ModelSource, options: &LoadOptions) -> Result<u64> {
-    let model = oprel_models::describe(&source.open()?)?;
-    let file = |draft: &ModelSource| Ok::<_, Error>(oprel_models::describe(&draft.open()?)?);
-    let draft = options.draft.as_ref().map(file).transpose()?;
+pub fn needs(source: &ModelSource, options: &LoadOptions) -> Result<(Needs, u32)> {
+    let describe =
+        |source: &ModelSource| -> Result<Model> { Ok(oprel_models::describe(&source.open()?)?) };
+    let model = describe(source)?;
+    let draft = options.draft.as_ref().map(describe).transpose()?;
     let parts = Parts { model: &model, draft: draft.as_ref(), options };
     // What is chosen to fit is not what decides whether it does.
-    let wish = parts.wish();
-    let context = options.context.unwrap_or_else(|| wish.usual(&model.decoder));
-    Ok(parts.needs(context, options.kv)?.total(context))
+    let context = options.context.unwrap_or_else(|| parts.wish().usual(&model.decoder));
+    Ok((parts.needs(context, options.kv)?, context))
+}
+
+/// Bytes that a model needs as it would be loaded: for one text as long as the options let it be.
+///
+/// # Errors
+/// As [`needs`].
+pub fn needed_bytes(source: &ModelSource, options: &LoadOptions) -> Result<u64> {
+    let (needs, context) = needs(source, options)?;
+    Ok(needs.total(context))
 }
 
 /// Whether so many bytes can be had, with some left for all else.

@@ -55,6 +55,8 @@ pub struct Needs {
     pub memory: Memory,
     /// Pages, by group.
     pub groups: Vec<GroupNeeds>,
+    /// By slot of the decoder: bytes of one page, or of one row of recurrent state.
+    pub slots: Vec<u64>,
     /// Rows of recurrent state that there are, and bytes of one.
     pub rows: (u32, u64),
     /// Rows that serve nothing but checked proposals.
@@ -83,9 +85,24 @@ impl Needs {
         let group =
             |g: &GroupNeeds| u64::from(of_text.min(g.pages)).saturating_mul(g.page_bytes + OF_PAGE);
         let pages = self.groups.iter().map(group).fold(0, u64::saturating_add);
-        // Its own row, one where it ends, and those on the way.
-        let own = (2 + tokens / CHECKPOINT).min(self.rows.0 - self.proposal_rows.min(self.rows.0));
-        pages.saturating_add(self.rows.1.saturating_mul(u64::from(own)))
+        pages.saturating_add(self.rows.1.saturating_mul(u64::from(self.rows_of(tokens))))
+    }
+
+    /// Rows of recurrent state that one text of so many tokens takes: its own, one where it ends, and
+    /// those on the way.
+    pub fn rows_of(&self, tokens: u32) -> u32 {
+        (2 + tokens / CHECKPOINT).min(self.rows.0.saturating_sub(self.proposal_rows))
+    }
+
+    /// Bytes of one slot of the decoder for a text of so many tokens.
+    pub fn slot(&self, slot: usize, reach: Option<Reach>, tokens: u32) -> u64 {
+        let bytes = self.slots.get(slot).copied().unwrap_or(0);
+        let group = self.groups.iter().find(|g| Some(g.reach) == reach);
+        let n = match group {
+            Some(group) => tokens.div_ceil(PAGE_LEN as u32).max(1).min(group.pages),
+            None => self.rows_of(tokens),
+        };
+        bytes.saturating_mul(u64::from(n))
     }
 
     /// What is needed for one text of so many tokens.
@@ -127,6 +144,7 @@ pub fn needs(
     let n_vocab = u64::from(decoder.n_vocab);
     Ok(Needs {
         groups: groups.collect(),
+        slots: exec.slot_bytes,
         rows: (limits.recurrent_rows, exec.row_bytes),
         proposal_rows: proposal_rows(&limits, exec.row_bytes),
         threads: (SCRATCH_BYTES as u64 + (64 << 10)) * threads as u64,

@@ -80,6 +80,8 @@ pub struct Memory {
 pub struct Needs {
     /// Bytes, by purpose: what [`Exec::prepare`] says when it has taken them.
     pub memory: Memory,
+    /// By slot: bytes of one page, or of one row of recurrent state.
+    pub slot_bytes: Vec<u64>,
     /// By group of pages: bytes of one page of all its slots.
     pub page_bytes: Vec<u64>,
     /// Bytes of one row of recurrent state of all slots.

@@ -22,4 +22,4 @@ pub use host::{Host, System};
 pub use memory::{HugePages, Memory, Node, free_memory};
 pub use process::Limits;
 pub use roots::Roots;
-pub use speed::{Rates, arithmetic_rate, read_bandwidth};
+pub use speed::{KernelRate, Rates, arithmetic_rate, read_bandwidth};

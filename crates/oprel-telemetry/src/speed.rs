@@ -1,8 +1,12 @@
 //! How fast this machine reads memory and multiplies, measured.
 
+mod kernels;
+
 use oprel_cpu::pool::Pool;
 use oprel_cpu::{Isa, probe};
 use serde::{Deserialize, Serialize};
+
+pub use kernels::KernelRate;
 
 /// Bytes that are read: several times what caches hold.
 const BYTES: usize = 256 << 20;

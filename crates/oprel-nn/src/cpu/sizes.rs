@@ -110,6 +110,15 @@ impl Sizes {
         }
     }
 
+    /// Bytes of a page or a row of one slot.
+    pub(super) fn slot_bytes(&self, slot: usize) -> u64 {
+        match (self.kv[slot], self.recurrent[slot]) {
+            (Some(shape), _) => shape.page_bytes(),
+            (None, Some((state, conv))) => RecurrentStore::row_bytes_of(state, conv),
+            (None, None) => 0,
+        }
+    }
+
     /// Bytes of a page of all slots of a group.
     pub(super) fn page_bytes(&self, group: usize) -> u64 {
         let slots = self.kv.iter().flatten().filter(|slot| slot.group == group);
