@@ -1,6 +1,7 @@
 //! Why a model could not be loaded or a request could not be taken.
 
 use oprel_api::{Cause, ErrorKind, Failure};
+use oprel_engine::fit::TooLarge;
 
 /// Why a model could not be loaded or a request could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,9 @@ pub enum Error {
         /// What it should be.
         why: String,
     },
+    /// It does not fit into memory as it was asked for.
+    #[error("{0}")]
+    TooLarge(Box<TooLarge>),
     /// The engine failed in the middle.
     #[error("{}", .0.message)]
     Failed(Failure),
@@ -126,6 +130,7 @@ impl From<Error> for Failure {
             Error::Request(_) | Error::Option { .. } => failure(ErrorKind::Validation, ""),
             Error::Constraint(error) if error.is_invalid() => failure(ErrorKind::Validation, ""),
             Error::Constraint(_) => failure(ErrorKind::Backend, ""),
+            Error::TooLarge(refused) => failure(ErrorKind::Memory, &refused.hint()),
             Error::Engine(error) => Failure::from(error),
             Error::Failed(failure) => failure,
             Error::Stopped { .. } => failure(ErrorKind::Backend, "load the model again"),

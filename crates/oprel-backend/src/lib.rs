@@ -31,7 +31,8 @@ pub use error::{Error, Result};
 pub use events::{Events, Listener, Mouth, wait, wait_until, way};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{
-    Executor, LoadOptions, Machine, ModelSource, PromptCache, free_memory, why_unsupported,
+    Executor, LoadOptions, Machine, ModelSource, PromptCache, has_room, needed_bytes,
+    why_unsupported,
 };
 pub use native::{Native, normalize};
 #[cfg(unix)]

@@ -4,29 +4,18 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use oprel_cpu::Isa;
+use oprel_engine::fit::{self, Needs, TooLarge, Wish};
 use oprel_engine::{DraftModel, Engine, Options, Scope};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
-use oprel_nn::cpu::{CpuExec, CpuOptions};
-use oprel_nn::describe::{Decoder, StateSpec, VDim};
+use oprel_nn::cpu::{CpuExec, CpuOptions, default_threads};
 use oprel_nn::{Dev, Exec, KvTypes, Placement};
+use oprel_telemetry::{Roots, free_memory};
 
 use crate::disk::Disk;
 use crate::{Error, Facts, Result, fingerprint};
 
-/// Context length where neither user nor model asks for less.
-const USUAL_CONTEXT: u32 = 4096;
-/// Tokens of a prefill step.
-const BATCH: u32 = 512;
-const MOST_BATCH: u32 = 8192;
-/// Sequences that run at a time, where nobody says otherwise; and at most.
-const USUAL_SEQUENCES: u32 = 16;
-const MOST_SEQUENCES: u32 = 512;
-/// The part of free memory that pages for several sequences may take: a fourth.
-const PART: u64 = 4;
-/// Free memory where the system does not tell.
-const USUAL_FREE: u64 = 4 << 30;
 /// More threads than any machine has cores.
 const MOST_THREADS: usize = 1024;
 
@@ -76,6 +65,9 @@ pub struct LoadOptions {
     pub isa: Option<String>,
     /// A smaller model of the same vocabulary, which proposes tokens where that pays.
     pub draft: Option<ModelSource>,
+    /// Load it even if memory does not suffice: parts of the file are then read again and again, and the
+    /// system may end this process.
+    pub overcommit: bool,
 }
 
 /// A folder for what prompts computed, so that it is not computed again.
@@ -139,7 +131,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn make(&self, exec: Box<dyn Exec>, sizes: &Options) -> Result<Engine> {
-        let scope = if self.model.causal { Scope::Causal } else { Scope::Bidirectional };
+        let scope = self.scope();
         let place = |model: &Model| Placement::all_on(Dev(0), model.decoder.layers().count());
         let (decoder, weights) = (&self.model.decoder, &self.model.weights);
         let engine = Engine::new(exec, decoder, weights, &place(self.model), scope, sizes)?;
@@ -152,32 +144,103 @@ impl Parts<'_> {
         })?)
     }
 
-    /// Most tokens of a sequence.
-    fn context(&self) -> Result<u32> {
-        let trained = self.model.decoder.context_length;
-        match self.options.context {
-            Some(0) => Err(Error::Option {
-                option: "ctx-size",
-                value: "0".into(),
-                why: "must be 1 or more".into(),
-            }),
-            // An encoder reads a text whole: beyond what it was trained on it has no positions.
-            Some(n) if !self.model.causal => Ok(n.min(trained)),
-            Some(n) => Ok(n),
-            None if self.options.longest => {
-                let usual = trained.min(USUAL_CONTEXT);
-                Ok(positions(self.bytes_of_token(), usual, trained).min(trained))
-            }
-            None => Ok(trained.min(USUAL_CONTEXT)),
-        }
+    fn scope(&self) -> Scope {
+        if self.model.causal { Scope::Causal } else { Scope::Bidirectional }
+    }
+
+    fn wish(&self) -> Wish {
+        let LoadOptions { context, longest, parallel, batch, kv, .. } = *self.options;
+        Wish { context, longest, parallel, batch, kv }
+    }
+
+    /// What both models need for one text of so many tokens; the reference is not counted.
+    fn needs(&self, context: u32, kv: KvTypes) -> Result<Needs, oprel_engine::Error> {
+        let threads = self.options.threads.unwrap_or_else(default_threads);
+        let isa = self.options.isa.as_deref().and_then(|name| Isa::parse(name).ok());
+        let machine = (isa.unwrap_or_else(Isa::detect), threads);
+        let of = |model: &Model, scope, options: &Options| {
+            fit::needs((&model.decoder, &model.weights), scope, options, machine)
+        };
+        let options = Options { kv, ..self.wish().options(&self.model.decoder, context) };
+        let needs = of(self.model, self.scope(), &options)?;
+        let Some(draft) = self.draft else { return Ok(needs) };
+        Ok(needs.and(of(draft, Scope::Causal, &Options { checkpoints: 0, ..options })?))
     }
 
     /// Bytes of keys and values of one token, of all models.
     fn bytes_of_token(&self) -> u64 {
         let models = [Some(self.model), self.draft];
         let kv = self.options.kv;
-        models.into_iter().flatten().map(|m| bytes_of_token(&m.decoder, kv)).sum()
+        models.into_iter().flatten().map(|m| fit::bytes_of_token(&m.decoder, kv)).sum()
     }
+
+    /// Sizes of an engine that fits.
+    fn sizes(&self) -> Result<Options> {
+        let (decoder, wish, free) =
+            (&self.model.decoder, self.wish(), free_memory(&Roots::default()));
+        if self.options.context == Some(0) {
+            let why = "must be 1 or more".into();
+            return Err(Error::Option { option: "ctx-size", value: "0".into(), why });
+        }
+        let counts = self.options.executor == Executor::Cpu;
+        // Most of it does not depend on the context.
+        let guess = self.options.context.unwrap_or_else(|| wish.usual(decoder));
+        let needs = if counts { Some(self.needs(guess, wish.kv)?) } else { None };
+        let sizes = (needs.as_ref().map_or(0, Needs::fixed), self.bytes_of_token());
+        let context = wish.context((decoder, self.scope()), sizes, free);
+        if let (Some(needs), Some(free)) = (needs, free)
+            && !self.options.overcommit
+        {
+            let needs = if context == guess { needs } else { self.needs(context, wish.kv)? };
+            self.check(&needs, context, free)?;
+        }
+        let positions = match self.options.executor {
+            Executor::Cpu => wish.positions(context, sizes, free),
+            // The reference takes its memory at once.
+            Executor::Candle => context,
+        };
+        Ok(Options { positions, ..wish.options(decoder, context) })
+    }
+
+    /// Refuses what cannot fit, and says what could.
+    fn check(&self, needs: &Needs, context: u32, free: u64) -> Result<()> {
+        if needs.total(context) <= free {
+            return Ok(());
+        }
+        let asked = (context, self.options.kv);
+        let refused = TooLarge::new(asked, free, |context, kv| self.needs(context, kv))?;
+        Err(Error::TooLarge(Box::new(refused)))
+    }
+}
+
+/// What a model needs as it would be loaded, by purpose, and the most tokens of a text.
+///
+/// # Errors
+/// As loading it, save that there may not be so much memory.
+pub fn needs(source: &ModelSource, options: &LoadOptions) -> Result<(Needs, u32)> {
+    let describe =
+        |source: &ModelSource| -> Result<Model> { Ok(oprel_models::describe(&source.open()?)?) };
+    let model = describe(source)?;
+    let draft = options.draft.as_ref().map(describe).transpose()?;
+    let parts = Parts { model: &model, draft: draft.as_ref(), options };
+    // What is chosen to fit is not what decides whether it does.
+    let context = options.context.unwrap_or_else(|| parts.wish().usual(&model.decoder));
+    Ok((parts.needs(context, options.kv)?, context))
+}
+
+/// Bytes that a model needs as it would be loaded: for one text as long as the options let it be.
+///
+/// # Errors
+/// As [`needs`].
+pub fn needed_bytes(source: &ModelSource, options: &LoadOptions) -> Result<u64> {
+    let (needs, context) = needs(source, options)?;
+    Ok(needs.total(context))
+}
+
+/// Whether so many bytes can be had, with some left for all else.
+pub fn has_room(needed_bytes: u64) -> bool {
+    let room = |free| needed_bytes.saturating_add(fit::margin(free)) <= free;
+    free_memory(&Roots::default()).is_none_or(room)
 }
 
 /// The engine of a described model, with another one that proposes tokens for it.
@@ -188,23 +251,10 @@ pub(crate) fn engine(
     options: &LoadOptions,
 ) -> Result<(Engine, Machine)> {
     let parts = Parts { model, draft, options };
-    let context = parts.context()?;
-    let sequences = options.parallel.unwrap_or(USUAL_SEQUENCES).clamp(1, MOST_SEQUENCES);
-    let batch = options.batch.map_or(BATCH, |n| n.clamp(1, MOST_BATCH));
     let (exec, machine) = executor(options)?;
-    let mut sizes = Options {
-        // A text that is ranked is read at once.
-        batch: if model.decoder.classifier.is_some() { context.max(batch) } else { batch },
-        sequences,
-        positions: match options.executor {
-            Executor::Cpu => positions(parts.bytes_of_token(), context, sequences),
-            // The reference takes its memory at once.
-            Executor::Candle => context,
-        },
-        kv: options.kv,
-        fingerprint: fingerprint::of(file, options.kv, context, machine, options.executor),
-        ..Options::new(context)
-    };
+    let mut sizes = parts.sizes()?;
+    let context = sizes.context;
+    sizes.fingerprint = fingerprint::of(file, options.kv, context, machine, options.executor);
     let mut engine = match parts.make(exec, &sizes) {
         Err(Error::Engine(oprel_engine::Error::Nn(oprel_nn::Error::Memory { .. })))
             if sizes.positions > context =>
@@ -224,34 +274,6 @@ pub(crate) fn engine(
         })?));
     }
     Ok((engine, machine))
-}
-
-/// Positions that there are pages for: a context for each sequence, while that is a small part of what
-/// is free. Pages take no memory before they are used.
-fn positions(bytes_of_token: u64, context: u32, sequences: u32) -> u32 {
-    let room = free_memory().unwrap_or(USUAL_FREE) / PART / bytes_of_token.max(1);
-    let wanted = u64::from(context) * u64::from(sequences);
-    wanted.min(room).min(u64::from(u32::MAX / 2)).max(u64::from(context)) as u32
-}
-
-/// Bytes of keys and values of one token.
-fn bytes_of_token(decoder: &Decoder, kv: KvTypes) -> u64 {
-    let of_slot = |slot: &StateSpec| match *slot {
-        StateSpec::Kv { heads, k, v, .. } => {
-            let v = if let VDim::Own(v) = v { v } else { 0 };
-            heads as usize * (kv.k.row_bytes(k as usize) + kv.v.row_bytes(v as usize))
-        }
-        _ => 0,
-    };
-    decoder.slots.iter().map(of_slot).sum::<usize>() as u64
-}
-
-/// Bytes that the system says are free, from Linux' memory information; `None` where it does not tell.
-pub fn free_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes.saturating_mul(1024))
 }
 
 /// An executor, and what it runs with: instruction set and threads.

@@ -381,7 +381,8 @@ fn resume(sequence: &mut Sequence) -> Result<()> {
     Ok(())
 }
 
-fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limits {
+/// What an executor is prepared for.
+pub(crate) fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limits {
     let context = options.context.max(1);
     let tokens = match scope {
         Scope::Causal => options.batch.clamp(1, context.max(options.sequences)),

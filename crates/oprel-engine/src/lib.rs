@@ -8,6 +8,7 @@ mod bounds;
 mod draft;
 mod engine;
 mod error;
+pub mod fit;
 mod guide;
 mod index;
 mod logprob;

@@ -75,6 +75,19 @@ pub struct Memory {
     pub scratch: u64,
 }
 
+/// What preparing will take, known before it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes, by purpose: what [`Exec::prepare`] says when it has taken them.
+    pub memory: Memory,
+    /// By slot: bytes of one page, or of one row of recurrent state.
+    pub slot_bytes: Vec<u64>,
+    /// By group of pages: bytes of one page of all its slots.
+    pub page_bytes: Vec<u64>,
+    /// Bytes of one row of recurrent state of all slots.
+    pub row_bytes: u64,
+}
+
 /// What a step gives back, one entry for each [`Want`](crate::Want), in order. Reused from step to step.
 #[derive(Clone, Debug, Default)]
 pub struct StepOut {

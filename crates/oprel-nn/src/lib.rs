@@ -18,6 +18,6 @@ pub mod weights;
 pub use batch::{Batch, EmbedRows, Pooling, Pos, RowSet, See, Span, Tap, Want, What};
 pub use describe::Decoder;
 pub use error::{Error, Result};
-pub use exec::{Dev, Exec, Limits, Memory, Observer, Place, Placement, StepOut};
+pub use exec::{Dev, Exec, Limits, Memory, Needs, Observer, Place, Placement, StepOut};
 pub use state::{KvType, KvTypes, PAGE_LEN, PageTable, StateView, Transfer};
 pub use weights::{QMatrix, WeightId, Weights};

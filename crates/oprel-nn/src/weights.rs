@@ -38,6 +38,8 @@ enum Store {
     Mapped(Bytes),
     /// In memory, because the file had to be converted.
     Host(Arc<[u8]>),
+    /// Nowhere: only counted.
+    Outline,
 }
 
 impl QMatrix {
@@ -53,6 +55,12 @@ impl QMatrix {
     ) -> Result<QMatrix> {
         let m = QMatrix { name: name.into(), ty, experts, rows, cols, store: Store::Host(bytes) };
         m.checked()
+    }
+
+    /// A matrix without bytes, where only sizes are asked for.
+    pub(crate) fn outline(name: &str, ty: QuantType, shape: (u32, u32, u32)) -> QMatrix {
+        let (experts, rows, cols) = shape;
+        QMatrix { name: name.into(), ty, experts, rows, cols, store: Store::Outline }
     }
 
     fn checked(self) -> Result<QMatrix> {
@@ -77,6 +85,7 @@ impl QMatrix {
         match &self.store {
             Store::Mapped(bytes) => bytes,
             Store::Host(bytes) => bytes,
+            Store::Outline => &[],
         }
     }
 

@@ -246,6 +246,7 @@ impl Models {
     /// unloaded; after a while it is tried as it is.
     async fn make_room(&self, coming: &Slot) {
         let until = Instant::now() + self.policy.patience;
+        let mut needed = None;
         loop {
             let freed = self.freed.notified();
             let others: Vec<_> = self
@@ -254,9 +255,13 @@ impl Models {
                 .filter(|s| s.name.source().is_some() && s.name.key() != coming.name.key())
                 .cloned()
                 .collect();
-            let fits = memory::fits(coming.file_bytes)
-                && self.policy.most.is_none_or(|most| others.len() < most.max(1));
-            if fits || others.is_empty() {
+            let Some(source) = coming.name.source().filter(|_| !others.is_empty()) else { return };
+            let options = self.policy.load.clone();
+            let needed = match needed {
+                Some(needed) => needed,
+                None => *needed.insert(memory::needed(source, options, coming.file_bytes).await),
+            };
+            if memory::fits(needed) && self.policy.most.is_none_or(|n| others.len() < n.max(1)) {
                 return;
             }
             let idle = others.iter().filter(|s| s.is_idle());

@@ -1,2 +1,5 @@
 //! Files to files: models of other formats to GGUF, weights to smaller types, what a model needs and how
 //! good it is.
+
+pub mod doctor;
+pub mod plan;

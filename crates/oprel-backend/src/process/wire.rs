@@ -177,6 +177,7 @@ pub(super) struct Load {
     candle: bool,
     isa: Option<String>,
     draft: Option<Source>,
+    overcommit: bool,
 }
 
 impl Load {
@@ -193,6 +194,7 @@ impl Load {
             executor,
             isa,
             draft,
+            overcommit,
         } = options.clone();
         Load {
             source: source.into(),
@@ -207,6 +209,7 @@ impl Load {
             candle: executor == Executor::Candle,
             isa,
             draft: draft.as_ref().map(Source::from),
+            overcommit,
         }
     }
 
@@ -226,6 +229,7 @@ impl Load {
             executor,
             isa: self.isa,
             draft: self.draft.map(ModelSource::from),
+            overcommit: self.overcommit,
         };
         Ok((self.source.into(), options))
     }

@@ -75,6 +75,11 @@ impl Layout {
         self.top = mark.0;
     }
 
+    /// Bytes of the memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.high as u64 * 4
+    }
+
     /// Takes the memory.
     ///
     /// # Errors

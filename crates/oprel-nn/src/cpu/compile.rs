@@ -79,6 +79,8 @@ pub(super) struct Compiler<'a> {
     mapped: HashSet<WeightId>,
     /// Bytes of weights that were converted or copied.
     pub(super) converted: u64,
+    /// What is compiled never runs: weights that would be converted are only counted.
+    pub(super) only_counts: bool,
     /// By number of heads: which rows of activations (n, heads) each head reads, (heads, most tokens).
     head_reads: HashMap<usize, Arc<[u32]>>,
     /// Most f32 words that quantized activations take.
@@ -118,6 +120,7 @@ impl<'a> Compiler<'a> {
             vectors: HashMap::new(),
             mapped: HashSet::new(),
             converted: 0,
+            only_counts: false,
             head_reads: HashMap::new(),
             act_words: [0; 2],
             partials: 0,

@@ -10,7 +10,7 @@ const MOST_CPUS: usize = 1 << 16;
 /// As many threads as there are physical cores among the CPUs that this process may run on, and as its
 /// control groups grant. Siblings on one core share what kernels are bound by, its arithmetic and its
 /// way to memory, and wait for each other at the end of every region.
-pub(super) fn default_threads() -> usize {
+pub fn default_threads() -> usize {
     // This minds affinity everywhere, and on Linux the quotas of version 1.
     let granted = std::thread::available_parallelism().map_or(1, NonZero::get);
     threads(Path::new("/"), granted)

@@ -20,17 +20,18 @@ pub(super) struct Fine {
 }
 
 impl Fine {
-    /// Memory for encoders; `None` for other models.
+    /// f32 words for encoders: what is left, and the same quantized. `None` for other models.
+    pub(super) fn words(c: &Compiler<'_>) -> Option<[usize; 2]> {
+        let words = |a_token: usize| c.layout.rows().saturating_mul(a_token);
+        (!c.uncached.is_empty()).then(|| [words(c.widest), words(c.act_words())])
+    }
+
+    /// Memory of so many words.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if it cannot be had.
-    pub(super) fn of(c: &Compiler<'_>) -> Result<Option<Fine>> {
-        if c.uncached.is_empty() {
-            return Ok(None);
-        }
-        let memory = |len: usize| zeroed(c.layout.rows().saturating_mul(len), "activations");
-        let (rest, acts) = (memory(c.widest)?, memory(c.act_words())?);
-        Ok(Some(Fine { rest, acts }))
+    pub(super) fn new([rest, acts]: [usize; 2]) -> Result<Fine> {
+        Ok(Fine { rest: zeroed(rest, "activations")?, acts: zeroed(acts, "activations")? })
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -66,14 +66,11 @@ impl KvStore {
     /// [`Error::Memory`](crate::Error::Memory) if it cannot be had.
     pub(super) fn new(
         group: usize,
-        (heads, k_dim, v_dim): (usize, usize, VDim),
+        shape: (usize, usize, VDim),
         pages: usize,
         kv: KvTypes,
     ) -> Result<KvStore> {
-        let layout = match v_dim {
-            VDim::Own(v_dim) => KvLayout::new(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
-            VDim::AliasK(v_dim) => KvLayout::aliased(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
-        };
+        let layout = KvStore::layout_of(shape, kv);
         let cells = |page: usize| Cells::new(pages.checked_mul(page));
         let keys = cells(layout.k_page_bytes())?;
         let values = match layout.is_aliased() {
@@ -81,6 +78,14 @@ impl KvStore {
             false => Some(cells(layout.v_page_bytes())?),
         };
         Ok(KvStore { group, layout, keys, values })
+    }
+
+    /// How pages of so many heads, and elements of a key and a value, are laid out.
+    pub(super) fn layout_of((heads, k_dim, v_dim): (usize, usize, VDim), kv: KvTypes) -> KvLayout {
+        match v_dim {
+            VDim::Own(v_dim) => KvLayout::new(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
+            VDim::AliasK(v_dim) => KvLayout::aliased(kv, heads, PAGE_LEN, k_dim, v_dim as usize),
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {

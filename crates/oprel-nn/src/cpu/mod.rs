@@ -33,17 +33,18 @@ mod prepare;
 mod recurrent;
 mod router;
 mod run;
+mod sizes;
 mod spans;
 mod swap;
 
 use oprel_cpu::{Isa, Kernels, Pool};
 
-use self::cores::default_threads;
+pub use self::cores::default_threads;
 use self::plan::Plan;
 use self::run::{Memories, Run};
 use crate::batch::{Batch, Bounds};
 use crate::describe::Decoder;
-use crate::exec::{Exec, Limits, Memory, Observer, Placement, StepOut};
+use crate::exec::{Exec, Limits, Memory, Needs, Observer, Placement, StepOut};
 use crate::state::{PageId, RowId, StateView};
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -65,6 +66,15 @@ pub struct CpuExec {
     pool: Pool,
     kernels: &'static Kernels,
     model: Option<Prepared>,
+}
+
+/// What [`CpuExec`] will take of memory when it prepares a model, in bytes. Reads no more weights than
+/// preparing converts, and takes none of the memory.
+///
+/// # Errors
+/// As [`Exec::prepare`], save that there may not be so much memory.
+pub fn needs(decoder: &Decoder, weights: &Weights, limits: &Limits, isa: Isa) -> Result<Needs> {
+    prepare::needs(decoder, weights, limits, Kernels::new(isa))
 }
 
 /// A model, ready to run.

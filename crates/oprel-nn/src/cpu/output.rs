@@ -50,6 +50,13 @@ impl HeadScratch {
         Ok(HeadScratch { rows, logits, order: Vec::with_capacity(n_vocab) })
     }
 
+    /// Bytes that [`HeadScratch::new`] takes.
+    pub(super) fn bytes_of(head: &Head, limits: &Limits) -> u64 {
+        let n_vocab = head.out.as_ref().map_or(0, Linear::rows) as u64;
+        let logits = n_vocab * ROWS.min(head.logit_rows) as u64;
+        (u64::from(limits.tokens) + logits + n_vocab) * 4
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         (self.rows.capacity() + self.logits.capacity() + self.order.capacity()) as u64 * 4
     }

@@ -71,6 +71,13 @@ impl PerHead {
         (heads, rows, cols): (usize, usize, usize),
     ) -> Result<PerHead> {
         let matrix = joint(c, id, heads * (cols + skipped), rows)?;
+        let shape = (heads as u32, rows as u32, cols as u32);
+        let name = format!("{} (transposed)", matrix.name);
+        c.converted += (heads * rows * cols * 4) as u64;
+        if c.only_counts {
+            let matrix = QMatrix::outline(&name, QuantType::F32, shape);
+            return PerHead::new(c, matrix, (0, rows), (heads, rows, cols));
+        }
         let all = matrix.to_f32()?;
         let mut bytes = Vec::with_capacity(heads * rows * cols * 4);
         for head in all.chunks_exact((cols + skipped) * rows) {
@@ -80,9 +87,6 @@ impl PerHead {
                 }
             }
         }
-        c.converted += bytes.len() as u64;
-        let shape = (heads as u32, rows as u32, cols as u32);
-        let name = format!("{} (transposed)", matrix.name);
         let matrix = QMatrix::in_memory(&name, QuantType::F32, shape, bytes.into())?;
         PerHead::new(c, matrix, (0, rows), (heads, rows, cols))
     }
@@ -101,7 +105,9 @@ impl PerHead {
         let reads = c.reads_of_heads(heads);
         let by_head = c.layout.buf(heads * rows)?;
         let per_head = PerHead { matrix, heads, first, stride, rows, cols, reads, most, by_head };
-        per_head.all()?;
+        if !c.only_counts {
+            per_head.all()?;
+        }
         Ok(per_head)
     }
 

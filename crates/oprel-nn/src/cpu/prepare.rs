@@ -8,16 +8,42 @@ use super::compile::{Compiler, unsupported};
 use super::fine::Fine;
 use super::kv::KvStore;
 use super::output::HeadScratch;
+use super::plan::Plan;
 use super::recurrent::RecurrentStore;
 use super::router::Routes;
 use super::run::{Memories, Tables};
+use super::sizes::{KvShape, Sizes};
 use super::{EXECUTOR, Prepared};
+use crate::Result;
 use crate::batch::Bounds;
-use crate::describe::{Decoder, Reach, StateSpec, VDim};
-use crate::exec::{Dev, Limits, Memory, Placement};
-use crate::state::{KvType, PAGE_LEN, groups};
+use crate::describe::{Decoder, Reach};
+use crate::exec::{Dev, Limits, Memory, Needs, Placement};
+use crate::state::groups;
 use crate::weights::Weights;
-use crate::{Error, Result};
+
+/// Compiles a description and counts the memory that [`prepare`] would take.
+///
+/// # Errors
+/// As [`Exec::prepare`](crate::Exec::prepare), save that there may not be so much memory.
+pub(super) fn needs(
+    decoder: &Decoder,
+    weights: &Weights,
+    limits: &Limits,
+    kernels: &Kernels,
+) -> Result<Needs> {
+    weights.check()?;
+    Bounds::new(EXECUTOR, decoder, limits)?;
+    let mut c = Compiler::new(decoder, weights, limits, kernels);
+    c.only_counts = true;
+    let plan = c.plan()?;
+    let sizes = Sizes::of(&c, &plan, decoder, limits)?;
+    Ok(Needs {
+        memory: sizes.memory(),
+        slot_bytes: (0..decoder.slots.len()).map(|slot| sizes.slot_bytes(slot)).collect(),
+        page_bytes: (0..limits.pages.len()).map(|group| sizes.page_bytes(group)).collect(),
+        row_bytes: sizes.row_bytes(),
+    })
+}
 
 /// Compiles a description and takes memory.
 ///
@@ -35,39 +61,11 @@ pub(super) fn prepare(
     let bounds = Bounds::new(EXECUTOR, decoder, limits)?;
     let mut c = Compiler::new(decoder, weights, limits, kernels);
     let plan = c.plan()?;
-    let kv = kv_stores(decoder, limits)?;
-    let recurrent = recurrent_stores(decoder, limits)?;
-    let uncached = uncached_stores(&c, limits)?;
-    let words = |a_token: usize| a_token.saturating_mul(limits.tokens as usize);
-    let tables = limits.context.div_ceil(PAGE_LEN as u32).max(1) as usize;
-    let head = HeadScratch::new(&plan.head, limits)?;
-    let mem = Memories {
-        arena: c.layout.build()?,
-        acts: ActMemory::new(
-            words(c.input_words()),
-            words(c.act_words()),
-            words(c.turned_words()),
-        )?,
-        fine: Fine::of(&c)?,
-        kv,
-        uncached,
-        recurrent,
-        begun: Vec::with_capacity(limits.spans as usize),
-        spans: Vec::with_capacity(limits.spans as usize),
-        tables: Tables::new(limits.spans as usize, c.n_groups + 1, tables)?,
-        seen: Vec::with_capacity(limits.tokens as usize),
-        partials: zeroed(c.partials, "partial results of attention")?,
-        trees: zeroed((limits.tokens as usize).saturating_pow(2), "trees of drafts")?,
-        windows: groups(&decoder.slots).iter().map(|g| window(g.reach)).collect(),
-        routes: Routes::new(limits.tokens as usize * c.experts.1, c.experts.0)?,
-        head,
-    };
-    let memory = Memory {
-        mapped: c.mapped_bytes(),
-        weights: c.converted,
-        state: state_bytes(&mem),
-        scratch: scratch_bytes(&mem),
-    };
+    let sizes = Sizes::of(&c, &plan, decoder, limits)?;
+    let mem = take(&sizes, &c, &plan, limits)?;
+    debug_assert_eq!(sizes.memory().state, state_bytes(&mem));
+    debug_assert_eq!(sizes.memory().scratch, scratch_bytes(&mem));
+    let memory = sizes.memory();
     let weights = weights.clone();
     Ok((Prepared { plan, mem, weights, bounds }, memory))
 }
@@ -88,37 +86,33 @@ fn window(reach: Reach) -> usize {
     }
 }
 
-fn kv_stores(decoder: &Decoder, limits: &Limits) -> Result<Vec<Option<KvStore>>> {
-    let groups = groups(&decoder.slots);
-    let store = |(i, slot): (usize, &StateSpec)| match *slot {
-        StateSpec::Kv { heads, k, v, .. } => {
-            let group = groups.iter().position(|g| g.slots.contains(&i)).unwrap_or(0);
-            let shape = (heads as usize, k as usize, v);
-            KvStore::new(group, shape, limits.pages[group] as usize, limits.kv).map(Some)
-        }
-        StateSpec::Recurrent { .. } => Ok(None),
-        _ => Err(unsupported(format!("state of kind {slot:?}"))),
-    };
-    decoder.slots.iter().enumerate().map(store).collect()
+fn take(sizes: &Sizes, c: &Compiler<'_>, plan: &Plan, limits: &Limits) -> Result<Memories> {
+    let kv = |shape: &KvShape| KvStore::new(shape.group, shape.heads, shape.pages, shape.types);
+    let row = |&(state, conv): &(usize, usize)| RecurrentStore::new(sizes.rows, state, conv);
+    let (spans, [_, n_tables, table]) = (limits.spans as usize, sizes.tables);
+    let [input, inner, turned] = sizes.acts;
+    Ok(Memories {
+        arena: c.layout.build()?,
+        acts: ActMemory::new(input, inner, turned)?,
+        fine: sizes.fine.map(Fine::new).transpose()?,
+        kv: each(&sizes.kv, kv)?,
+        uncached: sizes.uncached.iter().map(kv).collect::<Result<_>>()?,
+        recurrent: each(&sizes.recurrent, row)?,
+        begun: Vec::with_capacity(spans),
+        spans: Vec::with_capacity(spans),
+        tables: Tables::new(spans, n_tables, table)?,
+        seen: Vec::with_capacity(limits.tokens as usize),
+        partials: zeroed(sizes.partials, "partial results of attention")?,
+        trees: zeroed(sizes.trees, "trees of drafts")?,
+        windows: groups(&c.decoder.slots).iter().map(|g| window(g.reach)).collect(),
+        routes: Routes::new(sizes.routes.0, sizes.routes.1)?,
+        head: HeadScratch::new(&plan.head, limits)?,
+    })
 }
 
-fn recurrent_stores(decoder: &Decoder, limits: &Limits) -> Result<Vec<Option<RecurrentStore>>> {
-    let store = |slot: &StateSpec| match *slot {
-        StateSpec::Recurrent { state, conv } => {
-            RecurrentStore::new(limits.recurrent_rows as usize, state, conv).map(Some)
-        }
-        _ => Ok(None),
-    };
-    decoder.slots.iter().map(store).collect()
-}
-
-fn uncached_stores(c: &Compiler<'_>, limits: &Limits) -> Result<Vec<KvStore>> {
-    let pages = limits.tokens as usize / PAGE_LEN + limits.spans as usize;
-    let store = |&(heads, k, v): &(usize, usize, usize)| {
-        let v = u32::try_from(v).map_err(|_| Error::Description(format!("a value of {v}")))?;
-        KvStore::new(c.n_groups, (heads, k, VDim::Own(v)), pages, KvType::F32.into())
-    };
-    c.uncached.iter().map(store).collect()
+/// A store for each slot of a kind.
+fn each<T, S>(shapes: &[Option<T>], store: impl Fn(&T) -> Result<S>) -> Result<Vec<Option<S>>> {
+    shapes.iter().map(|shape| shape.as_ref().map(&store).transpose()).collect()
 }
 
 fn state_bytes(mem: &Memories) -> u64 {

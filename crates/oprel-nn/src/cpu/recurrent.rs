@@ -36,6 +36,11 @@ impl RecurrentStore {
         (self.state + self.conv) * 4
     }
 
+    /// Bytes of a row of these parts.
+    pub(super) fn row_bytes_of(state: usize, conv: usize) -> u64 {
+        (state as u64).saturating_add(conv as u64).saturating_mul(4)
+    }
+
     /// The bytes of a row.
     pub(super) fn row(&self, row: RowId) -> &[u8] {
         bytemuck::cast_slice(&self.rows[self.range(row)])

@@ -87,6 +87,11 @@ impl Routes {
         })
     }
 
+    /// Bytes for `pairs` pairs of `experts` experts.
+    pub(super) fn bytes_of(pairs: usize, experts: usize) -> u64 {
+        (5 * pairs as u64 + 2 * experts as u64 + 1) * 4
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         let pairs = 5 * self.places.len();
         (pairs + self.starts.capacity() + self.active.capacity()) as u64 * 4
