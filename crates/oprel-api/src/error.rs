@@ -121,6 +121,12 @@ impl Failure {
         Failure { kind, message: message.into(), hint: None, cause: None }
     }
 
+    /// The same with what to do now.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// The same with a cause.
     pub fn because(self, cause: Cause) -> Failure {
         Failure { cause: Some(cause), ..self }

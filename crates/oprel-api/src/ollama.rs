@@ -21,6 +21,7 @@ mod options;
 mod preset;
 mod reference;
 mod request;
+mod store;
 mod time;
 mod voice;
 mod wire;
@@ -34,6 +35,7 @@ pub use named::{Named, named};
 pub use preset::Preset;
 pub use reference::{ModelName, ModelRef, Place};
 pub use request::{Generate, Idle, bound, chat, generate};
+pub use store::{Copy, Create, Transfer, copy, create, progress, transfer};
 pub use time::Timestamp;
 
 /// How the dialect says that a request failed: `{"error": ...}`. A [`crate::dialect::Complaint`].

@@ -117,7 +117,7 @@ impl Native {
     pub fn description(&self) -> Description {
         let (facts, memory, machine) = (self.facts(), self.memory(), self.machine());
         Description {
-            capabilities: crate::capabilities(&facts.file),
+            capabilities: crate::capabilities(&facts.file, facts.template.as_deref()),
             context: self.context(),
             trained_context: facts.context_length,
             width: facts.width,

@@ -64,6 +64,8 @@ pub struct Facts {
     pub tokenizer: Tokenizer,
     /// Whether it brings a chat template; ChatML stands in for conversations with those that do not.
     pub has_template: bool,
+    /// The chat template that it was loaded with instead of the file's.
+    pub(crate) template: Option<String>,
     /// What its chat template can say.
     pub can: Capabilities,
     /// One that cannot be compiled keeps no model from being used without it.
@@ -89,9 +91,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn of(file: Gguf, model: &Model) -> Result<Facts> {
+    /// `template` stands for the file's own.
+    pub(crate) fn of(file: Gguf, model: &Model, template: Option<&str>) -> Result<Facts> {
         let tokenizer = Tokenizer::from_metadata(file.metadata())?;
-        let templates = templates(&file)?;
+        let templates = templates(&file, template)?;
         let compile = |source: &str| ChatTemplate::compile(source, special_tokens(&tokenizer));
         let (chosen, for_tools) = (templates.choose(false), templates.choose(true));
         let plain = compile(chosen.source);
@@ -109,6 +112,7 @@ impl Facts {
             width: model.decoder.width,
             n_vocab: model.decoder.n_vocab,
             pooling: model.pooling,
+            template: template.map(str::to_owned),
             ranks: model.decoder.classifier.is_some(),
             pair: file.metadata().str("tokenizer.chat_template.rerank")?.map(str::to_string),
             file,
@@ -127,8 +131,9 @@ impl Facts {
     }
 }
 
-/// What the model of a file can do, most general first. What cannot be read counts as absent.
-pub fn capabilities(file: &Gguf) -> Vec<Capability> {
+/// What the model of a file can do, most general first, with this chat template or the file's own. What cannot be
+/// read counts as absent.
+pub fn capabilities(file: &Gguf, template: Option<&str>) -> Vec<Capability> {
     let metadata = file.metadata();
     let architecture = metadata.str("general.architecture").ok().flatten().unwrap_or_default();
     let pools = metadata.u32(&format!("{architecture}.pooling_type")).ok().flatten();
@@ -138,7 +143,7 @@ pub fn capabilities(file: &Gguf) -> Vec<Capability> {
         Some(4) => Capability::Rerank,
         _ => Capability::Completion,
     }];
-    let chosen = templates(file).ok().filter(|t| !t.choose(true).stands_in);
+    let chosen = templates(file, template).ok().filter(|t| !t.choose(true).stands_in);
     let compiled =
         chosen.and_then(|t| ChatTemplate::compile(t.choose(true).source, Default::default()).ok());
     if let Some(can) = compiled.map(|t| Capabilities::of(&t)) {
@@ -154,8 +159,11 @@ pub fn capabilities(file: &Gguf) -> Vec<Capability> {
     all
 }
 
-/// The chat templates of a file.
-pub(crate) fn templates(file: &Gguf) -> Result<Templates> {
+/// The chat templates of a file, or the one that stands for them.
+pub(crate) fn templates(file: &Gguf, instead: Option<&str>) -> Result<Templates> {
+    if let Some(instead) = instead {
+        return Ok(Templates { default: Some(instead.to_owned()), named: Vec::new() });
+    }
     const KEY: &str = "tokenizer.chat_template";
     let text = |value: &Value| match value {
         Value::Str(text) => Some(text.clone()),
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_model_with_a_broken_template_still_continues_raw_text() {
-        let (mut facts, _) = crate::load::describe(&ModelSource::Demo).unwrap();
+        let (mut facts, _) = crate::load::describe(&ModelSource::Demo, None).unwrap();
         facts.plain = ChatTemplate::compile("{% if %}", SpecialTokens::default());
         facts.with_tools = None;
         let made = |request: &Request| {
@@ -229,7 +237,7 @@ mod tests {
     #[test]
     fn the_demo_says_what_it_can() {
         let file = ModelSource::Demo.open().unwrap();
-        let can = capabilities(&file);
+        let can = capabilities(&file, None);
         assert_eq!(can, [Capability::Completion, Capability::Tools, Capability::Thinking]);
     }
 }

@@ -63,6 +63,8 @@ pub struct LoadOptions {
     pub executor: Executor,
     /// Instruction set of the CPU kernels by name, instead of the best that there is.
     pub isa: Option<String>,
+    /// A chat template instead of the file's own.
+    pub template: Option<String>,
     /// A smaller model of the same vocabulary, which proposes tokens where that pays.
     pub draft: Option<ModelSource>,
     /// Load it even if memory does not suffice: parts of the file are then read again and again, and the
@@ -307,9 +309,9 @@ fn parse_isa(name: &str) -> Result<Isa> {
 }
 
 /// A file, described: what it is and what can be run of it.
-pub(crate) fn describe(source: &ModelSource) -> Result<(Facts, Model)> {
+pub(crate) fn describe(source: &ModelSource, template: Option<&str>) -> Result<(Facts, Model)> {
     let file = source.open()?;
     let model = oprel_models::describe(&file)?;
-    let facts = Facts::of(file, &model)?;
+    let facts = Facts::of(file, &model, template)?;
     Ok((facts, model))
 }

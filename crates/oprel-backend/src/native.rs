@@ -51,7 +51,7 @@ impl Native {
     /// If there is no such file, it is damaged or not supported, or memory cannot be had.
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
-        let (facts, model) = describe(source)?;
+        let (facts, model) = describe(source, options.template.as_deref())?;
         let draft = options.draft.as_ref().map(|draft| draft::describe(draft, &facts));
         let draft = draft.transpose()?;
         let (engine, machine) = engine(&facts.file, &model, draft.as_ref(), options)?;

@@ -28,7 +28,7 @@ pub struct RawChat {
 /// If vocabulary or template cannot be used.
 pub fn template_of(file: &Gguf, with_tools: bool) -> Result<ChatTemplate> {
     let special = special_tokens(&Tokenizer::from_metadata(file.metadata())?);
-    Ok(ChatTemplate::compile(templates(file)?.choose(with_tools).source, special)?)
+    Ok(ChatTemplate::compile(templates(file, None)?.choose(with_tools).source, special)?)
 }
 
 /// A template from a text.

@@ -18,6 +18,7 @@ mod collect;
 mod disk;
 mod hub_cache;
 mod lock;
+mod parts;
 mod places;
 mod read;
 mod root;

@@ -12,6 +12,7 @@ mod name;
 mod openapi;
 mod peer;
 mod routes;
+mod stored;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -2,15 +2,16 @@
 //! used and a while longer, as many as memory holds.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use oprel_api::dialect::{KeepAlive, Stay};
-use oprel_api::ollama::ModelName;
+use oprel_api::ollama::{ModelName, Preset};
 use oprel_api::{Cause, ErrorKind, Failure, ollama};
 use oprel_backend::{Backend, Health, LoadOptions, ModelSource};
+use oprel_hub::{Store, StoredModel};
 use tokio::sync::{Notify, watch};
 
 use crate::name::Name;
@@ -36,6 +37,8 @@ pub struct Policy {
     pub start: Start,
     /// Models that run elsewhere.
     pub elsewhere: Vec<Elsewhere>,
+    /// Models that have names here.
+    pub store: Option<Store>,
     /// How models are loaded, where a request does not say otherwise.
     pub load: LoadOptions,
     /// How long a model stays after its last use.
@@ -63,6 +66,9 @@ pub(crate) struct Models {
 /// A model that is loaded or being loaded.
 struct Slot {
     name: Name,
+    /// What is loaded; `None` for a model that runs elsewhere, which takes no room.
+    here: Option<(ModelSource, LoadOptions)>,
+    preset: Arc<Preset>,
     state: watch::Sender<State>,
     users: AtomicUsize,
     stay: Mutex<Expiry>,
@@ -88,10 +94,30 @@ struct Expiry {
 /// Starts one backend, once.
 type Starter = Box<dyn FnOnce() -> Result<Arc<dyn Backend>, Failure> + Send>;
 
+/// What is behind a name.
+#[allow(clippy::large_enum_variant)] // one at a time
+pub(crate) enum Found {
+    /// A model that runs elsewhere.
+    Elsewhere(Elsewhere),
+    /// One of this machine.
+    Here(Here),
+}
+
+/// A model of this machine.
+pub(crate) struct Here {
+    /// Where it is.
+    pub(crate) source: ModelSource,
+    /// Bytes of its files.
+    pub(crate) file_bytes: u64,
+    /// What it brings with it, where it is in the store.
+    pub(crate) stored: Option<StoredModel>,
+}
+
 /// A model in use. While there is one, the model stays.
 pub(crate) struct Lease {
     // Dropped before the hold: whoever unloads the model then is the last owner, and may wait.
     backend: Arc<dyn Backend>,
+    preset: Arc<Preset>,
     _hold: Hold,
     /// How long it took to get.
     pub(crate) waited: Duration,
@@ -104,6 +130,8 @@ pub(crate) struct Loaded {
     pub(crate) file_bytes: u64,
     /// When it goes; `None` for never.
     pub(crate) until: Option<SystemTime>,
+    /// Whether it runs here.
+    pub(crate) source: Option<ModelSource>,
 }
 
 impl Models {
@@ -125,45 +153,59 @@ impl Models {
     /// The model of a name, loaded if it is not.
     pub(crate) async fn lease(self: &Arc<Self>, name: Name, stay: &Stay) -> Result<Lease, Failure> {
         let start = Instant::now();
-        let slot = self.slot(&name, stay)?;
+        let slot = match self.known(&name) {
+            Some(slot) => slot,
+            None => {
+                let found = self.clone().found(name.clone()).await?;
+                self.slot(&name, found, stay)?
+            }
+        };
         let hold = Hold { slot: slot.clone(), models: self.clone() };
         if let Some(keep) = stay.keep_alive {
             slot.expiry().keep = keep;
         }
         let backend = self.wait(&slot).await?;
-        Ok(Lease { backend, _hold: hold, waited: start.elapsed() })
+        Ok(Lease { backend, preset: slot.preset.clone(), _hold: hold, waited: start.elapsed() })
     }
 
-    /// The slot of a name, with one user more; if there is none, one that is being loaded.
-    fn slot(self: &Arc<Self>, name: &Name, stay: &Stay) -> Result<Arc<Slot>, Failure> {
+    /// The slot of a name that is loaded or being loaded, with one user more.
+    fn known(&self, name: &Name) -> Option<Arc<Slot>> {
+        known(&self.lock(), name)
+    }
+
+    /// What is behind a name; the disk is looked at.
+    pub(crate) async fn found(self: Arc<Self>, name: Name) -> Result<Found, Failure> {
+        let found = tokio::task::spawn_blocking(move || self.find(&name)).await;
+        found.unwrap_or_else(|e| Err(Failure::new(ErrorKind::Backend, e.to_string())))
+    }
+
+    /// A slot that is being loaded, with one user; or the one that came meanwhile.
+    fn slot(
+        self: &Arc<Self>,
+        name: &Name,
+        found: Found,
+        stay: &Stay,
+    ) -> Result<Arc<Slot>, Failure> {
+        let (start, here, file_bytes, preset) = self.starter(found, stay)?;
         let mut slots = self.lock();
-        if let Some(slot) = slots.get(&name.key()) {
-            let failed = match &*slot.state.borrow() {
-                State::Failed(_) => true,
-                State::Ready(backend) => {
-                    matches!(backend.health(), Health::Failed(_) | Health::Stopped)
-                }
-                State::Loading => false,
-            };
-            if !failed {
-                slot.users.fetch_add(1, Ordering::AcqRel);
-                return Ok(slot.clone());
-            }
+        if let Some(slot) = known(&slots, name) {
+            return Ok(slot);
         }
-        let (start, file_bytes) = self.starter(name, stay)?;
         let slot = Arc::new(Slot {
             name: name.clone(),
             state: watch::Sender::new(State::Loading),
             users: AtomicUsize::new(1),
             stay: Mutex::new(Expiry {
                 // What runs elsewhere holds nothing here.
-                keep: match name.source() {
+                keep: match here {
                     Some(_) => self.policy.keep_alive,
                     None => KeepAlive::Forever,
                 },
                 used: Instant::now(),
                 used_at: SystemTime::now(),
             }),
+            here,
+            preset: Arc::new(preset),
             file_bytes,
             restarts: AtomicU64::new(0),
         });
@@ -172,25 +214,54 @@ impl Models {
         Ok(slot)
     }
 
-    /// What starts the backend of a name, and the bytes of its file.
-    fn starter(&self, name: &Name, stay: &Stay) -> Result<(Starter, u64), Failure> {
-        let source = match name {
-            Name::Elsewhere(_, said) => {
-                let known = self.elsewhere(name).ok_or_else(|| ollama::absent(said))?;
-                let start = known.start.clone();
-                return Ok((Box::new(move || start()), 0));
+    /// What starts the backend of a model, what that loads, the bytes of its files, and what it brings with it.
+    #[allow(clippy::type_complexity)]
+    fn starter(
+        &self,
+        found: Found,
+        stay: &Stay,
+    ) -> Result<(Starter, Option<(ModelSource, LoadOptions)>, u64, Preset), Failure> {
+        let here = match found {
+            Found::Elsewhere(known) => {
+                return Ok((Box::new(move || (known.start)()), None, 0, Preset::default()));
             }
-            Name::Demo => ModelSource::Demo,
-            Name::Path(path) => ModelSource::File(path.clone()),
-        };
-        let file_bytes = match &source {
-            ModelSource::File(path) => file_bytes(path)?,
-            ModelSource::Demo => 0,
+            Found::Here(here) => here,
         };
         let mut options = self.policy.load.clone();
-        options.threads = stay.threads.or(options.threads);
+        let mut preset = Preset::default();
+        if let Some(stored) = here.stored {
+            preset = crate::stored::preset(&stored)?;
+            crate::stored::options(&stored, &mut options)?;
+        }
+        options.threads = stay.threads.or(preset.threads()).or(options.threads);
         let start = self.policy.start.clone();
-        Ok((Box::new(move || start(&source, &options)), file_bytes))
+        let loaded = (here.source.clone(), options.clone());
+        let starter = Box::new(move || start(&here.source, &options));
+        Ok((starter, Some(loaded), here.file_bytes, preset))
+    }
+
+    /// What is behind a name. It reads the disk.
+    pub(crate) fn find(&self, name: &Name) -> Result<Found, Failure> {
+        let here = |source, file_bytes| Here { source, file_bytes, stored: None };
+        match name {
+            Name::Demo => Ok(Found::Here(here(ModelSource::Demo, 0))),
+            Name::Path(path) => {
+                let bytes = file_bytes(path)?;
+                Ok(Found::Here(here(ModelSource::File(path.clone()), bytes)))
+            }
+            Name::Named(model, said) => {
+                if let Some(known) = self.elsewhere(name) {
+                    return Ok(Found::Elsewhere(known.clone()));
+                }
+                let store = self.policy.store.as_ref().ok_or_else(|| ollama::absent(said))?;
+                crate::stored::find(store, model, said).map(Found::Here)
+            }
+        }
+    }
+
+    /// The store of models.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.policy.store.as_ref()
     }
 
     /// The model elsewhere that has this name.
@@ -200,17 +271,13 @@ impl Models {
     }
 
     /// Whether there is a model of this name, as far as can be told without loading it.
-    pub(crate) fn has(&self, name: &Name) -> bool {
-        match name {
-            Name::Demo => true,
-            Name::Path(path) => path.is_file(),
-            Name::Elsewhere(..) => self.elsewhere(name).is_some(),
-        }
+    pub(crate) async fn has(self: &Arc<Self>, name: &Name) -> bool {
+        self.clone().found(name.clone()).await.is_ok()
     }
 
     /// The names of models that run elsewhere.
     pub(crate) fn names_elsewhere(&self) -> impl Iterator<Item = Name> + '_ {
-        let name = |known: &Elsewhere| Name::Elsewhere(known.name.clone(), known.name.to_string());
+        let name = |known: &Elsewhere| Name::Named(known.name.clone(), known.name.to_string());
         self.policy.elsewhere.iter().map(name)
     }
 
@@ -218,7 +285,7 @@ impl Models {
     async fn load(self: Arc<Self>, slot: Arc<Slot>, start: Starter) {
         let outcome = {
             // One that runs elsewhere takes no room, and waits for nobody.
-            let here = slot.name.source().is_some();
+            let here = slot.here.is_some();
             let _turn = if here { Some(self.loading.lock().await) } else { None };
             if here {
                 self.make_room(&slot).await;
@@ -252,11 +319,12 @@ impl Models {
             let others: Vec<_> = self
                 .lock()
                 .values()
-                .filter(|s| s.name.source().is_some() && s.name.key() != coming.name.key())
+                .filter(|s| s.here.is_some() && s.name.key() != coming.name.key())
                 .cloned()
                 .collect();
-            let Some(source) = coming.name.source().filter(|_| !others.is_empty()) else { return };
-            let options = self.policy.load.clone();
+            let Some((source, options)) = coming.here.clone().filter(|_| !others.is_empty()) else {
+                return;
+            };
             let needed = match needed {
                 Some(needed) => needed,
                 None => *needed.insert(memory::needed(source, options, coming.file_bytes).await),
@@ -380,12 +448,27 @@ impl Models {
                     backend: ready(slot)?,
                     file_bytes: slot.file_bytes,
                     until: slot.until(),
+                    source: slot.here.as_ref().map(|(source, _)| source.clone()),
                 })
             })
             .collect();
         all.sort_by_key(|l| std::cmp::Reverse(l.until.map_or((1, None), |t| (0, Some(t)))));
         all
     }
+}
+
+/// The slot of a name, unless it failed, with one user more.
+fn known(slots: &HashMap<String, Arc<Slot>>, name: &Name) -> Option<Arc<Slot>> {
+    let slot = slots.get(&name.key())?;
+    let failed = match &*slot.state.borrow() {
+        State::Failed(_) => true,
+        State::Ready(backend) => matches!(backend.health(), Health::Failed(_) | Health::Stopped),
+        State::Loading => false,
+    };
+    (!failed).then(|| {
+        slot.users.fetch_add(1, Ordering::AcqRel);
+        slot.clone()
+    })
 }
 
 /// A use of a slot.
@@ -412,6 +495,11 @@ impl Drop for Hold {
 }
 
 impl Lease {
+    /// What the model brings with it.
+    pub(crate) fn preset(&self) -> &Preset {
+        &self.preset
+    }
+
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }
@@ -479,7 +567,7 @@ fn gone() -> Failure {
     Failure::new(ErrorKind::Backend, "the model was unloaded")
 }
 
-fn file_bytes(path: &PathBuf) -> Result<u64, Failure> {
+fn file_bytes(path: &Path) -> Result<u64, Failure> {
     match std::fs::metadata(path) {
         Ok(file) if file.is_file() => Ok(file.len()),
         _ => Err(ollama::absent(&path.display().to_string())),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use oprel_api::Failure;
 use oprel_api::ollama::{ModelName, ModelRef, absent};
-use oprel_backend::ModelSource;
 
 /// A model that can be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +13,9 @@ pub(crate) enum Name {
     Demo,
     /// A file, where it lies.
     Path(PathBuf),
-    /// A model that runs elsewhere, if there is one of this name; and the name as the client wrote it.
-    Elsewhere(ModelName, String),
+    /// A model that runs elsewhere or is in the store, if there is one of this name; and the name as the client
+    /// wrote it.
+    Named(ModelName, String),
 }
 
 impl Name {
@@ -24,7 +24,7 @@ impl Name {
         match ModelRef::parse(text)? {
             ModelRef::Demo => Ok(Name::Demo),
             ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
-            ModelRef::Name(name) => Ok(Name::Elsewhere(name, text.trim().into())),
+            ModelRef::Name(name) => Ok(Name::Named(name, text.trim().into())),
             _ => Err(absent(text.trim())),
         }
     }
@@ -37,7 +37,7 @@ impl Name {
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
                 whole.to_string_lossy().into_owned()
             }
-            Name::Elsewhere(name, _) => name.key(),
+            Name::Named(name, _) => name.key(),
         }
     }
 
@@ -48,22 +48,13 @@ impl Name {
             Name::Path(path) => {
                 path.file_stem().map_or("file".into(), |n| n.to_string_lossy().into_owned())
             }
-            Name::Elsewhere(name, _) => name.to_string(),
-        }
-    }
-
-    /// Where it is; `None` for one that is elsewhere.
-    pub(crate) fn source(&self) -> Option<ModelSource> {
-        match self {
-            Name::Demo => Some(ModelSource::Demo),
-            Name::Path(path) => Some(ModelSource::File(path.clone())),
-            Name::Elsewhere(..) => None,
+            Name::Named(name, _) => name.to_string(),
         }
     }
 }
 
 /// A leading `~` is the home of whoever runs the server.
-fn expanded(text: &str) -> PathBuf {
+pub(crate) fn expanded(text: &str) -> PathBuf {
     match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(text),
@@ -75,7 +66,7 @@ impl fmt::Display for Name {
         match self {
             Name::Demo => ModelRef::Demo.fmt(f),
             Name::Path(path) => write!(f, "{}", path.display()),
-            Name::Elsewhere(name, _) => name.fmt(f),
+            Name::Named(name, _) => name.fmt(f),
         }
     }
 }
@@ -94,7 +85,7 @@ mod tests {
             assert_eq!(message, format!("model '{name}' not found"));
         }
         let elsewhere = Name::parse("llama3", false).unwrap();
-        assert_eq!((elsewhere.to_string().as_str(), elsewhere.source()), ("llama3:latest", None));
+        assert_eq!(elsewhere.to_string(), "llama3:latest");
         assert_eq!(elsewhere.key(), Name::parse("Llama3:latest", true).unwrap().key());
     }
 }

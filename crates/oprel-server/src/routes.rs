@@ -4,6 +4,7 @@ mod compat;
 mod exact;
 mod ollama;
 mod own;
+mod store;
 mod talk;
 
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use oprel_api::{ErrorKind, Failure};
 
+pub(crate) use ollama::stamp;
 pub(crate) use talk::Note;
 
 use crate::App;
@@ -39,6 +41,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .merge(compat::router())
         .merge(exact::router())
         .merge(own::router())
+        .merge(store::router())
         .merge(talk::router())
 }
 

@@ -50,7 +50,7 @@ pub use builder::{Mode, ModelBuilder};
 pub use error::OprelError;
 pub use model::{Ask, Model};
 pub use quick::{Listed, chat, embed, generate, list, running};
-pub use show::{Details, Show, show};
+pub use show::{Details, Show, show, show_with_template};
 pub use stream::Stream;
 pub use text::{Template, render, tokenize};
 

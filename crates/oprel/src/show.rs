@@ -62,6 +62,18 @@ pub struct Details {
 /// # Ok::<(), oprel::OprelError>(())
 /// ```
 pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
+    shown(source, None, verbose)
+}
+
+/// The same of a model that runs with another chat template than its file's.
+///
+/// # Errors
+/// As [`show`].
+pub fn show_with_template(source: &ModelSource, template: &str, verbose: bool) -> Result<Show> {
+    shown(source, Some(template), verbose)
+}
+
+fn shown(source: &ModelSource, template: Option<&str>, verbose: bool) -> Result<Show> {
     let file = source.open()?;
     let text = |key: &str| -> String {
         file.metadata().str(key).ok().flatten().unwrap_or_default().to_string()
@@ -74,18 +86,18 @@ pub fn show(source: &ModelSource, verbose: bool) -> Result<Show> {
         license: text("general.license"),
         modelfile: String::new(),
         parameters: String::new(),
-        template: text("tokenizer.chat_template"),
+        template: template.map_or_else(|| text("tokenizer.chat_template"), str::to_owned),
         details: Details {
             parent_model: String::new(),
             format: "gguf".into(),
             families: vec![family.clone()],
             family,
-            parameter_size: rounded(weights),
-            quantization_level: file_type(&file),
+            parameter_size: oprel_hub::rounded(weights),
+            quantization_level: oprel_hub::file_type(&file),
         },
         model_info,
         tensors: if verbose { tensors(&file) } else { Vec::new() },
-        capabilities: oprel_backend::capabilities(&file)
+        capabilities: oprel_backend::capabilities(&file, template)
             .iter()
             .map(|c| c.as_str().into())
             .collect(),
@@ -142,60 +154,9 @@ fn tensors(file: &Gguf) -> Vec<Json> {
     file.tensors().iter().map(one).collect()
 }
 
-/// `135.2M`, `1.2B`: as clients of the field show it.
-fn rounded(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
-        n if n >= 1e6 => format!("{:.2}M", n / 1e6),
-        n if n >= 1e3 => format!("{:.2}K", n / 1e3),
-        n => format!("{n}"),
-    }
-}
-
-/// The file type that the metadata names, else the type that most weights have.
-fn file_type(file: &Gguf) -> String {
-    #[rustfmt::skip]
-    const NAMES: &[(u32, &str)] = &[
-        (0, "F32"), (1, "F16"), (2, "Q4_0"), (3, "Q4_1"), (7, "Q8_0"), (8, "Q5_0"), (9, "Q5_1"), (10, "Q2_K"),
-        (11, "Q3_K_S"), (12, "Q3_K_M"), (13, "Q3_K_L"), (14, "Q4_K_S"), (15, "Q4_K_M"), (16, "Q5_K_S"),
-        (17, "Q5_K_M"), (18, "Q6_K"), (19, "IQ2_XXS"), (20, "IQ2_XS"), (21, "Q2_K_S"), (22, "IQ3_XS"),
-        (23, "IQ3_XXS"), (24, "IQ1_S"), (25, "IQ4_NL"), (26, "IQ3_S"), (27, "IQ3_M"), (28, "IQ2_S"),
-        (29, "IQ2_M"), (30, "IQ4_XS"), (31, "IQ1_M"), (32, "BF16"), (36, "TQ1_0"), (37, "TQ2_0"),
-        (38, "MXFP4"),
-    ];
-    let named = file.metadata().u32("general.file_type").ok().flatten();
-    if let Some((_, name)) = NAMES.iter().find(|(number, _)| Some(*number) == named) {
-        return name.to_string();
-    }
-    let mut sizes: Vec<(&str, u64)> = Vec::new();
-    for t in file.tensors() {
-        let n = t.shape.iter().product();
-        match sizes.iter_mut().find(|(name, _)| *name == t.ty.name()) {
-            Some((_, sum)) => *sum += n,
-            None => sizes.push((t.ty.name(), n)),
-        }
-    }
-    let most = sizes.into_iter().max_by_key(|(_, n)| *n);
-    most.map_or("unknown".into(), |(name, _)| name.to_string())
-}
-
 fn modified_at(source: &ModelSource) -> String {
     let ModelSource::File(path) = source else { return "1970-01-01T00:00:00Z".into() };
     let time = std::fs::metadata(path).and_then(|m| m.modified()).ok();
     let since = time.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
     oprel_chat::LocalTime::utc(since.as_secs() as i64).strftime("%Y-%m-%dT%H:%M:%SZ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_rounded_as_clients_expect() {
-        assert_eq!(rounded(1_235_814_432), "1.2B");
-        assert_eq!(rounded(361_821_120), "361.82M");
-        assert_eq!(rounded(5_200), "5.20K");
-        assert_eq!(rounded(7), "7");
-    }
 }

@@ -82,7 +82,7 @@ fn read(format: ToolFormat, text: &str) -> (Vec<ToolCall>, String) {
 
 #[test]
 fn what_a_frame_forces_is_read_as_calls() {
-    let facts = describe(&ModelSource::Demo).unwrap().0;
+    let facts = describe(&ModelSource::Demo, None).unwrap().0;
     let vocabulary = Vocabulary::new(&facts.tokenizer, facts.n_vocab as usize).unwrap();
     let arguments = json!({"place": "São {x}"});
     for &format in FRAMED {

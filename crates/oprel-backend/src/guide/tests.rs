@@ -11,7 +11,7 @@ use crate::load::describe;
 const FORMAT: ToolFormat = ToolFormat::Tagged;
 
 fn facts(format: ToolFormat) -> Facts {
-    let mut facts = describe(&ModelSource::Demo).unwrap().0;
+    let mut facts = describe(&ModelSource::Demo, None).unwrap().0;
     facts.can.tool_format = Some(format);
     facts
 }

@@ -176,6 +176,7 @@ pub(super) struct Load {
     prompt_cache: Option<(PathBuf, u64)>,
     candle: bool,
     isa: Option<String>,
+    template: Option<String>,
     draft: Option<Source>,
     overcommit: bool,
 }
@@ -193,6 +194,7 @@ impl Load {
             prompt_cache,
             executor,
             isa,
+            template,
             draft,
             overcommit,
         } = options.clone();
@@ -208,6 +210,7 @@ impl Load {
             prompt_cache: prompt_cache.map(|p| (p.folder, p.most_bytes)),
             candle: executor == Executor::Candle,
             isa,
+            template,
             draft: draft.as_ref().map(Source::from),
             overcommit,
         }
@@ -228,6 +231,7 @@ impl Load {
             prompt_cache: self.prompt_cache.map(cache),
             executor,
             isa: self.isa,
+            template: self.template,
             draft: self.draft.map(ModelSource::from),
             overcommit: self.overcommit,
         };
@@ -372,6 +376,7 @@ mod tests {
             gpu_layers: Some(-1),
             kv: "q8_0,f16".parse().unwrap(),
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
+            template: Some("{{ .Prompt }}".into()),
             draft: Some(ModelSource::Demo),
             ..LoadOptions::default()
         };

@@ -9,7 +9,7 @@ use super::*;
 use crate::ModelSource;
 use crate::load::describe;
 
-static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo).unwrap().0);
+static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo, None).unwrap().0);
 const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}";
 
 fn made(request: &Request, room: u32) -> Tokens {
@@ -121,7 +121,7 @@ fn what_is_not_there_is_refused_by_name() {
 
 #[test]
 fn what_the_template_cannot_say_is_refused_by_name() {
-    let (mut facts, _) = describe(&ModelSource::Demo).unwrap();
+    let (mut facts, _) = describe(&ModelSource::Demo, None).unwrap();
     (facts.can.tools, facts.can.thinking, facts.can.system) = (false, false, false);
     let tool = Tool::new("f", "does it", json!({"type": "object"}));
     let asks: [(&str, Request); 3] = [

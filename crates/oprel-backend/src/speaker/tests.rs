@@ -11,7 +11,7 @@ use super::*;
 use crate::ModelSource;
 use crate::load::describe;
 
-static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo).unwrap().0);
+static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo, None).unwrap().0);
 
 fn stopping(stop: &[&str]) -> Request {
     Request { stop: stop.iter().map(|s| s.to_string()).collect(), ..Request::raw("x") }
@@ -165,7 +165,7 @@ fn nothing_follows_the_end() {
 
 /// What is said by a model with other tags and calls than the demo's.
 fn said_by(can: Capabilities, prompt: &str, text: &str) -> Answer {
-    let mut facts = describe(&ModelSource::Demo).unwrap().0;
+    let mut facts = describe(&ModelSource::Demo, None).unwrap().0;
     facts.can = can;
     let chat = oprel_api::Chat {
         tools: vec![Tool::new("weather", "", json!({}))],

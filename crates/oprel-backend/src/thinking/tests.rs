@@ -8,7 +8,7 @@ use super::*;
 use crate::ModelSource;
 use crate::load::describe;
 
-static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo).unwrap().0);
+static FACTS: LazyLock<Facts> = LazyLock::new(|| describe(&ModelSource::Demo, None).unwrap().0);
 
 fn tokens(text: &str) -> Vec<u32> {
     FACTS.tokenizer.tokenize(text, TokenizeOptions { add_special: false, parse_special: true })
@@ -125,7 +125,7 @@ fn a_bound_that_cannot_be_kept_is_refused_and_one_that_is_kept_anyway_is_not() {
         let error = guide(&FACTS, &request, None).unwrap_err().to_string();
         assert_eq!(error, format!("max_thinking_tokens cannot be combined with {other}"));
     }
-    let (mut facts, _) = describe(&ModelSource::Demo).unwrap();
+    let (mut facts, _) = describe(&ModelSource::Demo, None).unwrap();
     facts.can = Capabilities { think_tags: None, ..facts.can };
     let error = guide(&facts, &bound, Some("")).unwrap_err();
     assert!(error.to_string().starts_with("max_thinking_tokens"), "{error}");

@@ -1,6 +1,7 @@
 //! The routes of OpenAI and Anthropic.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Extension;
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::routing::{get, post};
 use oprel_api::dialect::Call;
 use oprel_api::openai::Listed;
 use oprel_api::{Failure, anthropic, ollama, openai};
+use oprel_hub::{Entry, Store};
 
 use crate::App;
 use crate::answer::{self, Speech, json};
@@ -58,7 +60,22 @@ async fn embeddings(
 }
 
 fn listed(name: &Name) -> Listed {
-    Listed { id: name.to_string(), created: 0, owned_by: "library".into() }
+    let owner = match name {
+        Name::Named(name, _) => name.namespace.clone(),
+        Name::Demo | Name::Path(_) => "library".into(),
+    };
+    Listed { id: name.to_string(), created: 0, owned_by: owner }
+}
+
+/// Models of the store.
+fn of_store(store: &Store) -> Vec<Listed> {
+    let models = store.list().map(|listing| listing.models).unwrap_or_default();
+    let listed = |entry: Entry| {
+        let since = entry.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let id = entry.name.to_string();
+        Listed { id, created: since.as_secs(), owned_by: entry.name.namespace }
+    };
+    models.into_iter().map(listed).collect()
 }
 
 /// Whether a client speaks the dialect of Anthropic where both have a route.
@@ -68,8 +85,11 @@ fn speaks_anthropic(headers: &HeaderMap) -> bool {
 
 /// What can be used without naming a file.
 async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let elsewhere = app.models.names_elsewhere();
-    let all: Vec<_> = std::iter::once(Name::Demo).chain(elsewhere).map(|n| listed(&n)).collect();
+    let store = app.models.store().cloned();
+    let stored = tokio::task::spawn_blocking(move || store.as_ref().map(of_store)).await;
+    let others = std::iter::once(Name::Demo).chain(app.models.names_elsewhere());
+    let stored = stored.ok().flatten().unwrap_or_default().into_iter();
+    let all: Vec<_> = stored.chain(others.map(|name| listed(&name))).collect();
     let body = match speaks_anthropic(&headers) {
         true => anthropic::models(&all),
         false => openai::models(&all),
@@ -88,7 +108,7 @@ async fn model(
         false => (OPENAI, openai::model),
     };
     match Name::parse(&text, peer.trusted) {
-        Ok(name) if !app.models.has(&name) => speech.fail(ollama::absent(&text)),
+        Ok(name) if !app.models.has(&name).await => speech.fail(ollama::absent(&text)),
         Ok(name) => json(StatusCode::OK, &told(&listed(&name))),
         Err(failure) => speech.fail(failure),
     }

@@ -12,12 +12,14 @@ use axum::routing::{get, post};
 use oprel_api::dialect::Stay;
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
 use oprel_api::{Cause, ErrorKind, Failure};
+use oprel_backend::ModelSource;
 
 use crate::App;
 use crate::answer::{self, Head, Speech, json};
-use crate::models::Loaded;
+use crate::models::{Found, Here, Loaded};
 use crate::name::Name;
 use crate::peer::Peer;
+use crate::stored;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
 /// Of a model that is not there, requests for vectors are told in other words.
@@ -100,7 +102,7 @@ async fn load(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
 
 async fn unload(app: &Arc<App>, peer: &Peer, idle: Idle) -> Response {
     match Name::parse(&idle.model, peer.trusted) {
-        Ok(name) if !app.models.has(&name) => SPEECH.fail(ollama::absent(&idle.model)),
+        Ok(name) if !app.models.has(&name).await => SPEECH.fail(ollama::absent(&idle.model)),
         Ok(name) => {
             app.models.stop(&name).await;
             done(&idle, &name, "none")
@@ -144,30 +146,36 @@ async fn embedded(
     }
 }
 
-/// What can be used without naming a file: the built-in model, and models elsewhere. Models that are named by path are
-/// not listed: they are their owner's.
+/// What can be used without naming a file: models of the store, the built-in one, and models elsewhere. Models that are
+/// named by path are not listed: they are their owner's.
 async fn tags(State(app): State<Arc<App>>) -> Response {
-    let demo = tokio::task::spawn_blocking(|| DEMO.clone()).await.ok().flatten();
+    let store = app.models.store().cloned();
+    let here = tokio::task::spawn_blocking(move || {
+        let mut tags = store.map(|store| stored::tags(&store)).unwrap_or_default();
+        tags.extend(DEMO.clone());
+        tags
+    });
+    let here = here.await.unwrap_or_default();
     let elsewhere = app.models.names_elsewhere().map(|name| Tag {
         name: name.to_string(),
         model: name.to_string(),
         modified_at: stamp(SystemTime::UNIX_EPOCH),
         ..Tag::default()
     });
-    json(StatusCode::OK, &ollama::tags(demo.into_iter().chain(elsewhere).collect()))
+    json(StatusCode::OK, &ollama::tags(here.into_iter().chain(elsewhere).collect()))
 }
 
 /// What is told of the built-in model, which stays as it is.
 static DEMO: LazyLock<Option<Tag>> = LazyLock::new(demo_tag);
 
 fn demo_tag() -> Option<Tag> {
-    let source = Name::Demo.source()?;
+    let source = ModelSource::Demo;
     let shown = oprel::show(&source, false).ok()?;
     let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
     Some(Tag {
         name: Name::Demo.to_string(),
         model: Name::Demo.to_string(),
-        modified_at: modified(&Name::Demo),
+        modified_at: stamp(SystemTime::UNIX_EPOCH),
         size: weights,
         digest: String::new(),
         details: short(&shown),
@@ -177,14 +185,16 @@ fn demo_tag() -> Option<Tag> {
 
 async fn ps(State(app): State<Arc<App>>) -> Response {
     let now = Timestamp::utc(answer::unix_ns());
+    let store = app.models.store().cloned();
     let running = move |model: Loaded| {
         let description = model.backend.describe();
+        let tag = store.as_ref().and_then(|store| stored::tag_of(store, &model.name));
         Running {
             name: model.name.to_string(),
             model: model.name.to_string(),
             size: description.memory_bytes.max(model.file_bytes),
-            digest: String::new(),
-            details: details(&model.name),
+            digest: tag.as_ref().map(|tag| tag.digest.clone()).unwrap_or_default(),
+            details: tag.map_or_else(|| details(model.source.as_ref()), |tag| tag.details),
             expires_at: model.until.map_or(now.never(), stamp),
             size_vram: 0,
             context_length: description.known_context().unwrap_or(0),
@@ -199,14 +209,14 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-fn stamp(time: SystemTime) -> Timestamp {
+pub(crate) fn stamp(time: SystemTime) -> Timestamp {
     let since: Duration = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Sizes and kinds, as the file says.
-fn details(name: &Name) -> Details {
-    let shown = name.source().and_then(|source| oprel::show(&source, false).ok());
+fn details(source: Option<&ModelSource>) -> Details {
+    let shown = source.and_then(|source| oprel::show(source, false).ok());
     shown.map(|shown| short(&shown)).unwrap_or_default()
 }
 
@@ -247,8 +257,17 @@ async fn show(
         Err(response) => return response,
     };
     let verbose = named.verbose;
-    let Some(source) = name.source() else { return show_elsewhere(&app, named, &name).await };
-    let shown = tokio::task::spawn_blocking(move || oprel::show(&source, verbose)).await;
+    let Here { source, stored, .. } = match app.models.clone().found(name.clone()).await {
+        Ok(Found::Here(here)) => here,
+        Ok(Found::Elsewhere(_)) => return show_elsewhere(&app, named, &name).await,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    let template = stored.as_ref().and_then(|stored| stored.template.clone());
+    let shown = tokio::task::spawn_blocking(move || match template {
+        Some(template) => oprel::show_with_template(&source, &template, verbose),
+        None => oprel::show(&source, verbose),
+    });
+    let shown = shown.await;
     let mut shown = match shown {
         Ok(Ok(shown)) => shown,
         Ok(Err(oprel::OprelError::ModelNotFound { .. })) => {
@@ -264,7 +283,7 @@ async fn show(
     if copilot {
         shown.model_info.insert("general.basename".into(), named.model.into());
     }
-    let body = Show {
+    let mut body = Show {
         details: short(&shown),
         system: named.system.unwrap_or_default(),
         license: shown.license,
@@ -277,7 +296,11 @@ async fn show(
         tensors: shown.tensors,
         capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
         modified_at: modified(&name),
+        ..Show::default()
     };
+    if let Some(stored) = stored {
+        stored::overlay(&stored, &named.options, &mut body);
+    }
     let mut response = json(StatusCode::OK, &ollama::show(&body));
     Head { backend: "none", ignored: named.ignored }.write(&mut response);
     response
@@ -309,7 +332,7 @@ async fn show_elsewhere(app: &Arc<App>, named: ollama::Named, name: &Name) -> Re
 fn modified(name: &Name) -> Timestamp {
     let time = match name {
         Name::Path(path) => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
-        Name::Demo | Name::Elsewhere(..) => None,
+        Name::Demo | Name::Named(..) => None,
     };
     stamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
 }

@@ -1,0 +1,134 @@
+//! Models of the store, as they are loaded and asked.
+
+use oprel_api::ollama::{self, Details, ModelName, Preset, Show, Tag};
+use oprel_api::{ErrorKind, Failure};
+use oprel_backend::{LoadOptions, ModelSource};
+use oprel_hub::{Error, Store, StoredModel};
+use serde_json::{Map, Value, json};
+
+use crate::models::Here;
+use crate::name::Name;
+use crate::routes::stamp;
+
+/// The model of a name, which the client wrote as `said`.
+///
+/// # Errors
+/// If there is none, or it is damaged.
+pub(crate) fn find(store: &Store, name: &ModelName, said: &str) -> Result<Here, Failure> {
+    let stored = store.model(name).map_err(|error| failure(error, said))?;
+    let path = store.runnable(&stored).map_err(|error| failure(error, said))?;
+    let file_bytes = stored.entry.size;
+    Ok(Here { source: ModelSource::File(path), file_bytes, stored: Some(stored) })
+}
+
+/// What a model brings with it, for requests that do not say otherwise.
+///
+/// # Errors
+/// If a parameter is not of its type.
+pub(crate) fn preset(model: &StoredModel) -> Result<Preset, Failure> {
+    let messages = model.messages.iter().map(|m| (m.role.clone(), m.content.clone()));
+    Preset::new(&model.params, model.system.clone(), messages)
+}
+
+/// How a model wants to be loaded.
+///
+/// # Errors
+/// If it has a part that our engine does not know.
+pub(crate) fn options(model: &StoredModel, options: &mut LoadOptions) -> Result<(), Failure> {
+    if !model.adapters.is_empty() {
+        let message = format!("'{}' has an adapter, and adapters are not there yet", model.entry.name);
+        return Err(Failure::new(ErrorKind::Backend, message)
+            .with_hint("merge the adapter into the model, or create it without ADAPTER"));
+    }
+    options.template.clone_from(&model.template);
+    if let Some(draft) = model.draft.first() {
+        options.draft = Some(ModelSource::File(draft.clone()));
+    }
+    Ok(())
+}
+
+/// What went wrong in the store, in the words of the field.
+pub(crate) fn failure(error: Error, said: &str) -> Failure {
+    match &error {
+        Error::NotFound { .. } => ollama::absent(said),
+        _ => {
+            let hint = Some(error.hint().to_owned());
+            Failure { hint, ..Failure::new(kind(&error), error.to_string()) }
+        }
+    }
+}
+
+fn kind(error: &Error) -> ErrorKind {
+    match error {
+        Error::Name { .. } | Error::Modelfile(_) | Error::Source { .. } | Error::Mismatch { .. } => {
+            ErrorKind::Validation
+        }
+        Error::NotFound { .. } => ErrorKind::ModelNotFound,
+        _ => ErrorKind::Backend,
+    }
+}
+
+/// What is told of a model in lists.
+fn tag(model: &StoredModel) -> Tag {
+    let config = &model.config;
+    let name = model.entry.name.to_string();
+    let number = |n: u64| Some(n).filter(|n| *n > 0);
+    Tag {
+        model: name.clone(),
+        name,
+        modified_at: stamp(model.entry.modified),
+        size: model.entry.size,
+        digest: model.entry.digest().map(|digest| digest.hex()).unwrap_or_default(),
+        details: Details {
+            parent_model: String::new(),
+            format: config.model_format.clone(),
+            family: config.model_family.clone(),
+            families: config.model_families.clone().unwrap_or_default(),
+            parameter_size: config.model_type.clone(),
+            quantization_level: config.file_type.clone(),
+            context_length: number(config.context_length),
+            embedding_length: number(config.embedding_length),
+        },
+        capabilities: config.capabilities.clone().unwrap_or_default(),
+    }
+}
+
+/// All models of the store that can be read.
+pub(crate) fn tags(store: &Store) -> Vec<Tag> {
+    let Ok(listing) = store.list() else { return Vec::new() };
+    for broken in &listing.broken {
+        tracing::warn!(path = %broken.path.display(), why = %broken.why, "not listed");
+    }
+    let models = listing.models.iter();
+    models.filter_map(|entry| store.model(&entry.name).ok()).map(|model| tag(&model)).collect()
+}
+
+/// The same of one, if the store has it.
+pub(crate) fn tag_of(store: &Store, name: &Name) -> Option<Tag> {
+    let Name::Named(name, _) = name else { return None };
+    store.model(name).ok().map(|model| tag(&model))
+}
+
+/// What a model brings with it, in what is shown of its file.
+pub(crate) fn overlay(model: &StoredModel, options: &Map<String, Value>, show: &mut Show) {
+    let mut params = model.params.clone();
+    params.extend(options.clone());
+    show.parameters = ollama::parameter_lines(&params);
+    if show.system.is_empty() {
+        show.system = model.system.clone().unwrap_or_default();
+    }
+    if !model.licenses.is_empty() {
+        show.license = model.licenses.join("\n");
+    }
+    let name = &model.entry.name;
+    show.modelfile = format!(
+        "# Modelfile of {name}; to build on it, replace FROM by:\n# FROM {name}\n\n{}",
+        model.modelfile()
+    );
+    show.messages = model
+        .messages
+        .iter()
+        .map(|m| json!({"role": m.role, "content": m.content}))
+        .collect();
+    show.modified_at = stamp(model.entry.modified);
+}
