@@ -167,6 +167,19 @@ impl Store {
         Ok(self.find_cached(name).map(|cached| entry_of(&cached)))
     }
 
+    /// A name as a store has it, whether its manifest can be read or not.
+    ///
+    /// # Errors
+    /// If it is no name, or a folder cannot be read.
+    pub fn stored_name(&self, name: &ModelName) -> Result<Option<ModelName>> {
+        for root in self.roots() {
+            if let Some((stored, _)) = self.site(root, name)? {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(self.find_cached(name).map(|cached| cached.name))
+    }
+
     /// Where in one root a name is, as it is stored. The very name comes before one in another case.
     pub(super) fn site(
         &self,
