@@ -73,9 +73,9 @@ impl Store {
     /// The store of this user and all that is found beside it, by the environment.
     ///
     /// # Errors
-    /// As [`open`](Store::open).
+    /// As [`Places::usual`] and [`open`](Store::open).
     pub fn usual(access: Access) -> Result<Store> {
-        Store::at(Places::usual(), access)
+        Store::at(Places::usual()?, access)
     }
 
     /// The store at these places.
