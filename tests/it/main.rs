@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod batch;
+mod catalog;
 mod company;
 mod demo;
 mod descriptions;

@@ -6,9 +6,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
 mod ask;
+mod store;
 mod tools;
 
 pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
+pub(crate) use store::{Copy, Create, List, Remove, Show, Verify};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
 /// Run language models from GGUF files on your own machine.
@@ -42,6 +44,17 @@ pub(crate) enum Command {
     /// Serve models to other programs.
     #[cfg(unix)]
     Serve(Serve),
+    /// List the models that are here.
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Give a model a further name.
+    Cp(Copy),
+    /// Remove models.
+    Rm(Remove),
+    /// Make a model of a Modelfile.
+    Create(Create),
+    /// Read every file of the store and tell which are damaged.
+    Verify(Verify),
     /// List the models that a server has loaded.
     #[command(visible_alias = "models")]
     Ps(Ps),
@@ -277,18 +290,6 @@ pub(crate) struct Tokenize {
     #[arg(long)]
     pub(crate) parse_special: bool,
     /// Print a JSON list of ids.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Show {
-    /// Path of a GGUF file, or `demo`.
-    pub(crate) model: String,
-    /// Also print metadata arrays and tensors.
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
-    /// Print JSON in the shape of /api/show.
     #[arg(long)]
     pub(crate) json: bool,
 }

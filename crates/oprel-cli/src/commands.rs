@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, chat, config, daemon, engine, generate, pages};
+use crate::{bench, chat, config, daemon, engine, generate, pages, store};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     if !command.is_internal() {
@@ -33,6 +33,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) if args.install => crate::install::run(&args),
         #[cfg(unix)]
         Command::Serve(args) => crate::serve::run(&args),
+        Command::List(args) => store::list(&args),
+        Command::Cp(args) => store::copy(&args),
+        Command::Rm(args) => store::remove(&args),
+        Command::Create(args) => store::create(&args),
+        Command::Verify(args) => store::verify(&args),
         Command::Ps(args) => daemon::ps(&args),
         Command::Stop(args) => daemon::stop(&args),
         #[cfg(unix)]
@@ -148,7 +153,17 @@ fn tokenize(args: &Tokenize) -> anyhow::Result<()> {
 }
 
 fn show(args: &Show) -> anyhow::Result<()> {
-    let show = oprel::show(&source(&args.model), args.verbose)?;
+    let source = match store::stored(&args.model)? {
+        Some(model) => match store::show_part(&model, args)? {
+            store::Shown::Done => return Ok(()),
+            store::Shown::File(path) => ModelSource::File(path),
+        },
+        None => source(&args.model),
+    };
+    let show = oprel::show(&source, args.verbose)?;
+    if let Some(part) = store::part_of_file(&show, args)? {
+        return print(&harmless(&part));
+    }
     if args.json {
         return print(&serde_json::to_string_pretty(&show)?);
     }

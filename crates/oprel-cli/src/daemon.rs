@@ -5,8 +5,8 @@ use oprel_client::Error;
 use serde_json::{Value, json};
 
 use crate::args::{Ps, Stop};
+use crate::columns::{bytes, table};
 use crate::commands::print;
-use crate::outcome::harmless;
 
 /// The daemon of this user, whether it answers or not.
 fn client() -> Result<Client, OprelError> {
@@ -34,28 +34,6 @@ pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
     });
     let heads = ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"].map(String::from);
     table(std::iter::once(heads).chain(rows).collect())
-}
-
-/// Columns as wide as their widest text, four spaces apart.
-fn table<const N: usize>(rows: Vec<[String; N]>) -> anyhow::Result<()> {
-    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}    "));
-        print(&harmless(cells.collect::<String>().trim_end()))?;
-    }
-    Ok(())
-}
-
-/// A size in decimal units: `2.0 GB`.
-fn bytes(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
-        n if n >= 1e6 => format!("{:.0} MB", n / 1e6),
-        n if n >= 1e3 => format!("{:.0} KB", n / 1e3),
-        n => format!("{n} B"),
-    }
 }
 
 /// How long from now, in words.
@@ -101,9 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_short() {
-        assert_eq!(bytes(2_019_377_376), "2.0 GB");
-        assert_eq!(bytes(62_141_444), "62 MB");
+    fn times_are_short() {
         assert_eq!(until("1970-01-01T00:00:00Z"), "Stopping...");
         assert_eq!(until("2318-01-01T00:00:00Z"), "Forever");
     }

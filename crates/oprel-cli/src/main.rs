@@ -5,6 +5,7 @@ mod args;
 mod backends;
 mod bench;
 mod chat;
+mod columns;
 mod commands;
 mod config;
 mod daemon;
@@ -23,6 +24,7 @@ mod sampling;
 mod serve;
 mod settings;
 mod speak;
+mod store;
 #[cfg(unix)]
 mod systemd;
 mod terminal;

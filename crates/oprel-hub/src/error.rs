@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oprel_api::{ErrorKind, Failure};
+
 use crate::Digest;
 
 /// What can go wrong with names, the store and Modelfiles.
@@ -19,6 +21,9 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
+    /// Nothing says where the store is.
+    #[error("there is no place for models: this user has no home")]
+    NoHome,
     /// A text that can name no model.
     #[error("'{name}' is no name of a model")]
     Name {
@@ -135,6 +140,7 @@ impl Error {
                 io::ErrorKind::StorageFull => "make room on the disk and try again",
                 _ => "check the path and the disk",
             },
+            Error::NoHome => "set OPREL_MODELS or OPREL_HOME to a folder",
             Error::Name { .. } => {
                 "write it like llama3.2, llama3.2:1b or hf.co/user/repository:Q4_K_M"
             }
@@ -162,5 +168,23 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { doing, path, source }
+    }
+}
+
+/// What every dialect and the command line can say of it.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let kind = match &error {
+            Error::NotFound { .. } => ErrorKind::ModelNotFound,
+            Error::Name { .. }
+            | Error::Modelfile(_)
+            | Error::Source { .. }
+            | Error::Catalog { .. }
+            | Error::Mismatch { .. }
+            | Error::ReadOnly { .. } => ErrorKind::Validation,
+            _ => ErrorKind::Backend,
+        };
+        let hint = Some(error.hint().to_owned());
+        Failure { hint, ..Failure::new(kind, error.to_string()) }
     }
 }

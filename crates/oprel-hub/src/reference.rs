@@ -1,18 +1,19 @@
 //! What a user types, and where that model comes from.
 //!
 //! Two things follow from a reference: the name under which the model is kept, and the source that it
-//! is fetched from. What wins where a text could mean several things:
+//! is fetched from. Whoever runs a model looks for the name in the store first, and what is there is the model,
+//! wherever it came from; the source is for who fetches it, for the first time or anew. What wins where a text could
+//! mean several things:
 //!
 //! 1. A text that looks like a path (it begins with `/`, `./`, `../`, `~/` or a drive, or ends in `.gguf`)
 //!    is a file. `https://...gguf` is a file of a server.
 //! 2. `hf.co/user/repository[:quant]`, or with `huggingface.co/` or the address of its page, is a
 //!    repository of the hub.
-//! 3. Any other text is a name. A model that the store has under this name is that model, wherever it came from.
-//! 4. Else, if the catalogue has the name as an alias, the alias says which repository of the hub it is. It is
-//!    kept under the name that was typed. A name with a host is never an alias.
-//! 5. Else `user/repository[:quant]` is a repository of the hub if the catalogue or a cache of the hub has that
-//!    repository.
-//! 6. Else it is a name of a registry: of Ollama's where no host was said.
+//! 3. Any other text is a name. If the catalogue has it as an alias, the alias says which file of which repository
+//!    of the hub it is; it is kept under the name that was typed. A name with a host is never an alias.
+//! 4. Else `user/repository[:quant]` is a repository of the hub if the catalogue, the store or a cache of the hub
+//!    has that repository.
+//! 5. Else it is a name of a registry: of Ollama's where no host was said.
 
 use std::fmt;
 
@@ -96,26 +97,29 @@ impl Reference {
         if is_hub(&name.host) {
             return hub(&format!("{}/{}", name.namespace, name.model), said_tag(text, &name));
         }
-        if let Some(found) = store.map(|store| store.find(&name)).transpose()?.flatten() {
-            let source = Source::Registry(found.name.clone());
-            return Ok(Reference { name: Some(found.name), source });
-        }
         let said_host = !name.host.eq_ignore_ascii_case(REGISTRY) || text.matches('/').count() > 1;
         if let Some(alias) = catalog.filter(|_| !said_host).and_then(|c| c.alias(text)) {
             let source = Source::Hub(HubRef {
                 repository: alias.repository.clone(),
                 pick: Some(alias.file.clone()),
             });
-            return Ok(Reference { name: Some(name), source });
+            return Ok(Reference { name: Some(as_stored(name, store)?), source });
         }
         let repository = format!("{}/{}", name.namespace, name.model);
         let known = catalog.is_some_and(|catalog| catalog.has_repository(&repository))
-            || store.is_some_and(|store| store.has_cached(&repository));
+            || store.is_some_and(|store| store.has_repository(&repository));
         if !said_host && text.contains('/') && known {
             return hub(&repository, said_tag(text, &name));
         }
-        Ok(Reference { source: Source::Registry(name.clone()), name: Some(name) })
+        let source = Source::Registry(name.clone());
+        Ok(Reference { name: Some(as_stored(name, store)?), source })
     }
+}
+
+/// The name in the case in which a store has it.
+fn as_stored(name: ModelName, store: Option<&Store>) -> Result<ModelName> {
+    let stored = store.map(|store| store.stored_name(&name)).transpose()?.flatten();
+    Ok(stored.unwrap_or(name))
 }
 
 /// The shortest text that names it.

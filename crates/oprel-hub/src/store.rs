@@ -74,9 +74,9 @@ impl Store {
     /// The store of this user and all that is found beside it, by the environment.
     ///
     /// # Errors
-    /// As [`open`](Store::open).
+    /// As [`Places::usual`] and [`open`](Store::open).
     pub fn usual(access: Access) -> Result<Store> {
-        Store::at(Places::usual(), access)
+        Store::at(Places::usual()?, access)
     }
 
     /// The store at these places.
@@ -118,9 +118,16 @@ impl Store {
         self.roots().any(|root| root.blob(digest).is_file())
     }
 
-    /// Whether a cache of the hub has files of `user/repository`.
-    pub fn has_cached(&self, repository: &str) -> bool {
-        self.caches.iter().any(|cache| cache.has(repository))
+    /// Whether something of `user/repository` of the hub is here: in a store, or in a cache of the hub.
+    pub fn has_repository(&self, repository: &str) -> bool {
+        let is_of = |site: root::Site| {
+            let name = site.name.filter(|name| name.host.eq_ignore_ascii_case(hub_cache::HOST))?;
+            Some(format!("{}/{}", name.namespace, name.model))
+        };
+        let mut stored = self.roots().flat_map(|root| root.sites().unwrap_or_default());
+        let in_store =
+            stored.any(|site| is_of(site).is_some_and(|r| r.eq_ignore_ascii_case(repository)));
+        in_store || self.caches.iter().any(|cache| cache.has(repository))
     }
 
     /// The file of a blob, wherever it is.

@@ -13,9 +13,9 @@ struct Cursor {
 
 /// How a word ended.
 enum Ended {
-    BySpace,
-    ByOther,
-    ByEof,
+    Space,
+    Other,
+    Eof,
 }
 
 impl Modelfile {
@@ -56,9 +56,9 @@ impl Cursor {
         let line = self.line;
         let (word, ended) = self.word(|c| c.is_ascii_alphabetic());
         match ended {
-            Ended::BySpace => {}
-            Ended::ByOther => return Err(Problem::Command { line }),
-            Ended::ByEof => return Err(Problem::Eof { after: String::new() }),
+            Ended::Space => {}
+            Ended::Other => return Err(Problem::Command { line }),
+            Ended::Eof => return Err(Problem::Eof { after: String::new() }),
         }
         Ok(match word.to_ascii_lowercase().as_str() {
             "from" => Command::From(self.value()?),
@@ -89,9 +89,9 @@ impl Cursor {
     fn argument(&mut self, may: impl Fn(char) -> bool) -> Result<String, Problem> {
         while self.chars.next_if(|&c| is_space(c)).is_some() {}
         match self.word(may) {
-            (word, Ended::BySpace) => Ok(word),
-            (word, Ended::ByOther) => Err(Problem::Eof { after: word }),
-            (_, Ended::ByEof) => Err(Problem::Eof { after: String::new() }),
+            (word, Ended::Space) => Ok(word),
+            (word, Ended::Other) => Err(Problem::Eof { after: word }),
+            (_, Ended::Eof) => Err(Problem::Eof { after: String::new() }),
         }
     }
 
@@ -100,10 +100,10 @@ impl Cursor {
         let mut word = String::new();
         loop {
             match self.next() {
-                None => return (word, Ended::ByEof),
+                None => return (word, Ended::Eof),
                 Some(c) if may(c) => word.push(c),
-                Some(c) if is_space(c) => return (word, Ended::BySpace),
-                Some(_) => return (word, Ended::ByOther),
+                Some(c) if is_space(c) => return (word, Ended::Space),
+                Some(_) => return (word, Ended::Other),
             }
         }
     }

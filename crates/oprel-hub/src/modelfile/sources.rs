@@ -144,11 +144,7 @@ fn no_such(text: &str) -> Error {
 
 /// The file of a text, or those of a folder; `None` if there is neither.
 fn pieces(text: &str, folder: &Path, home: Option<&Path>) -> Result<Option<(PathBuf, Vec<Piece>)>> {
-    let path = match expanded(text, folder, home) {
-        // `~name` may be the name of a model as well as anything else.
-        Err(problem) => return Err(problem.into()),
-        Ok(path) => path,
-    };
+    let path = expanded(text, folder, home)?;
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(why) if is_absence(&why) => return Ok(None),

@@ -86,7 +86,7 @@ fn catalog() -> Catalog {
 }
 
 #[test]
-fn what_is_in_the_store_wins_then_the_catalogue_then_the_registry() {
+fn the_catalogue_wins_then_repositories_that_are_here_then_the_registry() {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(place.path(), Access::Write).unwrap();
     let resolve = |text: &str| Reference::resolve(text, &catalog(), &store).unwrap();
@@ -105,6 +105,14 @@ fn what_is_in_the_store_wins_then_the_catalogue_then_the_registry() {
     let layer = |kind| Layer::new(kind, blob.digest, blob.size);
     let manifest = Manifest::new(layer(LayerKind::Config), vec![layer(LayerKind::Model)]);
     store.put_manifest(&ModelName::parse("TINY").unwrap(), &manifest).unwrap();
-    assert!(matches!(resolve("tiny").source, Source::Registry(_)));
-    assert_eq!(resolve("tiny").to_string(), "TINY:latest", "as it is stored");
+    let stored = resolve("tiny");
+    assert_eq!(stored.to_string(), "TINY:latest", "as it is stored");
+    assert_eq!(stored.source, alias.source, "fetched anew from where it came");
+    store
+        .put_manifest(&ModelName::parse("hf.co/user/Other-GGUF:Q4_0").unwrap(), &manifest)
+        .unwrap();
+    assert_eq!(resolve("user/other-gguf:Q8_0").source, hub_ref("user/other-gguf", Some("Q8_0")));
+    std::fs::write(store.find(&ModelName::parse("tiny").unwrap()).unwrap().unwrap().path(), "{")
+        .unwrap();
+    assert_eq!(resolve("tiny").to_string(), "TINY:latest", "what is damaged can be fetched again");
 }

@@ -8,6 +8,8 @@ use oprel_api::ollama::{ModelName, Place};
 
 use crate::quant::{part_of, quant_of, without_part};
 
+/// The host under which models of the hub are kept.
+pub(super) const HOST: &str = "hf.co";
 /// How deep in a repository files are looked for.
 const DEPTH: u32 = 3;
 
@@ -111,7 +113,7 @@ fn cached(
     let (user, model) = repository.split_once('/')?;
     let name = ModelName {
         scheme: None,
-        host: "hf.co".into(),
+        host: HOST.into(),
         namespace: user.into(),
         model: model.into(),
         tag,

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+
 /// Where stores and caches are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
@@ -20,16 +22,22 @@ impl Places {
     /// By the environment: the root is `OPREL_MODELS`, else `OLLAMA_MODELS`, else `models` in `OPREL_HOME`
     /// (`~/.oprel`); beside it Ollama's stores; the hub's caches by `HF_HUB_CACHE` and `HF_HOME`.
     /// `OLLAMA_NOPRUNE` keeps all files.
-    pub fn usual() -> Places {
+    ///
+    /// # Errors
+    /// [`Error::NoHome`] if none of these is set and the user has no home.
+    pub fn usual() -> Result<Places> {
         Places::of(&|name| std::env::var_os(name))
     }
 
-    fn of(variable: &dyn Fn(&str) -> Option<OsString>) -> Places {
+    fn of(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Places> {
         let path = |name: &str| trimmed(variable(name)?).map(PathBuf::from);
         let home = path("HOME").or_else(|| path("USERPROFILE"));
         let in_home = |folder: &str| home.as_ref().map(|home| home.join(folder));
-        let own_home = path("OPREL_HOME").or_else(|| in_home(".oprel")).unwrap_or_default();
-        let root = path("OPREL_MODELS").or_else(|| path("OLLAMA_MODELS"));
+        let own_home = path("OPREL_HOME").or_else(|| in_home(".oprel"));
+        let root = path("OPREL_MODELS")
+            .or_else(|| path("OLLAMA_MODELS"))
+            .or_else(|| own_home.map(|home| home.join("models")))
+            .ok_or(Error::NoHome)?;
         let ollama = [path("OLLAMA_MODELS"), in_home(".ollama/models")];
         let service = cfg!(target_os = "linux").then(|| "/usr/share/ollama/.ollama/models".into());
         let cache = path("XDG_CACHE_HOME").or_else(|| in_home(".cache"));
@@ -37,12 +45,12 @@ impl Places {
         let hub_cache = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| hub_home.map(|home| home.join("hub")));
-        Places {
-            root: root.unwrap_or_else(|| own_home.join("models")),
+        Ok(Places {
+            root,
             beside: ollama.into_iter().flatten().chain(service).collect(),
             hub_caches: hub_cache.into_iter().collect(),
             prune: !variable("OLLAMA_NOPRUNE").and_then(trimmed).is_some_and(|v| is_true(&v)),
-        }
+        })
     }
 }
 
@@ -66,6 +74,7 @@ mod tests {
         Places::of(&|name| {
             set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })
+        .unwrap()
     }
 
     #[test]
@@ -79,14 +88,21 @@ mod tests {
         assert_eq!(places(&[home, ("OLLAMA_MODELS", "/m")]).root, PathBuf::from("/m"));
         assert_eq!(places(&[home]).hub_caches, [PathBuf::from("/h/.cache/huggingface/hub")]);
         assert_eq!(places(&[home, ("HF_HOME", "/f")]).hub_caches, [PathBuf::from("/f/hub")]);
-        assert_eq!(places(&[("HF_HUB_CACHE", "/c")]).hub_caches, [PathBuf::from("/c")]);
+        assert_eq!(places(&[home, ("HF_HUB_CACHE", "/c")]).hub_caches, [PathBuf::from("/c")]);
     }
 
     #[test]
     fn pruning_is_turned_off_by_any_yes() {
-        assert!(places(&[]).prune && places(&[("OLLAMA_NOPRUNE", "0")]).prune);
-        assert!(places(&[("OLLAMA_NOPRUNE", "")]).prune);
-        assert!(!places(&[("OLLAMA_NOPRUNE", "1")]).prune);
-        assert!(!places(&[("OLLAMA_NOPRUNE", "please")]).prune);
+        for (value, prunes) in
+            [("", true), ("0", true), ("false", true), ("1", false), ("please", false)]
+        {
+            let places = places(&[("HOME", "/h"), ("OLLAMA_NOPRUNE", value)]);
+            assert_eq!(places.prune, prunes, "{value}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_home_has_no_store_in_the_working_directory() {
+        assert!(matches!(Places::of(&|_| None), Err(Error::NoHome)));
     }
 }

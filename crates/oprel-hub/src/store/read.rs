@@ -167,6 +167,19 @@ impl Store {
         Ok(self.find_cached(name).map(|cached| entry_of(&cached)))
     }
 
+    /// A name as a store has it, whether its manifest can be read or not.
+    ///
+    /// # Errors
+    /// If it is no name, or a folder cannot be read.
+    pub fn stored_name(&self, name: &ModelName) -> Result<Option<ModelName>> {
+        for root in self.roots() {
+            if let Some((stored, _)) = self.site(root, name)? {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(self.find_cached(name).map(|cached| cached.name))
+    }
+
     /// Where in one root a name is, as it is stored. The very name comes before one in another case.
     pub(super) fn site(
         &self,
@@ -233,6 +246,23 @@ impl Store {
         }
     }
 
+    /// What the config blob of a model says; of a model of a cache, what its name does.
+    ///
+    /// # Errors
+    /// If the blob is missing or damaged.
+    pub fn config(&self, entry: &Entry) -> Result<Config> {
+        let config = entry.manifest.as_ref().map(Manifest::config);
+        match config {
+            Some(Some(layer)) => self.json(&entry.name.to_string(), "the config", layer),
+            Some(None) => Ok(Config::default()),
+            None => Ok(Config {
+                model_format: "gguf".into(),
+                file_type: entry.name.tag.clone(),
+                ..Config::default()
+            }),
+        }
+    }
+
     fn cached_model(&self, entry: Entry) -> Result<StoredModel> {
         let cached = self.find_cached(&entry.name);
         let cached = cached.ok_or_else(|| Error::NotFound { name: entry.name.to_string() })?;
@@ -245,9 +275,7 @@ impl Store {
     fn open_model(&self, entry: Entry, manifest: &Manifest) -> Result<StoredModel> {
         let mut model = StoredModel::empty(entry);
         let name = model.entry.name.to_string();
-        if let Some(config) = manifest.config() {
-            model.config = self.json(&name, "the config", config)?;
-        }
+        model.config = self.config(&model.entry)?;
         for layer in manifest.layers() {
             let path = || self.blob_of(&name, layer);
             match layer.kind() {

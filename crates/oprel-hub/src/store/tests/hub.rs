@@ -53,7 +53,7 @@ fn models_of_a_cache_are_listed_and_run_in_place() {
     let usual = store.find(&name("hf.co/bartowski/Tiny-GGUF")).unwrap().unwrap();
     assert_eq!(usual.name.tag, "Q4_K_M");
     assert!(store.find(&name("hf.co/bartowski/Tiny-GGUF:Q2_K")).unwrap().is_none());
-    assert!(store.has_cached("bartowski/tiny-gguf") && !store.has_cached("x/y"));
+    assert!(store.has_repository("bartowski/tiny-gguf") && !store.has_repository("x/y"));
     assert!(matches!(store.remove(&usual.name), Err(Error::ReadOnly { .. })));
 }
 

@@ -1,0 +1,73 @@
+//! Commands over the store of models.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct List {
+    /// Only models whose names begin so.
+    pub(crate) prefix: Option<String>,
+    /// Print JSON, as /api/tags.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Copy {
+    /// The model.
+    pub(crate) source: String,
+    /// Its further name.
+    pub(crate) destination: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Remove {
+    /// The models.
+    #[arg(required = true)]
+    pub(crate) models: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Create {
+    /// The name of the new model.
+    pub(crate) model: String,
+    /// The Modelfile [default: Modelfile, else what is in this folder]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verify {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(clap::ArgGroup::new("part").args(["license", "modelfile", "parameters", "system", "template"])))]
+pub(crate) struct Show {
+    /// Name of a model of the store, path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// Print the licence.
+    #[arg(long)]
+    pub(crate) license: bool,
+    /// Print the Modelfile that would make it again.
+    #[arg(long)]
+    pub(crate) modelfile: bool,
+    /// Print the default options.
+    #[arg(long)]
+    pub(crate) parameters: bool,
+    /// Print the system message.
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Print the chat template.
+    #[arg(long)]
+    pub(crate) template: bool,
+    /// Also print metadata arrays and tensors.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Print JSON in the shape of /api/show.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

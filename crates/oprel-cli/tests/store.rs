@@ -1,0 +1,117 @@
+//! The store of models as a user meets it, with the demo's file as the model.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A directory of its own for each test, which is also the home of the command.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().expect("a temporary directory"));
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/demo.gguf");
+        std::fs::copy(demo, place.path("m.gguf")).expect("the demo's file");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn oprel(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.args(args).current_dir(&self.0).env_clear().env("HOME", self.0.path());
+        // No server of this machine answers for the program under test.
+        command.env("OPREL_HOST", "127.0.0.1:1").output().expect("it runs")
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.oprel(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn fails(&self, args: &[&str], code: i32, words: &str) {
+        let output = self.oprel(args);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+        assert!(told.contains(words) && told.contains("hint: "), "{args:?}: {told}");
+    }
+
+    fn modelfile(&self, text: &str) {
+        std::fs::write(self.path("Modelfile"), text).expect("written");
+    }
+}
+
+#[test]
+fn a_model_is_made_listed_shown_copied_and_removed() {
+    let place = Place::new();
+    assert_eq!(place.ok(&["list"]), "NAME    ID    SIZE    MODIFIED\n");
+    place.modelfile("FROM ./m.gguf\nSYSTEM Be brief.\nPARAMETER temperature 0.5\nPARAMETER stop <x>\nLICENSE MIT");
+    place.ok(&["create", "Mine"]);
+    let listed = place.ok(&["ls"]);
+    let row: Vec<&str> =
+        listed.lines().nth(1).expect("a row").split("    ").map(str::trim).collect();
+    assert_eq!((row[0], row[1].len()), ("Mine:latest", 12), "{listed}");
+    assert!(row[2].ends_with(" MB") && row[3].ends_with(" ago"), "{listed}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.ok(&["list", "--json"])).expect("JSON");
+    let details = &json["models"][0]["details"];
+    assert_eq!((details["format"].as_str(), details["family"].is_string()), (Some("gguf"), true));
+    assert!(json["models"][0]["digest"].as_str().expect("a digest").starts_with(row[1]));
+
+    assert_eq!(place.ok(&["cp", "mine", "other"]), "copied 'mine' to 'other'\n");
+    assert_eq!(place.ok(&["show", "MINE", "--system"]), "Be brief.\n");
+    assert_eq!(place.ok(&["show", "mine", "--license"]), "MIT\n");
+    let parameters = place.ok(&["show", "mine", "--parameters"]);
+    let lines: Vec<_> =
+        parameters.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(lines, [["stop", "\"<x>\""], ["temperature", "0.5"]]);
+    assert!(place.ok(&["show", "mine"]).contains("architecture"));
+    assert!(place.ok(&["show", "mine", "--template"]).contains("{%"));
+    let written = place.ok(&["show", "mine", "--modelfile"]);
+    assert!(
+        written.contains("# FROM Mine:latest\n\nFROM /") && written.contains("SYSTEM Be brief.")
+    );
+    place.modelfile(&written);
+    place.ok(&["create", "again", "-f", "Modelfile"]);
+    assert!(place.ok(&["verify"]).ends_with(" 0 damaged\n"));
+
+    assert_eq!(place.ok(&["rm", "Mine", "again"]), "deleted 'Mine'\ndeleted 'again'\n");
+    place.fails(&["rm", "mine"], 3, "model 'mine:latest' not found");
+    assert_eq!(place.ok(&["show", "other", "--system"]), "Be brief.\n", "the copy outlives it");
+    assert_eq!(place.ok(&["list", "OTH"]).lines().count(), 2);
+    assert_eq!(place.ok(&["list", "mine"]).lines().count(), 1);
+}
+
+#[test]
+fn without_a_modelfile_the_folder_is_the_model() {
+    let place = Place::new();
+    place.fails(&["create", "m", "-f", "absent"], 2, "specified Modelfile wasn't found");
+    place.ok(&["create", "m"]);
+    place.modelfile("FROM m\nPARAMETER colour blue");
+    place.fails(&["create", "n"], 2, "unknown parameter 'colour'");
+    place.modelfile("FROM nobody");
+    place.fails(&["create", "n"], 3, "model 'nobody:latest' not found");
+    place.fails(&["create", "../m"], 2, "invalid model name");
+    assert_eq!(place.ok(&["list"]).lines().count(), 2);
+}
+
+#[test]
+fn damage_is_found_and_has_an_exit_code() {
+    let place = Place::new();
+    place.ok(&["create", "m"]);
+    let blobs = place.path(".oprel/models/blobs");
+    for blob in std::fs::read_dir(blobs).expect("blobs") {
+        let path = blob.expect("a blob").path();
+        let mut bytes = std::fs::read(&path).expect("readable");
+        if bytes.starts_with(b"GGUF") {
+            bytes[5000] ^= 1;
+            std::fs::write(&path, bytes).expect("writable");
+        }
+    }
+    place.fails(&["verify"], 5, "1 files are damaged");
+    let output = place.oprel(&["verify", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["damaged"][0]["models"], serde_json::json!(["m:latest"]));
+}
