@@ -36,6 +36,37 @@ pub struct SamplingPatch {
 }
 
 impl SamplingPatch {
+    /// What is said here, else what is said below.
+    #[must_use]
+    pub fn or(self, below: SamplingPatch) -> SamplingPatch {
+        SamplingPatch {
+            temperature: self.temperature.or(below.temperature),
+            dynatemp_range: self.dynatemp_range.or(below.dynatemp_range),
+            dynatemp_exponent: self.dynatemp_exponent.or(below.dynatemp_exponent),
+            top_k: self.top_k.or(below.top_k),
+            top_p: self.top_p.or(below.top_p),
+            min_p: self.min_p.or(below.min_p),
+            typical_p: self.typical_p.or(below.typical_p),
+            top_n_sigma: self.top_n_sigma.or(below.top_n_sigma),
+            repeat_penalty: self.repeat_penalty.or(below.repeat_penalty),
+            repeat_last_n: self.repeat_last_n.or(below.repeat_last_n),
+            presence_penalty: self.presence_penalty.or(below.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(below.frequency_penalty),
+            seed: self.seed.or(below.seed),
+            mirostat: self.mirostat.or(below.mirostat),
+            mirostat_tau: self.mirostat_tau.or(below.mirostat_tau),
+            mirostat_eta: self.mirostat_eta.or(below.mirostat_eta),
+            dry_multiplier: self.dry_multiplier.or(below.dry_multiplier),
+            dry_base: self.dry_base.or(below.dry_base),
+            dry_allowed_length: self.dry_allowed_length.or(below.dry_allowed_length),
+            dry_penalty_last_n: self.dry_penalty_last_n.or(below.dry_penalty_last_n),
+            dry_sequence_breakers: self.dry_sequence_breakers.or(below.dry_sequence_breakers),
+            xtc_probability: self.xtc_probability.or(below.xtc_probability),
+            xtc_threshold: self.xtc_threshold.or(below.xtc_threshold),
+            logit_bias: [below.logit_bias, self.logit_bias].concat(),
+        }
+    }
+
     /// What is said here, over what is said below.
     pub fn over(&self, below: Sampling) -> Sampling {
         let mut all = below;

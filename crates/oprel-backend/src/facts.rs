@@ -65,7 +65,7 @@ pub struct Facts {
     /// Whether it brings a chat template; ChatML stands in for conversations with those that do not.
     pub has_template: bool,
     /// The chat template that it was loaded with instead of the file's.
-    pub(crate) template: Option<String>,
+    pub template: Option<String>,
     /// What its chat template can say.
     pub can: Capabilities,
     /// One that cannot be compiled keeps no model from being used without it.

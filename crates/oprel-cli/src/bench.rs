@@ -59,7 +59,7 @@ fn together(args: &Bench, sequences: u32) -> anyhow::Result<()> {
         builder = builder.context(options.context());
     }
     if let Some(draft) = &args.draft {
-        builder = builder.draft(source(draft));
+        builder = builder.draft(source(draft)?);
     }
     let bench = builder.load()?.bench_parallel(&options)?;
     if args.json {
@@ -88,5 +88,5 @@ fn tokens_of(args: &Bench, path: &Path) -> anyhow::Result<Vec<u32>> {
         return Ok(serde_json::from_str(&text).map_err(wrong)?);
     }
     let options = TokenizeOptions { add_special: true, parse_special: true };
-    Ok(oprel::tokenize(&source(&args.model), &text, options)?)
+    Ok(oprel::tokenize(&source(&args.model)?, &text, options)?)
 }

@@ -8,6 +8,7 @@ use oprel::{
     EmbedRequest, Executor, KvTypes, Model, ModelBuilder, ModelSource, OprelError, Ranked, RawChat,
     RerankRequest, Template, TokenizeOptions,
 };
+use oprel_api::ollama::ModelRef;
 use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
@@ -54,18 +55,42 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// `demo` is the built-in model, anything else a path.
-pub(crate) fn source(model: &str) -> ModelSource {
-    match model {
-        "demo" => ModelSource::Demo,
-        path => ModelSource::File(PathBuf::from(path)),
+/// Which model a user means.
+pub(crate) enum Meant {
+    /// A file, or the built-in model.
+    Source(ModelSource),
+    /// One that has a name, in the store or at a server.
+    Named(String),
+}
+
+/// `demo` is the built-in model; what looks like a path or is a file is one; anything else is a name.
+pub(crate) fn meant(model: &str) -> Meant {
+    match ModelRef::parse(model) {
+        Ok(ModelRef::Demo) => Meant::Source(ModelSource::Demo),
+        Ok(ModelRef::Name(_)) if !Path::new(model).is_file() => Meant::Named(model.into()),
+        _ => Meant::Source(ModelSource::File(model.into())),
+    }
+}
+
+/// The file of a model.
+///
+/// # Errors
+/// If the store has no model of this name.
+pub(crate) fn source(model: &str) -> Result<ModelSource, OprelError> {
+    match meant(model) {
+        Meant::Source(source) => Ok(source),
+        Meant::Named(name) => oprel::locate(&name),
     }
 }
 
 /// A model that is to be loaded in this process, as arguments say, else as settings do.
 pub(crate) fn builder(model: &str, load: &Load) -> Result<ModelBuilder, OprelError> {
     let set = config::get()?;
-    let mut builder = Model::builder(source(model)).kv(load.kv()?);
+    let model = match meant(model) {
+        Meant::Source(source) => Model::builder(source),
+        Meant::Named(name) => Model::named(name),
+    };
+    let mut builder = model.kv(load.kv()?);
     if let Some(tokens) = load.ctx_size.or(set.number("context_length").filter(|n| *n > 0)) {
         builder = builder.context(tokens);
     }
@@ -144,7 +169,7 @@ fn tokenize(args: &Tokenize) -> anyhow::Result<()> {
         add_special: !args.no_special,
         parse_special: args.parse_special || !args.no_special,
     };
-    let ids = oprel::tokenize(&source(&args.model), &text, options)?;
+    let ids = oprel::tokenize(&source(&args.model)?, &text, options)?;
     if args.json {
         return print(&json!(ids).to_string());
     }
@@ -158,7 +183,7 @@ fn show(args: &Show) -> anyhow::Result<()> {
             store::Shown::Done => return Ok(()),
             store::Shown::File(path) => ModelSource::File(path),
         },
-        None => source(&args.model),
+        None => source(&args.model)?,
     };
     let show = oprel::show(&source, args.verbose)?;
     if let Some(part) = store::part_of_file(&show, args)? {
@@ -286,7 +311,7 @@ fn render(args: Render) -> anyhow::Result<()> {
     };
     let template = match (args.template, args.model) {
         (Some(path), _) => Template::File { path, bos: args.bos, eos: args.eos },
-        (None, Some(model)) => Template::Model(source(&model)),
+        (None, Some(model)) => Template::Model(source(&model)?),
         (None, None) => return Err(OprelError::validation("give a model or --template").into()),
     };
     let text = oprel::render(&template, &chat)?;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use oprel::{Client, Daemon, Model, ModelSource, OprelError};
 
 use crate::args::{Load, Place};
-use crate::commands::{builder, source};
+use crate::commands::{Meant, builder, meant, source};
 use crate::terminal::Spinner;
 
 /// Loads a model where the command line says, or where it is best.
@@ -16,16 +16,17 @@ pub(crate) fn open(
 ) -> anyhow::Result<Model> {
     let _spinner = Spinner::start("loading the model");
     if let Some(daemon) = daemon(load, place, draft)? {
-        let known = match source(model) {
-            ModelSource::File(path) if !path.exists() => Model::named(model),
-            source => Model::builder(source),
+        let known = match meant(model) {
+            Meant::Source(ModelSource::File(path)) if !path.exists() => Model::named(model),
+            Meant::Source(source) => Model::builder(source),
+            Meant::Named(name) => Model::named(name),
         };
         let known = load.ctx_size.iter().fold(known, |known, tokens| known.context(*tokens));
         return Ok(known.server(daemon).load()?);
     }
     let mut builder = builder(model, load)?;
     if let Some(draft) = draft {
-        builder = builder.draft(source(draft));
+        builder = builder.draft(source(draft)?);
     }
     Ok(builder.load()?)
 }

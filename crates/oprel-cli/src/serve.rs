@@ -10,7 +10,8 @@ use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{LoadOptions, PromptCache};
 use oprel_config::home;
-use oprel_server::conversations::{Bounds, Embedded, Store};
+use oprel_hub::{Access, Grace, Store};
+use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
 use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,6 +123,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     let models = Policy {
         start,
         elsewhere: crate::backends::models(&args.remote)?,
+        store: store()?,
         load: load_options(&args.load)?,
         keep_alive: keep
             .transpose()?
@@ -145,6 +147,29 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         version: SPEAKS.into(),
         context: set.number("context_length").filter(|&n| n > 0),
     })
+}
+
+/// The store of models; files that nothing needs any more are removed from it.
+fn store() -> Result<Option<Store>, OprelError> {
+    let places = match oprel::places() {
+        Ok(places) => places,
+        Err(error) => {
+            tell(&format!("there is no store of models: {error}"));
+            return Ok(None);
+        }
+    };
+    let failed = |error: oprel_hub::Error| OprelError::from(oprel_api::Failure::from(error));
+    let store = match Store::at(places.clone(), Access::Write) {
+        Ok(store) => store,
+        Err(error) => {
+            tell(&format!("the store of models is only read: {error}"));
+            return Store::at(places, Access::Read).map(Some).map_err(failed);
+        }
+    };
+    if let Err(error) = store.collect(Grace::default()) {
+        tracing::warn!(%error, "nothing was removed from the store");
+    }
+    Ok(Some(store))
 }
 
 /// The certificate and its key, if there are any.
@@ -241,7 +266,7 @@ fn socket(args: &Serve) -> Option<PathBuf> {
 }
 
 /// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.
-fn conversations(args: &Serve) -> Result<Option<Arc<dyn Store>>, OprelError> {
+fn conversations(args: &Serve) -> Result<Option<Arc<dyn conversations::Store>>, OprelError> {
     if let Some(url) = args.conversations.clone().or_else(|| oprel_config::setting("conversations"))
     {
         return shared(&url).map(Some);
@@ -258,7 +283,7 @@ fn conversations(args: &Serve) -> Result<Option<Arc<dyn Store>>, OprelError> {
 
 /// Conversations that several servers share.
 #[cfg(feature = "redis")]
-fn shared(url: &str) -> Result<Arc<dyn Store>, OprelError> {
+fn shared(url: &str) -> Result<Arc<dyn conversations::Store>, OprelError> {
     match oprel_server::conversations::Shared::at(url, Bounds::default()) {
         Ok(store) => Ok(Arc::new(store)),
         // The address may have a password.
@@ -270,7 +295,7 @@ fn shared(url: &str) -> Result<Arc<dyn Store>, OprelError> {
 
 /// Conversations that several servers share.
 #[cfg(not(feature = "redis"))]
-fn shared(_: &str) -> Result<Arc<dyn Store>, OprelError> {
+fn shared(_: &str) -> Result<Arc<dyn conversations::Store>, OprelError> {
     Err(OprelError::Validation {
         message: "this program was built without Redis".into(),
         hint: Some("build it with `--features redis`, or leave --conversations out".into()),

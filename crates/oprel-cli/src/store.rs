@@ -233,7 +233,7 @@ fn parameters(params: &Map<String, Value>) -> String {
 }
 
 fn open(access: Access) -> anyhow::Result<Store> {
-    Store::usual(access).map_err(failed)
+    Store::at(oprel::places()?, access).map_err(failed)
 }
 
 fn name(text: &str) -> anyhow::Result<ModelName> {

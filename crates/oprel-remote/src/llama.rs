@@ -204,7 +204,7 @@ impl Drop for Supervisor {
 /// What the model of a file can do, as far as that can be read.
 fn able(file: &std::path::Path) -> Vec<Capability> {
     let opened = ModelSource::File(file.to_path_buf()).open();
-    let mut can = opened.map(|file| capabilities(&file)).unwrap_or_default();
+    let mut can = opened.map(|file| capabilities(&file, None)).unwrap_or_default();
     // Gaps are filled by a route of its own, which is not asked.
     can.retain(|can| *can != Capability::Insert);
     can

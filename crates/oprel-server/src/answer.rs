@@ -101,7 +101,7 @@ async fn try_generate(
     let lease = app.models.lease(name.clone(), &call.stay).await?;
     let description = lease.backend().describe();
     let preset = lease.preset();
-    preset.fill(&mut call);
+    preset.fill(&mut call.request);
     fit(&mut call, &name, &description)?;
     let mut request = call.request;
     request.sampling = call.wish.over(preset.sampling(description.suggested.over(call.base)));
@@ -380,7 +380,7 @@ async fn try_embed(app: &Arc<App>, peer: &Peer, call: EmbedCall) -> Result<Respo
 pub(crate) async fn count(app: &Arc<App>, peer: &Peer, mut call: Call) -> Result<usize, Failure> {
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
-    lease.preset().fill(&mut call);
+    lease.preset().fill(&mut call.request);
     fit(&mut call, &name, &lease.backend().describe())?;
     Ok(lease.backend().prompt_tokens(call.request).await?.len())
 }

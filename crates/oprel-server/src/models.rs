@@ -230,8 +230,8 @@ impl Models {
         let mut options = self.policy.load.clone();
         let mut preset = Preset::default();
         if let Some(stored) = here.stored {
-            preset = crate::stored::preset(&stored)?;
-            crate::stored::options(&stored, &mut options)?;
+            preset = oprel::preset(&stored)?;
+            oprel::overlay(&stored, &mut options)?;
         }
         options.threads = stay.threads.or(preset.threads()).or(options.threads);
         let start = self.policy.start.clone();

@@ -1,8 +1,8 @@
 //! Models of the store, as they are loaded and asked.
 
-use oprel_api::ollama::{self, Details, ModelName, Preset, Show, Tag};
-use oprel_api::{ErrorKind, Failure};
-use oprel_backend::{LoadOptions, ModelSource};
+use oprel_api::Failure;
+use oprel_api::ollama::{self, Details, ModelName, Show, Tag};
+use oprel_backend::ModelSource;
 use oprel_hub::{Error, Store, StoredModel};
 use serde_json::{Map, Value, json};
 
@@ -21,50 +21,11 @@ pub(crate) fn find(store: &Store, name: &ModelName, said: &str) -> Result<Here, 
     Ok(Here { source: ModelSource::File(path), file_bytes, stored: Some(stored) })
 }
 
-/// What a model brings with it, for requests that do not say otherwise.
-///
-/// # Errors
-/// If a parameter is not of its type.
-pub(crate) fn preset(model: &StoredModel) -> Result<Preset, Failure> {
-    let messages = model.messages.iter().map(|m| (m.role.clone(), m.content.clone()));
-    Preset::new(&model.params, model.system.clone(), messages)
-}
-
-/// How a model wants to be loaded.
-///
-/// # Errors
-/// If it has a part that our engine does not know.
-pub(crate) fn options(model: &StoredModel, options: &mut LoadOptions) -> Result<(), Failure> {
-    if !model.adapters.is_empty() {
-        let message = format!("'{}' has an adapter, and adapters are not there yet", model.entry.name);
-        return Err(Failure::new(ErrorKind::Backend, message)
-            .with_hint("merge the adapter into the model, or create it without ADAPTER"));
-    }
-    options.template.clone_from(&model.template);
-    if let Some(draft) = model.draft.first() {
-        options.draft = Some(ModelSource::File(draft.clone()));
-    }
-    Ok(())
-}
-
 /// What went wrong in the store, in the words of the field.
 pub(crate) fn failure(error: Error, said: &str) -> Failure {
     match &error {
         Error::NotFound { .. } => ollama::absent(said),
-        _ => {
-            let hint = Some(error.hint().to_owned());
-            Failure { hint, ..Failure::new(kind(&error), error.to_string()) }
-        }
-    }
-}
-
-fn kind(error: &Error) -> ErrorKind {
-    match error {
-        Error::Name { .. } | Error::Modelfile(_) | Error::Source { .. } | Error::Mismatch { .. } => {
-            ErrorKind::Validation
-        }
-        Error::NotFound { .. } => ErrorKind::ModelNotFound,
-        _ => ErrorKind::Backend,
+        _ => error.into(),
     }
 }
 
@@ -125,10 +86,7 @@ pub(crate) fn overlay(model: &StoredModel, options: &Map<String, Value>, show: &
         "# Modelfile of {name}; to build on it, replace FROM by:\n# FROM {name}\n\n{}",
         model.modelfile()
     );
-    show.messages = model
-        .messages
-        .iter()
-        .map(|m| json!({"role": m.role, "content": m.content}))
-        .collect();
+    show.messages =
+        model.messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
     show.modified_at = stamp(model.entry.modified);
 }

@@ -2,6 +2,8 @@
 
 #[path = "http/documented.rs"]
 mod documented;
+#[path = "http/stored.rs"]
+mod stored;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::Failure;
 use oprel_backend::{Backend, LoadOptions, ModelSource, Native};
+use oprel_hub::{Access, Store};
 use oprel_server::conversations::{Bounds, Embedded};
 use oprel_server::{Gate, KeepAlive, Keys, Limits, Options, Policy, Scope, Server};
 use serde_json::{Value, json};
@@ -55,6 +58,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
         models: Policy {
             start: Arc::new(start_native),
             elsewhere: Vec::new(),
+            store: Some(Store::open(folder.path().join("models"), Access::Write).unwrap()),
             load,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             most: None,

@@ -32,7 +32,7 @@ pub struct ModelBuilder {
 #[derive(Clone, Debug)]
 enum Which {
     Source(ModelSource),
-    /// One that a daemon knows by this name.
+    /// One that the store, or a daemon, knows by this name.
     Named(String),
 }
 
@@ -43,8 +43,11 @@ impl ModelBuilder {
     }
 
     pub(crate) fn named(name: String) -> ModelBuilder {
-        let mode = Mode::Server(Daemon::from_env());
-        ModelBuilder { which: Which::Named(name), options: LoadOptions::default(), mode }
+        ModelBuilder {
+            which: Which::Named(name),
+            options: LoadOptions::default(),
+            mode: Mode::Direct,
+        }
     }
 
     /// Where it runs; unset, in this process.
@@ -147,11 +150,14 @@ impl ModelBuilder {
             (Which::Source(source), Mode::Direct) => {
                 Ok(Model::here(Native::load(&source, &self.options)?, source))
             }
-            (Which::Named(name), Mode::Direct) => Err(OprelError::ModelNotFound {
-                message: format!("'{name}' is a name, and names are a daemon's"),
-                hint: Some("give the model's file, or the daemon that knows it".into()),
-                source: None,
-            }),
+            (Which::Named(name), Mode::Direct) => {
+                let (source, stored) = crate::stored::find(&name)?;
+                let mut options = self.options;
+                crate::stored::overlay(&stored, &mut options)?;
+                let preset = crate::stored::preset(&stored)?;
+                let native = Native::load(&source, &options)?;
+                Ok(Model::of_store(native, source, stored.entry.name.to_string(), preset))
+            }
             (which, Mode::Server(daemon)) => {
                 refuse_what_is_the_daemons(&self.options)?;
                 let name = match which {

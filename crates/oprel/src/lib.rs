@@ -42,6 +42,7 @@ mod model;
 mod quick;
 mod served;
 mod show;
+mod stored;
 mod stream;
 mod text;
 
@@ -51,6 +52,9 @@ pub use error::OprelError;
 pub use model::{Ask, Model};
 pub use quick::{Listed, chat, embed, generate, list, running};
 pub use show::{Details, Show, show, show_with_template};
+pub use stored::locate;
+#[doc(hidden)]
+pub use stored::{overlay, preset};
 pub use stream::Stream;
 pub use text::{Template, render, tokenize};
 
@@ -70,6 +74,20 @@ pub use oprel_client::{
 };
 pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;
+
+/// Where the user's store of models is and what is read beside it, by settings.
+///
+/// # Errors
+/// If there is no place for one.
+#[doc(hidden)]
+pub fn places() -> Result<oprel_hub::Places> {
+    let mut places =
+        oprel_hub::Places::usual().map_err(|error| OprelError::from(Failure::from(error)))?;
+    if let Some(root) = oprel_config::current().ok().and_then(|set| set.path("models")) {
+        places.root = root;
+    }
+    Ok(places)
+}
 
 /// Result of this crate.
 pub type Result<T, E = OprelError> = std::result::Result<T, E>;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use oprel_api::ollama::Preset;
 use oprel_api::{
     EmbedRequest, Embeddings, Message, Ranking, Request, RerankRequest, Sampling, SamplingPatch,
 };
@@ -26,9 +27,17 @@ pub struct Model {
 #[allow(clippy::large_enum_variant)] // one a model
 enum Engine {
     /// This process.
-    Here { native: Native, source: ModelSource },
+    Here { native: Native, source: ModelSource, stored: Option<Box<Stored>> },
     /// A daemon.
     There(Served),
+}
+
+/// What a model of the store has beside its file.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) name: String,
+    pub(crate) preset: Preset,
+    pub(crate) suggested: SamplingPatch,
 }
 
 impl Model {
@@ -76,13 +85,13 @@ impl Model {
         ModelBuilder::of_source(source)
     }
 
-    /// Options for using a model of a daemon by the name that it has there; without
-    /// [`ModelBuilder::server`], of [`Daemon::from_env`](crate::Daemon::from_env).
+    /// Options for using a model by its name: in this process one of the user's store, with
+    /// [`ModelBuilder::server`] one of a daemon.
     ///
     /// # Examples
     /// ```no_run
-    /// let model = oprel::Model::named("demo").load()?;
-    /// println!("{}", model.generate("What is oprel?")?.answer()?.text);
+    /// let model = oprel::Model::named("llama3.2").load()?;
+    /// println!("{}", model.generate("Why is the sky blue?")?.answer()?.text);
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn named(name: impl Into<String>) -> ModelBuilder {
@@ -90,7 +99,18 @@ impl Model {
     }
 
     pub(crate) fn here(native: Native, source: ModelSource) -> Model {
-        Model { engine: Engine::Here { native, source } }
+        Model { engine: Engine::Here { native, source, stored: None } }
+    }
+
+    pub(crate) fn of_store(
+        native: Native,
+        source: ModelSource,
+        name: String,
+        preset: Preset,
+    ) -> Model {
+        let suggested = preset.suggested(native.facts().suggested.clone());
+        let stored = Some(Box::new(Stored { name, preset, suggested }));
+        Model { engine: Engine::Here { native, source, stored } }
     }
 
     pub(crate) fn there(served: Served) -> Model {
@@ -105,9 +125,10 @@ impl Model {
         }
     }
 
-    /// `demo`, a path, or the name that a daemon knows it by.
+    /// `demo`, a path, or the name that the store or a daemon knows it by.
     pub fn name(&self) -> String {
         match &self.engine {
+            Engine::Here { stored: Some(stored), .. } => stored.name.clone(),
             Engine::Here { source: ModelSource::Demo, .. } => "demo".into(),
             Engine::Here { source: ModelSource::File(path), .. } => path.display().to_string(),
             Engine::There(served) => served.name().to_string(),
@@ -120,7 +141,10 @@ impl Model {
     /// If its file is gone, or the daemon does not answer.
     pub fn show(&self, verbose: bool) -> Result<Show> {
         match &self.engine {
-            Engine::Here { source, .. } => crate::show(source, verbose),
+            Engine::Here { source, native, .. } => match &native.facts().template {
+                Some(template) => crate::show_with_template(source, template, verbose),
+                None => crate::show(source, verbose),
+            },
             Engine::There(served) => served.show(verbose),
         }
     }
@@ -146,12 +170,17 @@ impl Model {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn generate(&self, request: impl Into<Ask>) -> Result<Stream> {
-        let Ask(request) = request.into();
+        let Ask(mut request) = request.into();
         if request.n > 1 {
             return Err(oprel_backend::Error::Unsupported { field: "n" }.into());
         }
         match &self.engine {
-            Engine::Here { native, .. } => Ok(Stream::here(native.generate(&request)?)),
+            Engine::Here { native, stored, .. } => {
+                if let Some(stored) = stored {
+                    stored.preset.fill(&mut request);
+                }
+                Ok(Stream::here(native.generate(&request)?))
+            }
             Engine::There(served) => served.generate(request),
         }
     }
@@ -176,9 +205,12 @@ impl Model {
     /// # Ok::<(), oprel::OprelError>(())
     /// ```
     pub fn generate_all(&self, request: impl Into<Ask>) -> Result<Vec<Stream>> {
-        let Ask(request) = request.into();
+        let Ask(mut request) = request.into();
         match &self.engine {
-            Engine::Here { native, .. } => {
+            Engine::Here { native, stored, .. } => {
+                if let Some(stored) = stored {
+                    stored.preset.fill(&mut request);
+                }
                 Ok(native.generate_all(&request)?.into_iter().map(Stream::here).collect())
             }
             Engine::There(served) => served.generate_all(request),
@@ -315,6 +347,7 @@ impl Model {
     /// What the model's makers suggest of its sampling.
     pub fn suggested(&self) -> &SamplingPatch {
         match &self.engine {
+            Engine::Here { stored: Some(stored), .. } => &stored.suggested,
             Engine::Here { native, .. } => &native.facts().suggested,
             Engine::There(served) => &served.about().suggested,
         }

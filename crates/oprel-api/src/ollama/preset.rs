@@ -3,8 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::options::Options;
-use crate::dialect::Call;
-use crate::{Chat, Failure, Input, Message, Prompt, Role, Sampling};
+use crate::{Chat, Failure, Input, Message, Prompt, Request, Role, Sampling, SamplingPatch};
 
 /// What a model brings with it, for requests that do not say otherwise.
 #[derive(Debug, Default, PartialEq)]
@@ -54,9 +53,13 @@ impl Preset {
         self.options.threads
     }
 
-    /// Fills in what a call does not say, but for sampling.
-    pub fn fill(&self, call: &mut Call) {
-        let request = &mut call.request;
+    /// What the model says of sampling, and below it what its makers do.
+    pub fn suggested(&self, below: SamplingPatch) -> SamplingPatch {
+        self.options.wish.clone().or(below)
+    }
+
+    /// Fills in what a request does not say, but for sampling.
+    pub fn fill(&self, request: &mut Request) {
         if request.stop.is_empty() {
             request.stop.clone_from(&self.options.stop);
         }
@@ -103,6 +106,7 @@ fn conversation(prompt: Prompt) -> Chat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Call;
     use serde_json::json;
 
     fn preset(messages: &[(&str, &str)]) -> Preset {
@@ -136,7 +140,7 @@ mod tests {
         let ask = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}]});
         let mut call = chat(ask.clone());
         let preset = preset(&[("user", "1"), ("assistant", "2")]);
-        preset.fill(&mut call);
+        preset.fill(&mut call.request);
         assert_eq!(said(&call), ["system: Be kind.", "user: 1", "assistant: 2", "user: Hi"]);
         assert_eq!(call.request.stop, ["</s>"]);
         assert_eq!(call.request.limits.context, Some(99));
@@ -149,7 +153,7 @@ mod tests {
         let mut call =
             chat(json!({"model": "m", "options": {"num_ctx": 8, "stop": ["x"]}, "messages": [
             {"role": "system", "content": "Be rude."}, {"role": "user", "content": "Hi"}]}));
-        preset(&[]).fill(&mut call);
+        preset(&[]).fill(&mut call.request);
         assert_eq!(said(&call), ["system: Be rude.", "user: Hi"]);
         assert_eq!((call.request.limits.context, call.request.stop), (Some(8), vec!["x".into()]));
     }
@@ -157,14 +161,14 @@ mod tests {
     #[test]
     fn a_prompt_has_the_models_system_and_messages() {
         let mut call = generate(json!({"model": "m", "prompt": "Hi"}));
-        preset(&[]).fill(&mut call);
+        preset(&[]).fill(&mut call.request);
         let Input::Prompt(prompt) = &call.request.input else { panic!("a prompt") };
         assert_eq!(prompt.system.as_deref(), Some("Be kind."));
         let mut call = generate(json!({"model": "m", "prompt": "Hi", "system": "S"}));
-        preset(&[("user", "1"), ("assistant", "2")]).fill(&mut call);
+        preset(&[("user", "1"), ("assistant", "2")]).fill(&mut call.request);
         assert_eq!(said(&call), ["user: 1", "assistant: 2", "system: S", "user: Hi"]);
         let mut raw = generate(json!({"model": "m", "prompt": "Hi", "raw": true}));
-        preset(&[("user", "1")]).fill(&mut raw);
+        preset(&[("user", "1")]).fill(&mut raw.request);
         assert!(matches!(&raw.request.input, Input::Prompt(p) if p.system.is_none()));
     }
 

@@ -188,7 +188,10 @@ mod tests {
         assert_eq!(read(json!({"model": "m"})), Ok(plain.clone()));
         assert_eq!(read(json!({"name": " m "})), Ok(plain.clone()));
         let quiet = Transfer { stream: false, insecure: true, ignored: vec!["x".into()], ..plain };
-        assert_eq!(read(json!({"model": "m", "stream": false, "insecure": true, "x": 1})), Ok(quiet));
+        assert_eq!(
+            read(json!({"model": "m", "stream": false, "insecure": true, "x": 1})),
+            Ok(quiet)
+        );
         assert_eq!(read(json!({})).unwrap_err().message, "model is required");
     }
 
@@ -209,7 +212,10 @@ mod tests {
             "quantization": "Q4_K_M", "info": {},
         })))
         .unwrap();
-        assert_eq!((made.from.as_deref(), made.quantize.as_deref()), (Some("base"), Some("Q4_K_M")));
+        assert_eq!(
+            (made.from.as_deref(), made.quantize.as_deref()),
+            (Some("base"), Some("Q4_K_M"))
+        );
         assert_eq!(made.files, [("a.gguf".to_owned(), "sha256:0".to_owned())]);
         assert_eq!(made.licenses, ["MIT"]);
         assert_eq!(made.messages, [("user".to_owned(), "Hi".to_owned())]);

@@ -19,8 +19,10 @@ impl Store {
         let name = model.entry.name.to_string();
         let without = || Error::Part { name, what: "the model", why: "it has no weights".into() };
         let first = model.files.first().ok_or_else(without)?;
-        let are_blobs = first.file_name().is_some_and(|n| n.to_string_lossy().starts_with("sha256-"));
-        let Some(digest) = model.entry.digest().filter(|_| are_blobs && model.files.len() > 1) else {
+        let are_blobs =
+            first.file_name().is_some_and(|n| n.to_string_lossy().starts_with("sha256-"));
+        let Some(digest) = model.entry.digest().filter(|_| are_blobs && model.files.len() > 1)
+        else {
             return Ok(first.clone());
         };
         let folder = self.own.path.join(FOLDER).join(digest.file_name());
@@ -38,13 +40,16 @@ impl Store {
 
 /// A link that leads to this file, whatever was there before.
 fn link(file: &Path, path: &Path) -> Result<()> {
-    let same = |path: &Path| path.canonicalize().is_ok_and(|real| file.canonicalize().is_ok_and(|f| f == real));
+    let same = |path: &Path| {
+        path.canonicalize().is_ok_and(|real| file.canonicalize().is_ok_and(|f| f == real))
+    };
     if same(path) {
         return Ok(());
     }
     let temporary = disk::fresh_name(path.parent().unwrap_or(path));
     #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(file.canonicalize().unwrap_or(file.to_owned()), &temporary);
+    let made =
+        std::os::unix::fs::symlink(file.canonicalize().unwrap_or(file.to_owned()), &temporary);
     #[cfg(not(unix))]
     let made = fs::hard_link(file, &temporary);
     made.and_then(|()| fs::rename(&temporary, path)).map_err(Error::io("make", path))

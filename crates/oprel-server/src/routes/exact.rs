@@ -40,7 +40,11 @@ async fn load(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let describe = async |lease: &Lease, _: Load| Ok(lease.backend().describe());
+    let describe = async |lease: &Lease, _: Load| {
+        let mut description = (*lease.backend().describe()).clone();
+        description.suggested = lease.preset().suggested(description.suggested);
+        Ok(description)
+    };
     run(&app, &peer, request, describe).await
 }
 

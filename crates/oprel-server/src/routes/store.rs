@@ -108,7 +108,8 @@ async fn remove(State(app): State<Arc<App>>, request: Request) -> Response {
     let done = async {
         let name = new_name(&named.model, || format!("name {:?} is invalid", named.model))?;
         let (store, said, target) = (store(&app)?, named.model.clone(), name.clone());
-        blocking(move || store.remove(&target).map_err(|error| stored::failure(error, &said))).await?;
+        blocking(move || store.remove(&target).map_err(|error| stored::failure(error, &said)))
+            .await?;
         changed(&app, name).await;
         Ok(())
     };
