@@ -4,5 +4,7 @@
 //! believed once its SHA-256 is the one that was asked for.
 
 mod digest;
+pub mod fetch;
+mod http;
 
 pub use digest::{Digest, NoDigest};
