@@ -123,7 +123,8 @@ impl Client {
     ) -> Result<Reached> {
         let mut at = url.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = self.small.request(method.clone(), at.clone()).headers(headers.clone());
+            let mut request =
+                self.small.request(method.clone(), at.clone()).headers(headers.clone());
             if let Some(value) = auth.and_then(|auth| auth.for_url(&at)) {
                 request = request.header(AUTHORIZATION, value);
             }

@@ -68,7 +68,10 @@ impl Fetcher {
         to: &Path,
     ) -> Result<Download> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::Malformed(format!("'{}' is no address of the web", http::shown(url))));
+            return Err(Error::Malformed(format!(
+                "'{}' is no address of the web",
+                http::shown(url)
+            )));
         }
         self.online(&http::shown(url))?;
         let job = Job {

@@ -50,7 +50,12 @@ fn read(part: &Part) -> Option<Result<Digest>> {
         match part.read(read.prefix, &mut buffer[..most]) {
             // The file was emptied meanwhile, which the next look at it says.
             Ok(0) if part.generation() != read.generation => {}
-            Ok(0) => return Some(Err(Error::file("part".as_ref(), std::io::ErrorKind::UnexpectedEof.into()))),
+            Ok(0) => {
+                return Some(Err(Error::file(
+                    "part".as_ref(),
+                    std::io::ErrorKind::UnexpectedEof.into(),
+                )));
+            }
             Ok(count) => {
                 hasher.update(&buffer[..count]);
                 read.prefix += count as u64;

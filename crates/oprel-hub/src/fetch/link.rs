@@ -102,6 +102,12 @@ impl Locate for Address {
                     let size = match answer.status() {
                         StatusCode::PARTIAL_CONTENT => total_of(answer.headers()),
                         StatusCode::OK => answer.content_length(),
+                        // An empty file has no first byte.
+                        StatusCode::RANGE_NOT_SATISFIABLE
+                            if total_of(answer.headers()) == Some(0) =>
+                        {
+                            Some(0)
+                        }
                         _ => return Err(http::refused(answer, &url).await),
                     };
                     Ok(Link { url, auth: self.auth.clone(), size })

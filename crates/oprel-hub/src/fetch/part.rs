@@ -142,7 +142,8 @@ impl Part {
         };
         let length = self.file.metadata().map_err(|error| self.wrong(error))?.len();
         // What is reserved already is not free any more.
-        let missing = if length == size { size - allocated(&self.file, done).min(size) } else { size };
+        let missing =
+            if length == size { size - allocated(&self.file, done).min(size) } else { size };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let needed_bytes = missing.saturating_add(missing / 20);
         if let Some(free_bytes) = free_bytes(folder).filter(|free| *free < needed_bytes) {
@@ -258,6 +259,8 @@ impl Part {
         fs::create_dir_all(folder).map_err(wrong)?;
         fs::rename(&self.path, to).map_err(wrong)?;
         sync_folder(folder).map_err(wrong)?;
+        // There is nothing left that a journal would be about.
+        self.state().unnamed = 0;
         let _ = fs::remove_file(journal_path(&self.path));
         Ok(())
     }

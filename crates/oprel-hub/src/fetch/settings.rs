@@ -51,7 +51,8 @@ impl Settings {
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let number = |name: &str| number(name, set(name));
         let home = set("HOME").or_else(|| set("USERPROFILE")).map(PathBuf::from);
-        let own = set("OPREL_HOME").map(PathBuf::from).or_else(|| Some(home.clone()?.join(".oprel")));
+        let own =
+            set("OPREL_HOME").map(PathBuf::from).or_else(|| Some(home.clone()?.join(".oprel")));
         let theirs = home.map(|home| home.join(".ollama"));
         Ok(Settings {
             endpoint: endpoint_of(&endpoint)?,
@@ -69,7 +70,8 @@ impl Settings {
 }
 
 fn endpoint_of(text: &str) -> Result<Url> {
-    let wrong = || Error::Malformed(format!("HF_ENDPOINT is '{text}', which is no address of a hub"));
+    let wrong =
+        || Error::Malformed(format!("HF_ENDPOINT is '{text}', which is no address of a hub"));
     let with_end = format!("{}/", text.trim_end_matches('/'));
     let url: Url = with_end.parse().map_err(|_| wrong())?;
     let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();

@@ -204,7 +204,8 @@ async fn fetch(
     let completed = part.resume(&wanted, part_bytes / 4)?;
     part.allocate()?;
     tell(&progress, completed, size);
-    let held_bytes = (part_bytes / (4 * tools.limits.streams.max(1) as u64)).clamp(16 << 10, 1 << 20);
+    let held_bytes =
+        (part_bytes / (4 * tools.limits.streams.max(1) as u64)).clamp(16 << 10, 1 << 20);
     let links = Links::new(job.source.clone(), link);
     let (tools, queue) = (tools.clone(), Mutex::default());
     let transfer = Arc::new(Transfer { tools, part, links, progress, queue, held_bytes });
