@@ -4,7 +4,7 @@
 
 use std::error::Error as _;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
@@ -50,8 +50,8 @@ pub(crate) struct Auth {
 pub(crate) enum Reached {
     /// An answer, and the address that gave it.
     Answer(Response, Url),
-    /// An address on another server, which was not asked.
-    Elsewhere(Url),
+    /// An address on another server, which was not asked, and what the one that sends there says.
+    Elsewhere(Url, HeaderMap),
 }
 
 impl Auth {
@@ -131,7 +131,7 @@ impl Client {
             let answer = request.send().await.map_err(|error| failed(&at, &error))?;
             let Some(to) = redirect(&answer, &at)? else { return Ok(Reached::Answer(answer, at)) };
             if stay && origin(&to) != origin(url) {
-                return Ok(Reached::Elsewhere(to));
+                return Ok(Reached::Elsewhere(to, answer.headers().clone()));
             }
             at = to;
         }
@@ -337,11 +337,6 @@ pub(crate) fn host(url: &Url) -> String {
 /// An address to be shown: without what it is signed with.
 pub(crate) fn shown(url: &Url) -> String {
     format!("{}{}", origin(url), url.path())
-}
-
-/// A file named in a variable of the environment.
-pub(crate) fn path_from(value: Option<String>) -> Option<PathBuf> {
-    value.filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

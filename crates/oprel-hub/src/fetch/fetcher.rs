@@ -10,11 +10,12 @@ use crate::http::{self, Client, Patience};
 
 use super::downloads::{Download, Downloads};
 use super::error::{Error, Result};
+use super::hub::{Found, Hub, variants};
 use super::journal::with_end;
 use super::link::Address;
 use super::pace::Pace;
 use super::settings::Settings;
-use super::transfer::{Job, Limits, Place, Tools};
+use super::transfer::{Job, Limits, Tools};
 
 /// Fetches things. Cheap to clone; clones share downloads. Needs a runtime of tokio.
 #[derive(Clone, Debug)]
@@ -80,9 +81,35 @@ impl Fetcher {
             digest,
             commit: None,
             part: with_end(to, ".part"),
-            place: Place::File(to.into()),
+            to: to.into(),
         };
         Ok(self.start(job))
+    }
+
+    /// Repositories of the hub that words are found in, with what each offers.
+    ///
+    /// # Errors
+    /// If the hub does not answer.
+    pub async fn search(&self, words: &str, limit: usize) -> Result<Vec<Found>> {
+        self.online(&format!("the list of models for '{words}'"))?;
+        self.hub()?.search(words, limit).await
+    }
+
+    /// The tags that a repository of the hub offers, with their bytes, and its commit.
+    ///
+    /// # Errors
+    /// If there is no such repository that can be seen.
+    pub async fn offers(&self, repo: &str) -> Result<(String, Vec<(String, u64)>)> {
+        self.online(repo)?;
+        let hub = self.hub()?;
+        let commit = hub.commit(repo, "main").await?;
+        let files = hub.files(&commit.repo, &commit.commit).await?;
+        Ok((commit.commit, variants(&files)))
+    }
+
+    /// The hub of the settings.
+    pub(super) fn hub(&self) -> Result<Hub> {
+        Hub::new(self.tools.client.clone(), &self.settings)
     }
 
     /// Begins a download, or joins one of the same content to the same place.

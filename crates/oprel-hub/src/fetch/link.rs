@@ -97,7 +97,7 @@ impl Locate for Address {
             let stay = auth.is_some();
             let found = client.insist(Method::GET, &self.url, &one_byte(), auth, stay).await?;
             match found {
-                Reached::Elsewhere(url) => Ok(Link { url, auth: None, size: None }),
+                Reached::Elsewhere(url, _) => Ok(Link { url, auth: None, size: None }),
                 Reached::Answer(answer, url) => {
                     let size = match answer.status() {
                         StatusCode::PARTIAL_CONTENT => total_of(answer.headers()),

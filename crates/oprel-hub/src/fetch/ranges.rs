@@ -17,7 +17,7 @@ impl Ranges {
         let touched = &self.0[first..behind.max(first)];
         let start = touched.first().map_or(new.start, |r| r.start.min(new.start));
         let end = touched.last().map_or(new.end, |r| r.end.max(new.end));
-        self.0.splice(first..behind.max(first), [start..end]);
+        self.0.splice(first..behind.max(first), std::iter::once(start..end));
     }
 
     /// How many bytes are there.

@@ -35,16 +35,7 @@ pub(crate) struct Job {
     /// Where it is until it is whole.
     pub(crate) part: PathBuf,
     /// Where it goes then.
-    pub(crate) place: Place,
-}
-
-/// Where a file goes.
-#[derive(Clone, Debug)]
-pub(crate) enum Place {
-    /// To this path.
-    File(PathBuf),
-    /// Into this folder, named by its digest.
-    Blobs(PathBuf),
+    pub(crate) to: PathBuf,
 }
 
 /// A file that was fetched, or was there.
@@ -129,21 +120,9 @@ struct Transfer {
 
 impl Job {
     fn there(&self) -> Option<Fetched> {
-        let path = match (&self.place, self.digest) {
-            (Place::File(path), _) => path.clone(),
-            (Place::Blobs(folder), Some(digest)) => folder.join(digest.file_name()),
-            (Place::Blobs(_), None) => return None,
-        };
-        let size = path.metadata().ok().filter(|metadata| metadata.is_file())?.len();
+        let size = self.to.metadata().ok().filter(|metadata| metadata.is_file())?.len();
         let fits = self.size.is_none_or(|wanted| wanted == size);
-        fits.then_some(Fetched { path, digest: self.digest, size })
-    }
-
-    fn path(&self, digest: Digest) -> PathBuf {
-        match &self.place {
-            Place::File(path) => path.clone(),
-            Place::Blobs(folder) => folder.join(digest.file_name()),
-        }
+        fits.then(|| Fetched { path: self.to.clone(), digest: self.digest, size })
     }
 }
 
@@ -210,10 +189,9 @@ async fn fetch(
     let (tools, queue) = (tools.clone(), Mutex::default());
     let transfer = Arc::new(Transfer { tools, part, links, progress, queue, held_bytes });
     let digest = transfer.whole(job.digest, part_bytes, &host).await?;
-    let path = job.path(digest);
-    let (part, to) = (transfer.part.clone(), path.clone());
+    let (part, to) = (transfer.part.clone(), job.to.clone());
     blocking(move || part.finish(&to)).await?;
-    Ok(Fetched { path, digest: Some(digest), size })
+    Ok(Fetched { path: job.to.clone(), digest: Some(digest), size })
 }
 
 impl Transfer {
@@ -319,7 +297,7 @@ fn tell(progress: &watch::Sender<Progress>, completed: u64, total: u64) {
 }
 
 /// Runs what waits for the disk on a thread that may.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopped))

@@ -11,16 +11,16 @@ use oprel_test_hub::{Content, Hub};
 
 use crate::{assert_file, digest, quick, runtime};
 
-const PART: u64 = 4 << 20;
-const SIZE: u64 = 64 << 20;
+/// What a part of a file of this size has where nothing is said.
+const PART: u64 = 16 << 20;
+const SIZE: u64 = 256 << 20;
 
 /// Not a test of its own: what is killed. Says nothing unless it is told what to fetch.
 #[test]
 fn child() {
     let Ok(told) = std::env::var("OPREL_TEST_FETCH") else { return };
     let [url, digest, to] = told.split(' ').collect::<Vec<_>>().try_into().expect("three words");
-    let mut settings = quick();
-    settings.part_bytes = Some(PART);
+    let settings = quick();
     let found = runtime().block_on(async {
         let fetcher = Fetcher::new(settings)?;
         let url = url.parse().expect("an address");
@@ -61,7 +61,7 @@ fn killed_at_any_moment_it_goes_on_and_no_more_than_a_part_comes_again() {
         let (mut rounds, mut before) = (0, hub.sent());
         loop {
             let mut child = start(&hub, &content, &to);
-            std::thread::sleep(Duration::from_millis(random(450)));
+            std::thread::sleep(Duration::from_millis(random(600)));
             // The last one of a file is let run to its end now and then.
             let is_left = rounds > 60 || kills >= wanted;
             if !is_left {

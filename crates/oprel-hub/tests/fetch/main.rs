@@ -1,15 +1,19 @@
 //! Fetching from a stand-in hub that breaks in every way that it can.
 
 mod faults;
+mod hub;
 #[cfg(unix)]
 mod kill;
+mod registry;
 mod shared;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use oprel_api::ollama::ModelName;
 use oprel_hub::Digest;
-use oprel_hub::fetch::{Fetched, Fetcher, Result, Settings};
+use oprel_hub::fetch::{Fetched, Fetcher, Result, Settings, Sink, Status};
 use oprel_test_hub::{Content, Hub};
 use tempfile::TempDir;
 
@@ -66,6 +70,64 @@ impl Place {
             .map(|entry| entry.expect("readable").file_name())
             .collect();
         assert_eq!(names, ["file"], "nothing else is left");
+    }
+}
+
+/// The simplest store that there is.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Sink for Folder {
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.0.join("blobs").join(digest.file_name())
+    }
+
+    fn part_folder(&self) -> PathBuf {
+        self.0.join("parts")
+    }
+
+    fn put_manifest(&self, name: &ModelName, manifest: &[u8]) -> std::io::Result<()> {
+        let path = self.manifest_path(name);
+        std::fs::create_dir_all(path.parent().expect("it has one"))?;
+        std::fs::write(path, manifest)
+    }
+}
+
+impl Folder {
+    pub(crate) fn manifest_path(&self, name: &ModelName) -> PathBuf {
+        let ModelName { host, namespace, model, tag, .. } = name;
+        self.0.join("manifests").join(host).join(namespace).join(model).join(tag)
+    }
+
+    pub(crate) fn manifest(&self, name: &str) -> serde_json::Value {
+        let path = self.manifest_path(&ModelName::parse(name).expect("a name"));
+        serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON")
+    }
+
+    /// What a layer's file has.
+    pub(crate) fn layer(&self, layer: &serde_json::Value) -> Vec<u8> {
+        let digest = layer["digest"].as_str().expect("a digest").parse().expect("a digest");
+        let bytes = std::fs::read(self.blob_path(&digest)).expect("it is there");
+        assert_eq!(Digest::of(&bytes), digest);
+        assert_eq!(layer["size"], bytes.len());
+        bytes
+    }
+}
+
+impl Place {
+    pub(crate) fn store(&self) -> Folder {
+        Folder(self.folder.path().into())
+    }
+
+    /// Pulls a model, and says what was told meanwhile.
+    pub(crate) fn pull(&self, name: &str) -> (Result<()>, Vec<Status>) {
+        let told = Mutex::new(Vec::new());
+        let name = ModelName::parse(name).expect("a name");
+        let insecure = name.scheme.as_deref() == Some("http");
+        let tell = |status| told.lock().expect("not poisoned").push(status);
+        let store = self.store();
+        let found = self.fetcher.pull(&name, insecure, &store, &tell);
+        let found = self.runtime.block_on(found);
+        (found, told.into_inner().expect("not poisoned"))
     }
 }
 
