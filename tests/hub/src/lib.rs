@@ -11,7 +11,7 @@ mod hub;
 mod registry;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Response};
 use axum::{Router, http::header::AUTHORIZATION};
+use tokio::net::{TcpListener, TcpSocket};
 
 pub use content::Content;
 pub use fault::{Fault, Role};
@@ -91,8 +92,15 @@ impl Hub {
     /// # Panics
     /// If a port is taken.
     pub fn start_on(ports: [u16; 4]) -> Hub {
-        let listeners =
-            ports.map(|port| TcpListener::bind(("127.0.0.1", port)).expect("a free port"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listeners = {
+            let _inside = runtime.enter();
+            ports.map(listen)
+        };
         let addresses = [0, 1, 2, 3].map(|i| listeners[i].local_addr().expect("it listens"));
         let inner = Arc::new(Inner {
             addresses,
@@ -107,18 +115,11 @@ impl Hub {
             bytes_per_second: AtomicU64::new(0),
             page: AtomicUsize::new(1000),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
         let roles = [Role::Hub, Role::Cdn, Role::Bridge, Role::Registry];
         for (listener, role) in listeners.into_iter().zip(roles) {
             let server = Server { role, inner: inner.clone() };
             let app = Router::new().fallback(serve).with_state(server);
-            listener.set_nonblocking(true).expect("a socket");
             runtime.spawn(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
                 axum::serve(listener, app).await.expect("it serves");
             });
         }
@@ -245,6 +246,15 @@ impl Inner {
         let name = name.rsplit('/').next().unwrap_or(name);
         format!("{}/{digest}/{name}?Expires={time}&Signature=stand-in", self.url(role))
     }
+}
+
+/// Little is kept in a connection, so that what was sent is about what has come.
+fn listen(port: u16) -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("a socket");
+    socket.set_send_buffer_size(128 << 10).expect("a socket");
+    socket.bind(([127, 0, 0, 1], port).into()).expect("a free port");
+    socket.listen(1024).expect("it listens")
 }
 
 async fn serve(State(server): State<Server>, request: Request) -> Response<Body> {

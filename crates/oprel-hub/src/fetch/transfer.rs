@@ -180,11 +180,12 @@ async fn fetch(
     };
     let part_bytes = tools.limits.part_bytes(size);
     let wanted = Wanted { size, digest: job.digest, commit: job.commit.clone() };
-    let completed = part.resume(&wanted, part_bytes / 4)?;
+    // What a process that is killed may lose, with what all streams hold, is well below one part.
+    let completed = part.resume(&wanted, part_bytes / 8)?;
     part.allocate()?;
     tell(&progress, completed, size);
-    let held_bytes =
-        (part_bytes / (4 * tools.limits.streams.max(1) as u64)).clamp(16 << 10, 1 << 20);
+    let streams = tools.limits.streams.max(1) as u64;
+    let held_bytes = (part_bytes / (8 * streams)).clamp(16 << 10, 512 << 10);
     let links = Links::new(job.source.clone(), link);
     let (tools, queue) = (tools.clone(), Mutex::default());
     let transfer = Arc::new(Transfer { tools, part, links, progress, queue, held_bytes });

@@ -4,6 +4,7 @@ mod faults;
 mod hub;
 #[cfg(unix)]
 mod kill;
+mod others;
 mod registry;
 mod shared;
 
