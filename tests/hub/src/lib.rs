@@ -9,6 +9,7 @@ mod content;
 mod fault;
 mod hub;
 mod registry;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -124,6 +125,21 @@ impl Hub {
             });
         }
         Hub { inner, runtime: Some(runtime) }
+    }
+
+    /// Has the network's files over TLS as well; says where, without a slash at its end.
+    ///
+    /// # Panics
+    /// If certificate and key are none.
+    pub fn secure(&self, cert: &std::path::Path, key: &std::path::Path) -> String {
+        let runtime = self.runtime.as_ref().expect("it runs until it is dropped");
+        let _inside = runtime.enter();
+        let listener = secure::Secure::new(listen(0), cert, key);
+        let address = axum::serve::Listener::local_addr(&listener).expect("it listens");
+        let server = Server { role: Role::Cdn, inner: self.inner.clone() };
+        let app = Router::new().fallback(serve).with_state(server);
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        format!("https://localhost:{}", address.port())
     }
 
     /// The address of a role, without a slash at its end.

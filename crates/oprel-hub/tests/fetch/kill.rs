@@ -3,7 +3,8 @@
 //! `OPREL_FAULTS=full` kills it 200 times instead of 8.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use oprel_hub::fetch::Fetcher;
@@ -13,7 +14,7 @@ use crate::{assert_file, digest, quick, runtime};
 
 /// What a part of a file of this size has where nothing is said.
 const PART: u64 = 16 << 20;
-const SIZE: u64 = 256 << 20;
+pub(crate) const SIZE: u64 = 256 << 20;
 
 /// Not a test of its own: what is killed. Says nothing unless it is told what to fetch.
 #[test]
@@ -30,14 +31,15 @@ fn child() {
     found.expect("it comes");
 }
 
-fn start(hub: &Hub, content: &Content, to: &std::path::Path) -> Child {
-    let told = format!("{} {} {}", hub.link(content, "file"), digest(content), to.display());
-    Command::new(std::env::current_exe().expect("this program"))
+/// What fetches a link to a path in a process of its own.
+pub(crate) fn command(link: &str, content: &Content, to: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
         .args(["--exact", "kill::child", "--nocapture"])
-        .env("OPREL_TEST_FETCH", told)
+        .env("OPREL_TEST_FETCH", format!("{link} {} {}", digest(content), to.display()))
         .stdout(Stdio::null())
-        .spawn()
-        .expect("it starts")
+        .stderr(Stdio::null());
+    command
 }
 
 #[test]
@@ -61,7 +63,8 @@ fn killed_at_any_moment_it_goes_on_and_no_more_than_a_part_comes_again() {
         let to = folder.path().join("file");
         let (mut rounds, mut before) = (0, hub.sent());
         loop {
-            let mut child = start(&hub, &content, &to);
+            let link = hub.link(&content, "file");
+            let mut child = command(&link, &content, &to).spawn().expect("it starts");
             std::thread::sleep(Duration::from_millis(random(600)));
             // The last one of a file is let run to its end now and then.
             let is_left = rounds > 60 || kills >= wanted;

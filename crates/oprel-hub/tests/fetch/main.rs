@@ -7,6 +7,7 @@ mod kill;
 mod others;
 mod registry;
 mod shared;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
