@@ -1,5 +1,7 @@
 //! The table of faults: what a server or a network can do, and what comes of it.
 
+use std::time::Duration;
+
 use oprel_hub::fetch::Error;
 use oprel_test_hub::{Content, Fault, Role};
 
@@ -12,9 +14,17 @@ fn place() -> Place {
     Place::new(|settings| settings.part_bytes = Some(PART))
 }
 
+/// With a server that may be silent for less than others.
+fn hasty() -> Place {
+    Place::new(|settings| {
+        settings.part_bytes = Some(PART);
+        settings.stall = Duration::from_millis(500);
+    })
+}
+
 /// One fault, and how many bytes may come twice because of it.
 fn survives(fault: Fault, times: usize, most_again: u64) -> Place {
-    let place = place();
+    let place = if matches!(fault, Fault::Stall(_)) { hasty() } else { place() };
     let content = Content::made(7, SIZE);
     place.hub.fault(Role::Cdn, "/file", 2, times, fault.clone());
     let found = place.fetch(&content);
@@ -58,7 +68,8 @@ fn a_connection_that_breaks_goes_on_where_it_broke() {
 
 #[test]
 fn a_server_that_falls_silent_is_asked_again() {
-    survives(Fault::Stall(100_000), 2, 2 * (164 << 10));
+    // On a busy machine others of its answers may be taken for silence as well.
+    survives(Fault::Stall(100_000), 2, SIZE);
 }
 
 #[test]

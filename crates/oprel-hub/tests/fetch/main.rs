@@ -30,7 +30,8 @@ pub(crate) struct Place {
 /// Settings without long waits.
 pub(crate) fn quick() -> Settings {
     let mut settings = Settings::from_lookup(&|_| None).expect("sensible");
-    settings.stall = Duration::from_millis(400);
+    // Longer than a busy machine lets a test wait.
+    settings.stall = Duration::from_secs(10);
     settings.backoff = Duration::from_millis(5);
     settings
 }
