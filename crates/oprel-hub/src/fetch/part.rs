@@ -261,14 +261,14 @@ impl Part {
         sync_folder(folder).map_err(wrong)?;
         // There is nothing left that a journal would be about.
         self.state().unnamed = 0;
-        let _ = fs::remove_file(journal_path(&self.path));
+        remove_journal(&self.path);
         Ok(())
     }
 
     /// There is nothing to fetch: the file is there already.
     pub(crate) fn remove(self) {
         let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_file(journal_path(&self.path));
+        remove_journal(&self.path);
     }
 
     fn save(&self, state: &mut State) -> Result<()> {
@@ -332,6 +332,13 @@ impl Drop for Abandons {
     fn drop(&mut self) {
         self.0.abandon();
     }
+}
+
+/// Removes what is beside a file that is whole. What cannot be removed does no harm.
+fn remove_journal(part: &Path) {
+    let journal = journal_path(part);
+    let _ = fs::remove_file(with_end(&journal, ".new"));
+    let _ = fs::remove_file(journal);
 }
 
 /// Where the journal of a file is.

@@ -128,7 +128,7 @@ fn links_that_expire_are_asked_for_again() {
     place.hub.pace(400_000);
     std::thread::scope(|scope| {
         let pull = scope.spawn(|| place.pull(NAME).0);
-        for _ in 0..4 {
+        for _ in 0..3 {
             std::thread::sleep(std::time::Duration::from_millis(60));
             place.hub.expire();
         }
