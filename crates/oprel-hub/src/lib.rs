@@ -7,6 +7,8 @@ pub mod catalog;
 mod digest;
 mod error;
 mod facts;
+pub mod fetch;
+mod http;
 mod manifest;
 pub mod modelfile;
 mod quant;

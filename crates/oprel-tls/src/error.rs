@@ -51,6 +51,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The cryptography speaks no version of TLS that is spoken here.
+    #[error("no version of TLS can be spoken: {why}")]
+    Versions {
+        /// What is wrong.
+        why: String,
+    },
     /// The system has no list of authorities where it is looked for.
     #[error("this system's list of certificate authorities was not found")]
     NoAuthorities,

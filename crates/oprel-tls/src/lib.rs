@@ -113,6 +113,36 @@ impl Connector {
     }
 }
 
+/// What a client of other programs' making is configured with: it trusts the authorities that browsers trust, those
+/// of this system where it has a list, and those in `more`.
+///
+/// # Errors
+/// If the processor lacks what the cryptography needs, or a file that was named has no certificates.
+pub fn client_config(more: Option<&Path>, protocols: &[&[u8]]) -> Result<ClientConfig> {
+    let provider = provider()?;
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let named = std::env::var_os("SSL_CERT_FILE").is_some_and(|path| !path.is_empty());
+    match system().map(|path| files::certificates(&path)) {
+        Some(Ok(certificates)) => _ = roots.add_parsable_certificates(certificates),
+        Some(Err(error)) if named => return Err(error),
+        // A list of the system's that cannot be read takes nothing from the list that is built in.
+        Some(Err(_)) | None => {}
+    }
+    if let Some(path) = more {
+        let (added, _) = roots.add_parsable_certificates(files::certificates(path)?);
+        if added == 0 {
+            return Err(Error::NoCertificate { path: path.into() });
+        }
+    }
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|why| Error::Versions { why: why.to_string() })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
 fn system() -> Option<PathBuf> {
     let own = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     own.or_else(|| SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file()))
