@@ -124,6 +124,8 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         start,
         elsewhere: crate::backends::models(&args.remote)?,
         store: store()?,
+        fetcher: Some(oprel::fetcher()?),
+        catalog: oprel::catalog()?,
         load: load_options(&args.load)?,
         keep_alive: keep
             .transpose()?

@@ -82,9 +82,10 @@ pub const SETTINGS: &[Setting] = &[
     new("llama_server", Kind::Path, "one that was installed, else on PATH", "llama.cpp's server, for files that our engine does not know"),
     new("noprune", Kind::Switch, "false", "keep what no model in the store needs").ollama(),
     new("hub", Kind::Text, "HF_ENDPOINT, else the hub's own", "where models of a hub are fetched from"),
-    new("registry", Kind::Text, "registry.ollama.ai", "where names without a host are fetched from"),
-    new("download_limit", Kind::Number, "none", "most megabytes a second that a download takes"),
-    new("max_transfer_streams", Kind::Number, "8", "parts of a file that are fetched at a time").ollama(),
+    new("offline", Kind::Switch, "false", "connect to no hub and no registry"),
+    new("download_streams", Kind::Number, "8", "parts of a file that are fetched at a time"),
+    new("download_rate", Kind::Number, "no bound", "most bytes a second of all downloads together"),
+    new("download_stall", Kind::Number, "30", "seconds that a server may send nothing before it is asked anew"),
 
     new("context_length", Kind::Number, "the model's own, at most 4096; of the server, what fits", "context length of requests that say none")
         .ollama().old(&["ctx_size"]),

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 const BUILT_IN: &str = include_str!("catalog/catalog.json");
 
 /// A short name and what it stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alias {
     /// The short name: `llama3.2:1b`.

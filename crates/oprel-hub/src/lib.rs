@@ -3,6 +3,7 @@
 //! With `oprel-remote` this is the only code that opens a connection outwards. What a server sends is
 //! believed once its SHA-256 is the one that was asked for.
 
+mod bring;
 pub mod catalog;
 mod digest;
 mod error;
@@ -15,6 +16,7 @@ mod quant;
 mod reference;
 mod store;
 
+pub use bring::{Trouble, pull, push};
 pub use digest::{Digest, NoDigest};
 pub use error::{Error, Result};
 pub use facts::{Facts, file_type, rounded};

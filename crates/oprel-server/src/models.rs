@@ -11,6 +11,8 @@ use oprel_api::dialect::{KeepAlive, Stay};
 use oprel_api::ollama::{ModelName, Preset};
 use oprel_api::{Cause, ErrorKind, Failure, ollama};
 use oprel_backend::{Backend, Health, LoadOptions, ModelSource};
+use oprel_hub::catalog::Catalog;
+use oprel_hub::fetch::Fetcher;
 use oprel_hub::{Store, StoredModel};
 use tokio::sync::{Notify, watch};
 
@@ -39,6 +41,10 @@ pub struct Policy {
     pub elsewhere: Vec<Elsewhere>,
     /// Models that have names here.
     pub store: Option<Store>,
+    /// What fetches models.
+    pub fetcher: Option<Fetcher>,
+    /// Short names of models that can be fetched.
+    pub catalog: Catalog,
     /// How models are loaded, where a request does not say otherwise.
     pub load: LoadOptions,
     /// How long a model stays after its last use.
@@ -262,6 +268,11 @@ impl Models {
     /// The store of models.
     pub(crate) fn store(&self) -> Option<&Store> {
         self.policy.store.as_ref()
+    }
+
+    /// What fetches models, and their short names.
+    pub(crate) fn fetching(&self) -> (Option<&Fetcher>, &Catalog) {
+        (self.policy.fetcher.as_ref(), &self.policy.catalog)
     }
 
     /// The model elsewhere that has this name.

@@ -58,6 +58,8 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
         models: Policy {
             start: Arc::new(start_native),
             elsewhere: Vec::new(),
+            fetcher: Some(oprel::fetcher().unwrap()),
+            catalog: Default::default(),
             store: Some(Store::open(folder.path().join("models"), Access::Write).unwrap()),
             load,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),

@@ -75,6 +75,47 @@ pub use oprel_client::{
 pub use oprel_nn::{KvType, KvTypes};
 pub use oprel_tokenizer::TokenizeOptions;
 
+/// What fetches models, by settings and by the variables of the hub's own tools.
+///
+/// # Errors
+/// If a setting makes no sense, or TLS or a proxy cannot be set up.
+#[doc(hidden)]
+pub fn fetcher() -> Result<oprel_hub::fetch::Fetcher> {
+    let lookup = |name: &str| {
+        let own = match name {
+            "HF_ENDPOINT" => oprel_config::setting("hub"),
+            _ => name.strip_prefix("OPREL_").and_then(|name| oprel_config::setting(&name.to_lowercase())),
+        };
+        // Of the hub's variables ours is the more special one.
+        own.or_else(|| std::env::var(name).ok())
+    };
+    let settings = oprel_hub::fetch::Settings::from_lookup(&lookup).map_err(Failure::from)?;
+    Ok(oprel_hub::fetch::Fetcher::new(settings).map_err(Failure::from)?)
+}
+
+/// The catalogue, with the user's own names.
+///
+/// # Errors
+/// If one of them names no repository.
+#[doc(hidden)]
+pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
+    let built_in = oprel_hub::catalog::Catalog::built_in().clone();
+    let own = oprel_config::current().map(oprel_config::Config::aliases).unwrap_or_default();
+    let own = own.iter().filter_map(|alias| {
+        let oprel_hub::Source::Hub(hub) = oprel_hub::Reference::parse(&alias.model).ok()?.source else {
+            return None;
+        };
+        Some(oprel_hub::catalog::Alias {
+            name: alias.name.clone(),
+            repository: hub.repository,
+            file: hub.pick.unwrap_or_else(|| "latest".into()),
+            native: true,
+            ..Default::default()
+        })
+    });
+    Ok(built_in.with(own.collect()).map_err(Failure::from)?)
+}
+
 /// Where the user's store of models is and what is read beside it, by settings.
 ///
 /// # Errors

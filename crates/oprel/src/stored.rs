@@ -14,7 +14,7 @@ use crate::{OprelError, Result};
 pub(crate) fn find(name: &str) -> Result<(ModelSource, StoredModel)> {
     let failed = |error: oprel_hub::Error| OprelError::from(Failure::from(error));
     let store = Store::at(crate::places()?, Access::Read).map_err(failed)?;
-    let reference = Reference::resolve(name, oprel_hub::catalog::Catalog::built_in(), &store);
+    let reference = Reference::resolve(name, &crate::catalog()?, &store);
     let reference = reference.map_err(failed)?;
     if let Source::File(path) = &reference.source {
         return Err(OprelError::validation(format!("'{path}' is a path, and no name")));

@@ -256,3 +256,14 @@ impl Error {
         Some(hint)
     }
 }
+
+impl From<Error> for oprel_api::Failure {
+    fn from(error: Error) -> oprel_api::Failure {
+        let kind = match &error {
+            Error::Malformed(_) | Error::Insecure { .. } => oprel_api::ErrorKind::Validation,
+            _ => oprel_api::ErrorKind::Download,
+        };
+        let hint = error.hint();
+        oprel_api::Failure { hint, ..oprel_api::Failure::new(kind, error.to_string()) }
+    }
+}

@@ -15,10 +15,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, head, post};
 use futures_core::Stream;
 use http_body_util::BodyExt;
-use oprel_api::ollama::{self, Create, ModelName, progress};
+use oprel_api::ollama::{self, Create, ModelName, Transfer, progress};
 use oprel_api::{ErrorKind, Failure};
+use oprel_hub::fetch::{Fetcher, Status};
 use oprel_hub::modelfile::{Piece, PieceAt, Recipe, Step};
-use oprel_hub::{Digest, Store, StoredMessage};
+use oprel_hub::{Digest, Reference, Source, Store, StoredMessage, Trouble};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -36,6 +37,8 @@ pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/api/create", post(create))
         .route("/api/copy", post(copy))
+        .route("/api/pull", post(pull))
+        .route("/api/push", post(push))
         .route("/api/delete", delete(remove))
         .route("/api/blobs/{digest}", head(has_blob).post(put_blob))
 }
@@ -202,6 +205,79 @@ impl Read for Pieces {
         into[..n].copy_from_slice(&self.piece.split_to(n));
         Ok(n)
     }
+}
+
+/// What both directions need.
+struct Way {
+    store: Store,
+    fetcher: Fetcher,
+    asked: Transfer,
+}
+
+async fn way(app: &App, request: Request) -> Result<Way, Response> {
+    let asked = super::read(app, request, SPEECH, ollama::transfer).await?;
+    let parts = || {
+        let (fetcher, _) = app.models.fetching();
+        let none = || Failure::new(ErrorKind::Validation, "this server fetches no models");
+        Ok((store(app)?, fetcher.cloned().ok_or_else(none)?))
+    };
+    let (store, fetcher) = parts().map_err(|failure| SPEECH.fail(failure))?;
+    Ok(Way { store, fetcher, asked })
+}
+
+fn line(status: Status) -> Value {
+    let digest = status.digest.map(|digest| digest.to_string());
+    progress(&status.status, digest.as_deref().map(|d| (d, status.total, status.completed)))
+}
+
+async fn pull(State(app): State<Arc<App>>, request: Request) -> Response {
+    let Way { store, fetcher, asked } = match way(&app, request).await {
+        Ok(way) => way,
+        Err(response) => return response,
+    };
+    let text = asked.model.clone();
+    let reference = Reference::resolve(&text, app.models.fetching().1, &store);
+    let reference = match reference.map_err(|error| stored::failure(error, &text)) {
+        Ok(reference) => reference,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    if matches!(reference.source, Source::Demo) {
+        // It is here.
+        let work = |lines: Lines| async move {
+            lines.say_now(progress("success", None));
+            Ok(())
+        };
+        return told(asked.stream, asked.ignored, work).await;
+    }
+    let work = move |lines: Lines| async move {
+        let tell = |status: Status| lines.say_now(line(status));
+        oprel_hub::pull(&fetcher, &store, &reference, asked.insecure, &tell).await?;
+        if let Some(name) = reference.name {
+            changed(&app, name).await;
+        }
+        Ok(())
+    };
+    told(asked.stream, asked.ignored, work).await
+}
+
+async fn push(State(app): State<Arc<App>>, request: Request) -> Response {
+    let Way { store, fetcher, asked } = match way(&app, request).await {
+        Ok(way) => way,
+        Err(response) => return response,
+    };
+    let name = match new_name(&asked.model, || "invalid model name".into()) {
+        Ok(name) => name,
+        Err(failure) => return SPEECH.fail(failure),
+    };
+    let work = move |lines: Lines| async move {
+        let tell = |status: Status| lines.say_now(line(status));
+        let pushed = oprel_hub::push(&fetcher, &store, &name, asked.insecure, &tell).await;
+        pushed.map_err(|trouble| match trouble {
+            Trouble::Store(error) => stored::failure(error, &asked.model),
+            trouble => trouble.into(),
+        })
+    };
+    told(asked.stream, asked.ignored, work).await
 }
 
 async fn create(

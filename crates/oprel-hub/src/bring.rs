@@ -1,0 +1,135 @@
+//! Models between a store and where they come from.
+
+use std::io;
+use std::path::PathBuf;
+
+use oprel_api::ollama::ModelName;
+
+use crate::fetch::{self, Fetcher, Sink, Status, Tell};
+use crate::modelfile::{self, Piece, PieceAt, Recipe};
+use crate::{Digest, Error, HubRef, Manifest, Reference, Source, Store};
+
+/// Why a model does not come or go.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It cannot be had, or given.
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+    /// The store cannot keep it.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<Trouble> for oprel_api::Failure {
+    fn from(trouble: Trouble) -> oprel_api::Failure {
+        match trouble {
+            Trouble::Fetch(error) => error.into(),
+            Trouble::Store(error) => error.into(),
+        }
+    }
+}
+
+/// A store, as what is fetched sees it; the model gets this name there.
+struct Shelf<'a> {
+    store: &'a Store,
+    name: &'a ModelName,
+}
+
+impl Sink for Shelf<'_> {
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        // One that a store beside this one has need not be fetched.
+        let found = self.store.find_blob(digest).ok().flatten();
+        found.unwrap_or_else(|| self.store.blob_path(digest))
+    }
+
+    fn part_folder(&self) -> PathBuf {
+        self.store.blobs()
+    }
+
+    fn put_manifest(&self, _: &ModelName, manifest: &[u8]) -> io::Result<()> {
+        let manifest = Manifest::parse(manifest.to_vec()).map_err(io::Error::other)?;
+        self.store.put_manifest(self.name, &manifest).map(|_| ()).map_err(io::Error::other)
+    }
+}
+
+/// Fetches what a reference stands for into the store, whether it has it or not: what is there already is not
+/// fetched again. `insecure` is the user's word that a server without TLS is well.
+///
+/// # Errors
+/// [`Error::Name`] for what is not fetched (a file, the built-in model); why it cannot be had or kept.
+pub async fn pull(
+    fetcher: &Fetcher,
+    store: &Store,
+    reference: &Reference,
+    insecure: bool,
+    tell: Tell<'_>,
+) -> Result<(), Trouble> {
+    let nothing = || Error::Name { name: reference.to_string() };
+    let name = reference.name.as_ref().ok_or_else(nothing)?;
+    let shelf = Shelf { store, name };
+    match &reference.source {
+        Source::Hub(hub) => fetcher.pull(&name_at_hub(hub)?, insecure, &shelf, tell).await?,
+        Source::Registry(at) => fetcher.pull(at, insecure, &shelf, tell).await?,
+        Source::Url(url) => file(fetcher, store, name, url, tell).await?,
+        Source::Demo | Source::File(_) => return Err(nothing().into()),
+    }
+    Ok(())
+}
+
+/// Gives a model of the store to the registry of its name.
+///
+/// # Errors
+/// [`Error::NotFound`] if the store has none of this name; why it cannot be given.
+pub async fn push(
+    fetcher: &Fetcher,
+    store: &Store,
+    name: &ModelName,
+    insecure: bool,
+    tell: Tell<'_>,
+) -> Result<(), Trouble> {
+    let absent = || Error::NotFound { name: name.to_string() };
+    let entry = store.find(name)?.ok_or_else(absent)?;
+    let manifest = entry.manifest.ok_or_else(absent)?;
+    let shelf = Shelf { store, name };
+    Ok(fetcher.push(&entry.name, insecure, manifest.bytes(), &shelf, tell).await?)
+}
+
+/// A repository of the hub as a name, with what is picked of it as its tag.
+fn name_at_hub(hub: &HubRef) -> Result<ModelName, Error> {
+    let picked = hub.pick.as_deref().map(|pick| crate::quant_of(pick).unwrap_or(pick.to_owned()));
+    let text = format!("hf.co/{}:{}", hub.repository, picked.as_deref().unwrap_or("latest"));
+    ModelName::parse(&text).map_err(|_| Error::Name { name: text })
+}
+
+/// A GGUF file of a server.
+async fn file(
+    fetcher: &Fetcher,
+    store: &Store,
+    name: &ModelName,
+    url: &str,
+    tell: Tell<'_>,
+) -> Result<(), Trouble> {
+    let address: fetch::Url = url.parse().map_err(|_| Error::Name { name: url.to_owned() })?;
+    let said = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next());
+    let said = said.unwrap_or("model.gguf").to_owned();
+    let path = store.blobs().join(format!("{}.gguf", Digest::of(url.as_bytes()).file_name()));
+    let download = fetcher.file(&address, None, None, &path)?;
+    let report = |progress: fetch::Progress| {
+        let status = format!("pulling {said}");
+        let fetch::Progress { total, completed, .. } = progress;
+        tell(Status { total, completed, ..Status::of(status) });
+    };
+    download.watch(std::time::Duration::from_millis(60), &report).await?;
+    tell(Status::of("verifying sha256 digest"));
+    let (store, name, piece) = (store.clone(), name.clone(), path.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let files = vec![Piece { name: said, at: PieceAt::Path(piece) }];
+        modelfile::create(&store, &name, &Recipe { files, ..Recipe::default() }, &mut |_| {})
+    });
+    let made = made.await.map_err(|_| fetch::Error::Stopped)?;
+    // The store has it under its digest, or it is no model.
+    let _ = std::fs::remove_file(&path);
+    made?;
+    tell(Status::of("success"));
+    Ok(())
+}
