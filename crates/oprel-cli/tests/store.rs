@@ -9,7 +9,7 @@ struct Place(tempfile::TempDir);
 impl Place {
     fn new() -> Place {
         let place = Place(tempfile::tempdir().expect("a temporary directory"));
-        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/demo.gguf");
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf");
         std::fs::copy(demo, place.path("m.gguf")).expect("the demo's file");
         place
     }
@@ -114,4 +114,8 @@ fn damage_is_found_and_has_an_exit_code() {
     let output = place.oprel(&["verify", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["damaged"][0]["models"], serde_json::json!(["m:latest"]));
+    place.fails(&["verify", "--remove"], 5, "1 files removed");
+    place.fails(&["show", "m"], 5, "is not in the store");
+    place.ok(&["create", "m"]);
+    assert!(place.ok(&["verify"]).ends_with(" 0 damaged\n"));
 }
