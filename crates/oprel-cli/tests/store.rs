@@ -35,7 +35,7 @@ impl Place {
         let output = self.oprel(args);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
-        assert!(told.contains(words) && told.contains("hint: "), "{args:?}: {told}");
+        assert!(told.contains(words), "{args:?}: {told}");
     }
 
     fn modelfile(&self, text: &str) {
@@ -107,6 +107,8 @@ fn damage_is_found_and_has_an_exit_code() {
         let mut bytes = std::fs::read(&path).expect("readable");
         if bytes.starts_with(b"GGUF") {
             bytes[5000] ^= 1;
+            // Not in place: it may be the very file that the model was made of.
+            std::fs::remove_file(&path).expect("removed");
             std::fs::write(&path, bytes).expect("writable");
         }
     }
