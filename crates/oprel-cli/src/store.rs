@@ -126,7 +126,7 @@ fn read_modelfile(said: Option<&Path>) -> anyhow::Result<(Vec<u8>, PathBuf)> {
 }
 
 pub(crate) fn verify(args: &Verify) -> anyhow::Result<()> {
-    let store = open(Access::Read)?;
+    let store = open(if args.remove { Access::Write } else { Access::Read })?;
     let (mut n_files, mut n_bytes) = (0, 0);
     let mut read = |bytes: u64| {
         n_files += 1;
@@ -142,10 +142,16 @@ pub(crate) fn verify(args: &Verify) -> anyhow::Result<()> {
         }
         print(&format!("{n_files} files, {}, {} damaged", bytes(n_bytes), damages.len()))?;
     }
+    if args.remove {
+        let freed = store.remove_damaged(&damages).map_err(failed)?;
+        tell(&format!("{} files removed", freed.files));
+    }
     match damages.len() {
         0 => Ok(()),
         n => Err(OprelError::from(Failure {
-            hint: Some("pull or create these models again".into()),
+            hint: Some(
+                "take them away with --remove, then pull or create these models again".into(),
+            ),
             ..Failure::new(oprel_api::ErrorKind::Backend, format!("{n} files are damaged"))
         })
         .into()),

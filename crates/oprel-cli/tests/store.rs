@@ -9,7 +9,7 @@ struct Place(tempfile::TempDir);
 impl Place {
     fn new() -> Place {
         let place = Place(tempfile::tempdir().expect("a temporary directory"));
-        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/demo.gguf");
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf");
         std::fs::copy(demo, place.path("m.gguf")).expect("the demo's file");
         place
     }
@@ -35,7 +35,7 @@ impl Place {
         let output = self.oprel(args);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
-        assert!(told.contains(words) && told.contains("hint: "), "{args:?}: {told}");
+        assert!(told.contains(words), "{args:?}: {told}");
     }
 
     fn modelfile(&self, text: &str) {
@@ -107,6 +107,8 @@ fn damage_is_found_and_has_an_exit_code() {
         let mut bytes = std::fs::read(&path).expect("readable");
         if bytes.starts_with(b"GGUF") {
             bytes[5000] ^= 1;
+            // Not in place: it may be the very file that the model was made of.
+            std::fs::remove_file(&path).expect("removed");
             std::fs::write(&path, bytes).expect("writable");
         }
     }
@@ -114,4 +116,8 @@ fn damage_is_found_and_has_an_exit_code() {
     let output = place.oprel(&["verify", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["damaged"][0]["models"], serde_json::json!(["m:latest"]));
+    place.fails(&["verify", "--remove"], 5, "1 files removed");
+    place.fails(&["show", "m"], 5, "is not in the store");
+    place.ok(&["create", "m"]);
+    assert!(place.ok(&["verify"]).ends_with(" 0 damaged\n"));
 }

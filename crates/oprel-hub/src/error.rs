@@ -148,7 +148,7 @@ impl Error {
                 "`oprel list` shows what is here; `oprel pull` fetches a model"
             }
             Error::Manifest { .. } | Error::Missing { .. } | Error::Part { .. } => {
-                "pull or create the model again; `oprel verify` shows all that is damaged"
+                "`oprel verify --remove` takes damaged files away; then pull or create the model again"
             }
             Error::Outside { .. } | Error::NoFile { .. } | Error::TooLarge { .. } => {
                 "somebody put it there by hand; remove it, then pull the model again"

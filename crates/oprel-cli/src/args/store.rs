@@ -39,6 +39,9 @@ pub(crate) struct Create {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Verify {
+    /// Remove damaged files, so that the next pull or creation of their models brings them anew.
+    #[arg(long)]
+    pub(crate) remove: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -57,7 +57,10 @@ impl Store {
             freed.files += 1;
             freed.bytes += bytes;
         }
-        for folder in ["manifests", "manifests-v2"] {
+        for copy in self.own.stale_copies()? {
+            disk::remove(&copy)?;
+        }
+        for folder in ["manifests", "manifests-v2", "oprel/manifests"] {
             remove_empty_below(&self.own.path.join(folder));
         }
         Ok(Collected::Done(freed))

@@ -46,8 +46,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     sync_folder(to)
 }
 
-/// Gives a file a further name.
+/// Gives a file a further name, after its bytes were forced to disk: who wrote it may not have done that.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        step().and_then(|()| File::open(from)?.sync_all())?;
+    }
     step().and_then(|()| fs::hard_link(from, to))
 }
 

@@ -1,5 +1,6 @@
 //! One folder with Ollama's layout: where things are in it, and which names it has.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,7 @@ impl Root {
 
     /// Where the copy of a manifest is kept by which damage to it is found.
     pub(super) fn copy_path(&self, name: &ModelName) -> Result<PathBuf> {
-        below(&self.private().join("manifests"), name)
+        below(&self.copies(), name)
     }
 
     /// Every manifest. Where both layouts have a name, only the one that counts.
@@ -103,19 +104,42 @@ impl Root {
     }
 
     fn all_sites(&self) -> Result<(Vec<Site>, Vec<Site>)> {
-        let (mut sites, mut hidden): (Vec<Site>, _) = (Vec::new(), Vec::new());
+        let (mut sites, mut hidden) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         for folder in MANIFESTS {
             let mut found = Vec::new();
             self.walk(&self.path.join(folder), &mut Vec::new(), &mut found)?;
+            // Within one folder no name is there twice.
+            let mut names = Vec::new();
             for site in found {
-                let key = site.name.as_ref().map(ModelName::full);
-                let twin = sites
-                    .iter()
-                    .any(|s| key.is_some() && s.name.as_ref().map(ModelName::full) == key);
-                if twin { hidden.push(site) } else { sites.push(site) }
+                let full = site.name.as_ref().map(ModelName::full);
+                let is_hidden = full.as_ref().is_some_and(|full| seen.contains(full));
+                if is_hidden {
+                    hidden.push(site)
+                } else {
+                    sites.push(site)
+                }
+                names.extend(full);
             }
+            seen.extend(names);
         }
         Ok((sites, hidden))
+    }
+
+    /// Copies of manifests that are no longer where they were written.
+    pub(super) fn stale_copies(&self) -> Result<Vec<PathBuf>> {
+        let copies = self.copies();
+        let mut found = Vec::new();
+        self.walk(&copies, &mut Vec::new(), &mut found)?;
+        let is_stale = |path: &PathBuf| {
+            let below = path.strip_prefix(&copies).ok();
+            below.is_some_and(|below| !self.manifests().join(below).exists())
+        };
+        Ok(found.into_iter().map(|site| site.path).filter(is_stale).collect())
+    }
+
+    pub(super) fn copies(&self) -> PathBuf {
+        self.private().join("manifests")
     }
 
     fn walk(&self, folder: &Path, parts: &mut Vec<String>, found: &mut Vec<Site>) -> Result<()> {

@@ -8,7 +8,7 @@ use oprel_api::ollama::ModelName;
 use sha2::{Digest as _, Sha256};
 
 use super::lock::Lock;
-use super::{Access, Store, disk};
+use super::{Access, Damage, Store, Wrong, disk};
 use crate::error::{Error, Result};
 use crate::{Digest, Manifest};
 
@@ -42,9 +42,14 @@ impl Store {
     /// [`Error::Mismatch`] if the bytes are not those of `expected`; nothing is left of them then.
     pub fn put_blob(&self, reader: impl Read, expected: Option<Digest>) -> Result<Blob> {
         self.may_write()?;
-        if let Some(blob) = expected.and_then(|digest| self.renew(&digest)) {
+        if let Some(blob) = expected.and_then(|digest| self.renew(&digest, None)) {
             return Ok(blob);
         }
+        self.put_new(reader, expected)
+    }
+
+    /// Takes a blob in without looking whether it is there already.
+    fn put_new(&self, reader: impl Read, expected: Option<Digest>) -> Result<Blob> {
         let temporary = disk::fresh_name(&self.own.blobs());
         let put = self.put_as(&temporary, reader, expected);
         if put.is_err() {
@@ -79,7 +84,7 @@ impl Store {
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(Error::Mismatch { expected, found: digest });
         }
-        if let Some(blob) = self.renew(&digest) {
+        if let Some(blob) = self.renew(&digest, Some(size)) {
             disk::remove(temporary)?;
             return Ok(blob);
         }
@@ -100,7 +105,7 @@ impl Store {
             return Err(Error::NoFile { path: path.to_owned() });
         }
         let (digest, size) = digest_of(File::open(&real).map_err(failed)?).map_err(failed)?;
-        if let Some(blob) = self.renew(&digest) {
+        if let Some(blob) = self.renew(&digest, Some(size)) {
             return Ok(blob);
         }
         match disk::link(&real, &self.own.blob(&digest)) {
@@ -110,14 +115,17 @@ impl Store {
                 disk::touch(&self.own.blob(&digest));
                 Ok(Blob { digest, size, new: true })
             }
-            Err(_) => self.put_blob(File::open(&real).map_err(failed)?, Some(digest)),
+            Err(_) => self.put_new(File::open(&real).map_err(failed)?, Some(digest)),
         }
     }
 
-    /// A blob that is there, made new so that no collection takes it.
-    fn renew(&self, digest: &Digest) -> Option<Blob> {
+    /// A blob that is there, made new so that no collection takes it. One of another size than it must have is damaged.
+    fn renew(&self, digest: &Digest, size: Option<u64>) -> Option<Blob> {
         let path = self.own.blob(digest);
         let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        if size.is_some_and(|size| size != metadata.len()) {
+            return None;
+        }
         disk::touch(&path);
         Some(Blob { digest: *digest, size: metadata.len(), new: false })
     }
@@ -215,7 +223,7 @@ impl Store {
 
     /// A blob that only a store beside has becomes one of this store too.
     fn bring_in(&self, name: &ModelName, digest: &Digest) -> Result<()> {
-        if self.renew(digest).is_some() {
+        if self.renew(digest, None).is_some() {
             return Ok(());
         }
         let missing = || Error::Missing { name: name.to_string(), digest: *digest };
@@ -239,6 +247,29 @@ impl Store {
             disk::remove(&path)?;
             freed.files += 1;
             freed.bytes += metadata.len();
+        }
+        Ok(freed)
+    }
+
+    /// Removes damaged blobs of the store, so that the next pull or creation brings them anew. What is damaged
+    /// elsewhere, and manifests, stay.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; what the system says.
+    pub fn remove_damaged(&self, damages: &[Damage]) -> Result<Freed> {
+        let _lock = self.lock()?;
+        let mut freed = Freed::default();
+        for damage in damages {
+            let name = damage.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_blob =
+                damage.path.parent() == Some(&self.own.blobs()) && name.parse::<Digest>().is_ok();
+            let is_there = fs::symlink_metadata(&damage.path).is_ok_and(|m| !m.is_dir());
+            if !is_blob || !is_there || matches!(damage.wrong, Wrong::Size { .. }) {
+                continue;
+            }
+            freed.bytes += fs::symlink_metadata(&damage.path).map_or(0, |metadata| metadata.len());
+            freed.files += 1;
+            disk::remove(&damage.path)?;
         }
         Ok(freed)
     }

@@ -91,3 +91,15 @@ fn empty_folders_of_manifests_go() {
     store.collect(Grace::default()).unwrap();
     assert_eq!(fs::read_dir(place.path().join("manifests")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_copy_of_a_manifest_that_another_program_removed_goes() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    store.put_manifest(&name("a"), &ours(&store, b"w", b"s")).unwrap();
+    fs::remove_file(store.find(&name("a")).unwrap().unwrap().path()).unwrap();
+    let copies = place.path().join("oprel/manifests");
+    assert_eq!(fs::read_dir(&copies).unwrap().count(), 1);
+    store.collect(Grace::default()).unwrap();
+    assert_eq!(fs::read_dir(&copies).unwrap().count(), 0);
+}

@@ -71,3 +71,37 @@ fn a_manifest_that_another_program_wrote_anew_is_no_damage() {
     fs::write(&path, other.bytes()).unwrap();
     assert!(store.verify(&mut |_| {}).unwrap().is_empty());
 }
+
+#[test]
+fn damaged_blobs_can_be_removed_and_brought_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let manifest = ours(&store, b"weights", b"one");
+    store.put_manifest(&name("a"), &manifest).unwrap();
+    fs::write(store.blob_path(&Digest::of(b"weights")), b"Weights").unwrap();
+    let damages = store.verify(&mut |_| {}).unwrap();
+    assert_eq!(store.remove_damaged(&damages).unwrap(), Freed { files: 1, bytes: 7 });
+    assert!(matches!(store.model(&name("a")), Err(Error::Missing { .. })));
+    store.put_manifest(&name("a"), &ours(&store, b"weights", b"one")).unwrap();
+    assert!(store.verify(&mut |_| {}).unwrap().is_empty());
+    let outside = place.path().join("file");
+    fs::write(&outside, "x").unwrap();
+    let wrong = Damage { models: Vec::new(), path: outside.clone(), wrong: Wrong::Missing };
+    assert_eq!(store.remove_damaged(&[wrong]).unwrap().files, 0);
+    assert!(outside.exists(), "only blobs of the store go");
+}
+
+#[test]
+fn a_blob_that_was_cut_is_replaced_by_a_whole_one() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(&place);
+    let digest = store.put_blob(&b"weights"[..], None).unwrap().digest;
+    fs::write(store.blob_path(&digest), b"wei").unwrap();
+    assert!(store.put_blob(&b"weights"[..], None).unwrap().new);
+    assert_eq!(fs::read(store.blob_path(&digest)).unwrap(), b"weights");
+    let file = place.path().join("f");
+    fs::write(&file, b"weights").unwrap();
+    fs::write(store.blob_path(&digest), b"wei").unwrap();
+    assert!(store.put_file(&file).unwrap().new);
+    assert_eq!(fs::read(store.blob_path(&digest)).unwrap(), b"weights");
+}
