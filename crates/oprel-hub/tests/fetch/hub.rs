@@ -63,6 +63,10 @@ fn a_repository_becomes_a_model_in_ollamas_layout() {
     let begin =
         format!("{{\"status\":\"pulling {}\",\"digest\":\"sha256:{digest}\"", &digest[..12]);
     assert!(json.starts_with(&begin), "{json}");
+    assert!(json.contains(&format!(",\"total\":{LARGE}")), "{json}");
+    // What is not there is not said.
+    let begun = oprel_hub::fetch::Status { completed: 0, ..told[1].clone() };
+    let json = serde_json::to_string(&begun).expect("JSON");
     assert!(json.ends_with(&format!(",\"total\":{LARGE}}}")), "{json}");
 }
 
