@@ -257,6 +257,34 @@ fn an_interrupted_pull_goes_on_under_another_commit_with_the_same_file() {
 }
 
 #[test]
+fn a_file_at_an_address_becomes_a_model() {
+    let place = place(None);
+    let content = Content::made(6, LARGE);
+    let name = oprel_api::ollama::ModelName::parse("mine").expect("a name");
+    let store = place.store();
+    let pull = |link: String| {
+        let url = link.parse().expect("an address");
+        place.runtime.block_on(place.fetcher.pull_address(&url, &name, &store, &|_| {}))
+    };
+    let link = place.hub.link(&content, "thing-Q5_K_M.gguf");
+    place.hub.fault(Role::Cdn, "thing", 4, 1000, Fault::Status(400, None));
+    pull(link).expect_err("it breaks");
+    place.hub.heal();
+    place.hub.forget();
+    // Another signature is another address of the same file.
+    place.hub.expire();
+    pull(place.hub.link(&content, "thing-Q5_K_M.gguf")).expect("it goes on");
+    assert!(place.hub.sent() < LARGE);
+    let manifest = store.manifest("mine");
+    assert_eq!(store.layer(&manifest["layers"][0]), content.all());
+    let config: serde_json::Value =
+        serde_json::from_slice(&store.layer(&manifest["config"])).expect("JSON");
+    assert_eq!(config["file_type"], "Q5_K_M");
+    let signed = config.to_string().contains("Signature");
+    assert!(!signed && std::fs::read_dir(store.0.join("parts")).expect("there").count() == 0);
+}
+
+#[test]
 fn a_store_that_is_offline_asks_nobody() {
     let mut settings = quick();
     settings.is_offline = true;
