@@ -96,7 +96,10 @@ fn the_last_who_lets_go_stops_it_and_what_came_is_kept() {
 #[test]
 fn what_is_left_of_a_download_is_believed_only_if_it_is_whole() {
     for spoil in [spoil_journal, spoil_length] {
-        let place = place();
+        let place = Place::new(|settings| {
+            // One after the other, so that some are there for sure when it breaks.
+            (settings.part_bytes, settings.streams) = (Some(PART), 1);
+        });
         let content = Content::made(8, SIZE);
         place.hub.fault(oprel_test_hub::Role::Cdn, "/file", 8, 1000, Fault::Status(400, None));
         place.fetch(&content).expect_err("it breaks");
