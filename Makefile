@@ -23,6 +23,7 @@ oracle:
 # What the daemon must survive, with all numbers of the table; `make test` runs fewer of each.
 faults:
 	OPREL_FAULTS=full cargo test -p oprel-cli --test faults -- --nocapture --test-threads 1
+	OPREL_FAULTS=full cargo test -p oprel-hub --test fetch -- --nocapture --test-threads 1
 
 check: fmt lint doc test
 

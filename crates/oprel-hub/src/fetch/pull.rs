@@ -1,5 +1,6 @@
 //! From a name to a model in a store: all files, checked, and the manifest last.
 
+mod from_address;
 mod from_hub;
 mod layers;
 

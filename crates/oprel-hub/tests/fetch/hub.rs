@@ -63,6 +63,10 @@ fn a_repository_becomes_a_model_in_ollamas_layout() {
     let begin =
         format!("{{\"status\":\"pulling {}\",\"digest\":\"sha256:{digest}\"", &digest[..12]);
     assert!(json.starts_with(&begin), "{json}");
+    assert!(json.contains(&format!(",\"total\":{LARGE}")), "{json}");
+    // What is not there is not said.
+    let begun = oprel_hub::fetch::Status { completed: 0, ..told[1].clone() };
+    let json = serde_json::to_string(&begun).expect("JSON");
     assert!(json.ends_with(&format!(",\"total\":{LARGE}}}")), "{json}");
 }
 
@@ -250,6 +254,34 @@ fn an_interrupted_pull_goes_on_under_another_commit_with_the_same_file() {
     place.hub.change("demo/tiny-GGUF", |repo| repo.commit = "badcafe0".repeat(5));
     place.pull(NAME).0.expect("it comes");
     assert!(place.hub.sent() < LARGE + 60_000 - 100_000, "what had come is not fetched again");
+}
+
+#[test]
+fn a_file_at_an_address_becomes_a_model() {
+    let place = place(None);
+    let content = Content::made(6, LARGE);
+    let name = oprel_api::ollama::ModelName::parse("mine").expect("a name");
+    let store = place.store();
+    let pull = |link: String| {
+        let url = link.parse().expect("an address");
+        place.runtime.block_on(place.fetcher.pull_address(&url, &name, &store, &|_| {}))
+    };
+    let link = place.hub.link(&content, "thing-Q5_K_M.gguf");
+    place.hub.fault(Role::Cdn, "thing", 4, 1000, Fault::Status(400, None));
+    pull(link).expect_err("it breaks");
+    place.hub.heal();
+    place.hub.forget();
+    // Another signature is another address of the same file.
+    place.hub.expire();
+    pull(place.hub.link(&content, "thing-Q5_K_M.gguf")).expect("it goes on");
+    assert!(place.hub.sent() < LARGE);
+    let manifest = store.manifest("mine");
+    assert_eq!(store.layer(&manifest["layers"][0]), content.all());
+    let config: serde_json::Value =
+        serde_json::from_slice(&store.layer(&manifest["config"])).expect("JSON");
+    assert_eq!(config["file_type"], "Q5_K_M");
+    let signed = config.to_string().contains("Signature");
+    assert!(!signed && std::fs::read_dir(store.0.join("parts")).expect("there").count() == 0);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Who wants a file that is being fetched waits for it; who lets go of it leaves what has come.
 
+use std::path::Path;
 use std::time::Duration;
 
-use oprel_test_hub::Content;
+use oprel_test_hub::{Content, Fault};
 
 use crate::{Place, digest, quick};
 
@@ -90,6 +91,37 @@ fn the_last_who_lets_go_stops_it_and_what_came_is_kept() {
     place.fetch(&content).expect("it goes on");
     place.assert_whole(&content);
     assert!(place.hub.sent() <= SIZE - came + 1, "only what was missing came");
+}
+
+#[test]
+fn what_is_left_of_a_download_is_believed_only_if_it_is_whole() {
+    for spoil in [spoil_journal, spoil_length] {
+        let place = Place::new(|settings| {
+            // One after the other, so that some are there for sure when it breaks.
+            (settings.part_bytes, settings.streams) = (Some(PART), 1);
+        });
+        let content = Content::made(8, SIZE);
+        place.hub.fault(oprel_test_hub::Role::Cdn, "/file", 8, 1000, Fault::Status(400, None));
+        place.fetch(&content).expect_err("it breaks");
+        assert!(place.to().with_extension("part").exists());
+        spoil(&place.to());
+        place.hub.heal();
+        place.hub.forget();
+        place.fetch(&content).expect("it begins anew");
+        place.assert_whole(&content);
+        assert_eq!(place.hub.sent(), SIZE + 1);
+    }
+}
+
+fn spoil_journal(to: &Path) {
+    let path = to.with_extension("part.journal");
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    std::fs::write(&path, text.replace("\"size\":", "\"size\": ")).expect("writable");
+}
+
+fn spoil_length(to: &Path) {
+    let file = std::fs::File::options().write(true).open(to.with_extension("part"));
+    file.expect("it is there").set_len(SIZE - 1).expect("writable");
 }
 
 #[test]

@@ -18,7 +18,8 @@ use crate::fetch::transfer::blocking;
 
 use super::{Blob, Sink, Status, Tell};
 
-const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// Media type of configurations.
+pub(super) const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.ollama.image.";
 /// Bytes of a template, of parameters, of a licence.
 const MOST_BYTES: usize = 1 << 20;
@@ -83,7 +84,8 @@ fn blob(hub: &Hub, commit: &Commit, file: &File, into: &mut Vec<Blob>) -> Result
     Ok((digest, file.size))
 }
 
-fn layer(kind: &str, (digest, size): &(Digest, u64)) -> Value {
+/// A layer of a manifest.
+pub(super) fn layer(kind: &str, (digest, size): &(Digest, u64)) -> Value {
     json!({"mediaType": format!("{LAYER}{kind}"), "digest": digest.to_string(), "size": size})
 }
 
@@ -137,7 +139,7 @@ fn base(path: &str) -> &str {
 }
 
 /// Puts a small file into the store: whole or not at all.
-async fn put(sink: &dyn Sink, bytes: Vec<u8>) -> Result<(Digest, u64)> {
+pub(super) async fn put(sink: &dyn Sink, bytes: Vec<u8>) -> Result<(Digest, u64)> {
     let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
     let to = sink.blob_path(&digest);
     if to.metadata().is_ok_and(|metadata| metadata.len() == size) {
