@@ -1,2 +1,4 @@
 //! Files to files: models of other formats to GGUF, weights to smaller types, what a model needs and how
 //! good it is.
+
+pub mod convert;
