@@ -37,5 +37,8 @@ fn roberta_shape(c: &Config, out: Out) -> Result<Vec<Out>> {
     }
     let skipped = u64::from(skipped(c)?);
     let left = out.n_rows().saturating_sub(skipped);
+    if left == 0 {
+        return Err(out.wrong("has no rows after that of the padding token"));
+    }
     Ok(vec![out.rows(skipped, left)?])
 }

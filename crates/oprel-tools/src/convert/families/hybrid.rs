@@ -217,6 +217,8 @@ fn falcon_h1_shape(c: &Config, out: Out) -> Result<Vec<Out>> {
             let factors = ssm_in_factors(c, factor("ssm_in_multiplier")?)?;
             return Ok(vec![out.with(Change::TimesByRow(factors))]);
         }
+        // Files have this norm without the usual ending.
+        "ffn_norm.weight" => return Ok(vec![out.named("ffn_norm")]),
         "output.weight" => factor("lm_head_multiplier")?,
         "token_embd.weight" => factor("embedding_multiplier")?,
         _ => return mamba2_shape(c, out),
