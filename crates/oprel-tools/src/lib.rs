@@ -1,4 +1,7 @@
 //! Files to files: models of other formats to GGUF, weights to smaller types, what a model needs and how
 //! good it is.
 
+pub mod collect;
 pub mod convert;
+pub mod perplexity;
+pub mod windows;
