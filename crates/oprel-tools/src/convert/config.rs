@@ -188,10 +188,10 @@ impl Config {
     }
 }
 
-/// A count, also where it is written as a float.
+/// A count, also where it is written as a float; below 2^31, so that twice a product of two fits 64 bits.
 fn count(value: &Value) -> Option<u32> {
-    let whole = value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..4_294_967_296.0).contains(x));
-    value.as_u64().or(whole.map(|x| x as u64)).and_then(|n| u32::try_from(n).ok())
+    let whole = value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..2_147_483_648.0).contains(x));
+    whole.map(|x| x as u32)
 }
 
 fn positive(n: u32, key: &str) -> Result<u32> {

@@ -51,6 +51,12 @@ pub enum Error {
         /// What can be converted.
         supported: Vec<&'static str>,
     },
+    /// The weights are quantized in a way that is not read.
+    #[error("the weights of this folder are packed by '{method}', which is not read")]
+    Packed {
+        /// What `config.json` calls it.
+        method: String,
+    },
     /// A value of `config.json` is missing or makes no model.
     #[error("config.json: '{key}' {problem}")]
     Config {
@@ -92,6 +98,9 @@ impl Error {
                 "architectures that can be converted: {}; many others are published as GGUF",
                 supported.join(", ")
             )),
+            Error::Packed { .. } => Some(
+                "convert the model that it was made from, then quantize the GGUF file".to_owned(),
+            ),
             Error::Safetensors { .. } | Error::Json { .. } => {
                 Some("download the file again: it is damaged or incomplete".to_owned())
             }

@@ -95,6 +95,7 @@ pub fn convert(
 ) -> Result<Converted> {
     let config = Config::open(folder)?;
     let family = families::find(&config)?;
+    check_packing(&config)?;
     let tensors = Tensors::open(folder)?;
     let outs = describe(&config, family, &tensors)?;
     let n_vocab = vocabulary_rows(&outs);
@@ -136,6 +137,15 @@ pub fn convert(
     })
 }
 
+/// Refuses folders whose weights are packed in a way that is not read.
+fn check_packing(config: &Config) -> Result<()> {
+    let method = config.get("quantization_config").and_then(|q| q.get("quant_method"));
+    match method.and_then(serde_json::Value::as_str) {
+        None | Some("fp8" | "mxfp4") => Ok(()),
+        Some(other) => Err(Error::Packed { method: other.to_owned() }),
+    }
+}
+
 /// Who is told how far it is.
 struct Told<'a> {
     done_bytes: Cell<u64>,
@@ -163,6 +173,10 @@ fn describe(config: &Config, family: &Family, tensors: &Tensors) -> Result<Vec<O
             || (tied && tensor.name.ends_with("lm_head.weight"))
         {
             continue;
+        }
+        // What has no elements may claim any number of rows.
+        if tensor.n_bytes == 0 {
+            return Err(Error::tensor(&tensor.name, "is empty"));
         }
         let stored = names::parse(&tensor.name);
         let Some(name) = names::gguf(&stored, family.names) else {

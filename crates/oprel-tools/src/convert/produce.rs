@@ -23,7 +23,7 @@ pub(super) fn write(
     to: &mut dyn Write,
 ) -> io::Result<()> {
     match &out.source {
-        Source::Values(values) => store(ty, values, &mut Vec::new(), to),
+        Source::Values(values) => to.write_all(&stored(ty, values)?),
         Source::Rows { stored: Stored::U8, runs, len, scales: Some(scales), .. } => {
             fp4(runs, *len as usize, *scales, tensors, to)
         }
@@ -144,32 +144,66 @@ impl Made<'_> {
             _ => None,
         };
         let usual = (PIECE / (4 * self.len.max(1))).max(1) as u64;
-        // A vector is one row of GGUF, however it was cut here.
-        let most = matrix_rows.unwrap_or(if self.out.shape.len() == 1 { u64::MAX } else { usual });
-        let (mut bytes, mut values, mut buffer, mut first) =
-            (Vec::new(), Vec::new(), Vec::new(), 0);
+        let most = matrix_rows.unwrap_or(usual);
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let (mut bytes, mut first) = (Vec::new(), 0);
         loop {
             let n = rows.take(most, &mut bytes)?;
             if n == 0 {
                 return Ok(());
             }
-            to_f32(self.stored, &bytes, &mut values);
-            if let Some(scales) = &mut fp8 {
-                scales.apply(&mut values, self.len, &rows.taken)?;
+            if matrix_rows.is_some() || fp8.is_some() {
+                to.write_all(&self.piece(&bytes, first, n, &rows.taken, fp8.as_mut())?)?;
+            } else {
+                let share = n.div_ceil(threads as u64).max(1);
+                for made in self.shared(&bytes, first, share) {
+                    to.write_all(&made?)?;
+                }
             }
-            if let Some(columns) = self.columns {
-                values = values
-                    .chunks_exact(self.len)
-                    .flat_map(|row| columns.iter().map(|c| row[*c as usize]))
-                    .collect();
-            }
-            self.change(&mut values, first);
-            if matrix_rows.is_some() {
-                values = transposed(&values, n as usize);
-            }
-            store(self.ty, &values, &mut buffer, to)?;
             first += n;
         }
+    }
+
+    /// The bytes of some rows, `share` of them on each thread, in order.
+    fn shared(&self, bytes: &[u8], first: u64, share: u64) -> Vec<io::Result<Vec<u8>>> {
+        let row_bytes = (self.stored.n_bytes() as usize).saturating_mul(self.len).max(1);
+        let parts = bytes.chunks(row_bytes.saturating_mul(share as usize));
+        std::thread::scope(|scope| {
+            let work = |(i, part): (u64, &'_ [u8])| {
+                self.piece(part, first + i * share, (part.len() / row_bytes) as u64, &[], None)
+            };
+            let started: Vec<_> =
+                (0..).zip(parts).map(|part| scope.spawn(move || work(part))).collect();
+            let gone = |_| Err(io::Error::other("a thread failed"));
+            started.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
+        })
+    }
+
+    /// The bytes of `n` rows, the first of which is row `first` of the tensor.
+    fn piece(
+        &self,
+        bytes: &[u8],
+        first: u64,
+        n: u64,
+        runs: &[Run],
+        fp8: Option<&mut Fp8Scales<'_>>,
+    ) -> io::Result<Vec<u8>> {
+        let mut values = Vec::new();
+        to_f32(self.stored, bytes, &mut values);
+        if let Some(scales) = fp8 {
+            scales.apply(&mut values, self.len, runs)?;
+        }
+        if let Some(columns) = self.columns {
+            values = values
+                .chunks_exact(self.len)
+                .flat_map(|row| columns.iter().map(|c| row[*c as usize]))
+                .collect();
+        }
+        self.change(&mut values, first);
+        if self.out.transposed {
+            values = transposed(&values, n as usize);
+        }
+        stored(self.ty, &values)
     }
 
     fn change(&self, values: &mut [f32], first: u64) {
@@ -220,17 +254,12 @@ fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
-fn store(
-    ty: QuantType,
-    values: &[f32],
-    buffer: &mut Vec<u8>,
-    to: &mut dyn Write,
-) -> io::Result<()> {
+/// The values as `ty`.
+fn stored(ty: QuantType, values: &[f32]) -> io::Result<Vec<u8>> {
     let uneven = || io::Error::new(io::ErrorKind::InvalidInput, "rows are no whole blocks");
-    buffer.clear();
-    buffer.resize(ty.row_bytes(values.len()).ok_or_else(uneven)?, 0);
-    quantize(ty, values, buffer).map_err(io::Error::other)?;
-    to.write_all(buffer)
+    let mut bytes = vec![0; ty.row_bytes(values.len()).ok_or_else(uneven)?];
+    quantize(ty, values, &mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 /// Rows and columns that share an FP8 scale.

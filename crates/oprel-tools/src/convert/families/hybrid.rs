@@ -122,7 +122,10 @@ fn state_space(k: &mut Keys<'_>) -> Result<()> {
 fn mamba_keys(k: &mut Keys<'_>) -> Result<()> {
     state_space(k)?;
     let (c, width) = (k.config, k.config.width()?);
-    k.set("ssm.inner_size", c.maybe_u32(&["intermediate_size", "d_inner"])?.unwrap_or(2 * width));
+    k.set(
+        "ssm.inner_size",
+        c.maybe_u32(&["intermediate_size", "d_inner"])?.unwrap_or(width.saturating_mul(2)),
+    );
     k.set("ssm.state_size", c.maybe_u32(&["state_size", "d_state"])?.unwrap_or(16));
     // "auto" stands for a sixteenth.
     let rank = c.maybe_u32(&["time_step_rank", "dt_rank"]).ok().flatten();

@@ -27,6 +27,9 @@ pub(super) type Entries = Vec<(String, Value)>;
 /// Most tokens that are taken.
 const MAX_TOKENS: u32 = 1 << 24;
 
+/// The largest SentencePiece model that is read, in bytes.
+const MAX_MODEL: u64 = 1 << 28;
+
 /// What a token is for, by GGUF's number.
 pub(super) mod kind {
     pub(crate) const NORMAL: i32 = 1;
@@ -242,6 +245,11 @@ fn sentence_piece(folder: &Path, files: &Files) -> Result<Option<Model>> {
     let class = files.settings.get("tokenizer_class").and_then(Json::as_str);
     if !path.is_file() || class == Some("GPT2Tokenizer") {
         return Ok(None);
+    }
+    let len = std::fs::metadata(&path).map_err(|e| Error::reading(&path, e))?.len();
+    if len > MAX_MODEL {
+        let problem = "is larger than 256 MiB".into();
+        return Err(Error::Tokenizer { file: "tokenizer.model", problem });
     }
     let bytes = std::fs::read(&path).map_err(|e| Error::reading(&path, e))?;
     match sentencepiece::parse(&bytes) {
