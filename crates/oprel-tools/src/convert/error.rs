@@ -81,6 +81,12 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// `config.json` and the tensors contradict each other, so that what was made is no model.
+    #[error("config.json and the tensors of this folder do not fit each other: {0}")]
+    NoModel(#[from] oprel_models::Error),
+    /// What was made of the vocabulary cannot be read.
+    #[error("the vocabulary of this folder makes none: {0}")]
+    NoVocabulary(#[from] oprel_tokenizer::Error),
     /// The GGUF file cannot be written.
     #[error(transparent)]
     Gguf(#[from] oprel_gguf::Error),

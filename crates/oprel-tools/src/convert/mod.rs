@@ -19,7 +19,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use oprel_gguf::{QuantType, Value, Writer};
+use oprel_gguf::{Gguf, QuantType, Value, Writer};
+use oprel_tokenizer::Tokenizer;
 
 use config::{Config, read_json};
 pub use error::{Error, Result};
@@ -129,12 +130,25 @@ pub fn convert(
         })?;
     }
     writer.write_file(to)?;
+    if let Err(error) = check_written(to) {
+        // Best effort: the error is what matters.
+        let _ = std::fs::remove_file(to);
+        return Err(error);
+    }
     Ok(Converted {
         architecture: family.architecture,
         n_tensors: typed.len(),
         n_bytes: told.total_bytes,
         notes,
     })
+}
+
+/// What was written can be described, and its vocabulary read: `config.json` and tensors fit each other.
+fn check_written(path: &Path) -> Result<()> {
+    let file = Gguf::open(path)?;
+    oprel_models::describe(&file)?;
+    Tokenizer::from_metadata(file.metadata())?;
+    Ok(())
 }
 
 /// Refuses folders whose weights are packed in a way that is not read.

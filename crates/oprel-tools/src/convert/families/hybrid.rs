@@ -424,6 +424,11 @@ fn qwen35_keys(k: &mut Keys<'_>) -> Result<()> {
 fn qwen35_shape(c: &Config, out: Out) -> Result<Vec<Out>> {
     let heads = DeltaHeads::read(c)?;
     let (rows, keys) = (out.n_rows(), 2 * heads.k_heads * heads.k_dim);
+    let holds_keys = matches!(out.part(), "attn_qkv.weight" | "ssm_conv1d.weight");
+    // Layers with plain attention have their queries, keys and values apart.
+    if holds_keys && rows != keys + heads.v_heads * heads.v_dim {
+        return Err(out.wrong("does not have the rows that config.json says"));
+    }
     let after_keys = |row: u64| match row.checked_sub(keys) {
         Some(row) => keys + heads.grouped(row, heads.v_dim),
         None => row,

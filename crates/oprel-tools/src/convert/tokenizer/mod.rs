@@ -12,6 +12,7 @@ mod roles;
 mod sentencepiece;
 mod template;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use oprel_gguf::{StrArray, Value};
@@ -133,6 +134,7 @@ impl Vocabulary {
 
     /// Puts added tokens in their places.
     fn add(&mut self, files: &Files, notes: &mut Vec<String>) {
+        let mut left_out = BTreeMap::new();
         for added in files.added() {
             let control = added.special || looks_special(&added.text);
             let (kind, text) = match control {
@@ -144,13 +146,15 @@ impl Vocabulary {
                 self.kinds.get(added.id as usize).is_some_and(|k| *k == kind::UNKNOWN);
             let kind = if was_unknown { kind::UNKNOWN } else { kind };
             if !self.set(added.id, &text, kind, -1000.0) {
-                notes.push(format!(
-                    "token {} '{}' is left out: the model has {} rows for tokens",
-                    added.id,
-                    added.text,
-                    self.tokens.len()
-                ));
+                left_out.insert(added.id, added.text);
             }
+        }
+        if let Some((id, text)) = left_out.first_key_value() {
+            let (n, rows) = (left_out.len(), self.tokens.len());
+            notes.push(format!(
+                "{n} added tokens are left out, of which '{text}' ({id}) is the first: the model has \
+                 {rows} rows for tokens"
+            ));
         }
     }
 

@@ -67,6 +67,7 @@ pub(super) fn name(tokenizer: &Json, architecture: &str) -> (String, bool) {
         (true, "granite" | "granitemoe") => "refact",
         (true, "llama") => "smollm",
         (true, _) => "starcoder",
+        (false, "bert") => "roberta-bpe",
         (false, _) => "gpt-2",
     };
     (named.to_owned(), false)
