@@ -129,7 +129,12 @@ pub fn convert(
             produce::write(out, *ty, tensors, file)
         })?;
     }
-    writer.write_file(to)?;
+    if let Err(error) = writer.write_file(to) {
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(".partial");
+        let _ = std::fs::remove_file(partial);
+        return Err(error.into());
+    }
     if let Err(error) = check_written(to) {
         // Best effort: the error is what matters.
         let _ = std::fs::remove_file(to);
@@ -179,6 +184,7 @@ impl Told<'_> {
 fn describe(config: &Config, family: &Family, tensors: &Tensors) -> Result<Vec<Out>> {
     let mut outs: Vec<Out> = Vec::new();
     let mut experts: BTreeMap<String, BTreeMap<u32, Out>> = BTreeMap::new();
+    let n_layers = config.n_layers().ok();
     let tied = config.bool("tie_word_embeddings") == Some(true);
     for (index, tensor) in tensors.iter() {
         let packed = tensor.name.ends_with("_scales") && tensor.stored == Stored::U8;
@@ -193,6 +199,10 @@ fn describe(config: &Config, family: &Family, tensors: &Tensors) -> Result<Vec<O
             return Err(Error::tensor(&tensor.name, "is empty"));
         }
         let stored = names::parse(&tensor.name);
+        // Layers beyond the last only draft.
+        if stored.layer.zip(n_layers).is_some_and(|(layer, n)| layer >= n) {
+            continue;
+        }
         let Some(name) = names::gguf(&stored, family.names) else {
             return Err(Error::tensor(&tensor.name, "is not known in models of this architecture"));
         };

@@ -202,3 +202,20 @@ fn fp8_weights_are_multiplied_with_the_scales_of_their_blocks() {
     let values = elements(&file, "blk.0.attn_output.weight");
     assert_eq!(values[..4], [0.5, 1.0, -0.5, 0.5 / 512.0]);
 }
+
+#[test]
+fn layers_that_only_draft_and_other_senses_are_left_out() {
+    let case = case("deepseek2");
+    let folder = Folder::of(&case, false);
+    for name in [
+        "model.layers.2.eh_proj.weight",
+        "model.layers.2.mlp.experts.0.up_proj.weight",
+        "vision_tower.blocks.0.weight",
+        "model.visual.patch_embed.weight",
+        "mtp.layers.0.norm.weight",
+    ] {
+        folder.add(name, "F32", &[1], &[0; 4]);
+    }
+    let (file, _) = converted(&folder, Weights::F32);
+    check_tensors(&case, &file, 1e-6);
+}

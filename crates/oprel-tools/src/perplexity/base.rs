@@ -78,6 +78,13 @@ impl BaseWriter {
     }
 }
 
+impl Drop for BaseWriter {
+    /// What was not finished is not kept; what was finished has another name by now.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.partial);
+    }
+}
+
 /// A base that is read in order.
 pub(super) struct BaseReader {
     path: PathBuf,

@@ -75,3 +75,13 @@ fn percentiles_lie_between_neighbours() {
     [1.0, 3.0].into_iter().for_each(|x| sums.add(x));
     assert_eq!(sums.measured(), Measured { value: 2.0, error: 1.0 });
 }
+
+#[test]
+fn a_base_that_was_not_finished_leaves_nothing() {
+    let demo = oprel_models::demo().expect("built in");
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path().join("base");
+    let text = Text::read(&demo, &text(), &OPTIONS, 2).expect("tokens");
+    drop(BaseWriter::create(&base, &text, 8).expect("a file"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}

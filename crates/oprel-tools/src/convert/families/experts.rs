@@ -97,10 +97,6 @@ fn deepseek2_keys(k: &mut Keys<'_>) -> Result<()> {
 
 /// What takes the latent to keys is split from what takes it to values, and transposed.
 fn deepseek2_shape(c: &Config, out: Out) -> Result<Vec<Out>> {
-    // Layers beyond the last only draft.
-    if out.layer().is_some_and(|i| c.n_layers().is_ok_and(|n| i >= n)) {
-        return Ok(Vec::new());
-    }
     if out.part() != "attn_kv_b.weight" {
         return experts_apart(out);
     }
