@@ -200,7 +200,10 @@ pub(super) fn read(
     if n > MAX_TOKENS {
         return Err(Error::config("vocab_size", "is larger than 16 million"));
     }
-    let mut vocabulary = vocabulary(folder, &files, architecture, n, notes)?;
+    // GLM's vocabularies are of one kind, also in models that share another's tensors.
+    let is_glm = config.architecture().is_ok_and(|class| class.starts_with("Glm4"));
+    let kind = if is_glm { "glm4" } else { architecture };
+    let mut vocabulary = vocabulary(folder, &files, kind, n, notes)?;
     if architecture == "bert" {
         let types = config.maybe_u32(&["type_vocab_size"])?.unwrap_or(1);
         vocabulary.more.push(("token_type_count", Value::from(types)));
