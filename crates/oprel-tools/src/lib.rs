@@ -1,5 +1,9 @@
 //! Files to files: models of other formats to GGUF, weights to smaller types, what a model needs and how
 //! good it is.
 
+pub mod collect;
+pub mod convert;
 pub mod doctor;
+pub mod perplexity;
 pub mod plan;
+pub mod windows;

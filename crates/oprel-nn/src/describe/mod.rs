@@ -10,6 +10,7 @@ mod attention;
 mod compressed;
 mod feed_forward;
 mod linear;
+mod linears;
 mod recurrent;
 mod residual;
 mod state;
