@@ -15,8 +15,10 @@ mod generate;
 mod install;
 #[cfg(unix)]
 mod key;
+mod machine;
 mod outcome;
 mod pages;
+mod plan;
 mod sampling;
 #[cfg(unix)]
 mod serve;
