@@ -54,12 +54,13 @@ fn child() {
     }
     println!(
         "RESULT planned {} used {} | begin {before} counted {counted} loaded {loaded} anon {} file {} kB | \
-         {:?} state {} threads {} vocabulary {} process {}",
+         {:?} used {} state {} threads {} vocabulary {} process {}",
         needs.total(tokens + 4),
         status("VmRSS") * 1024,
         status("RssAnon"),
         status("RssFile"),
         needs.memory,
+        needs.scratch,
         needs.state(tokens + 4),
         needs.threads,
         needs.vocabulary,

@@ -21,9 +21,9 @@ pub use choice::{Bytes, Choice, TooLarge};
 pub use wish::{Wish, bytes_of_token};
 
 /// What a process takes before it has a model: program, allocator, threads that do not compute.
-const PROCESS: u64 = 9 << 20;
+const PROCESS: u64 = 26_000_000;
 /// What a token of the vocabulary takes: its text twice, its places in tables, its merge.
-const OF_TOKEN: u64 = 170;
+const OF_TOKEN: u64 = 136;
 /// Rows of logits that are held at a time while one text is made: the executor's answer, what the sampler
 /// changes of it, and its own tables.
 const LOGIT_ROWS: u64 = 3;
@@ -53,6 +53,8 @@ pub struct GroupNeeds {
 pub struct Needs {
     /// By purpose, as the executor takes it; `state` with all its pages.
     pub memory: Memory,
+    /// What usual batches use of scratch.
+    pub scratch: u64,
     /// Pages, by group.
     pub groups: Vec<GroupNeeds>,
     /// By slot of the decoder: bytes of one page, or of one row of recurrent state.
@@ -72,8 +74,8 @@ pub struct Needs {
 impl Needs {
     /// What is needed however long texts are.
     pub fn fixed(&self) -> u64 {
-        let Memory { mapped, weights, scratch, .. } = self.memory;
-        [mapped, weights, scratch, self.threads, self.vocabulary, self.process]
+        let Memory { mapped, weights, .. } = self.memory;
+        [mapped, weights, self.scratch, self.threads, self.vocabulary, self.process]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -116,6 +118,7 @@ impl Needs {
         self.memory.mapped += other.memory.mapped;
         self.memory.weights += other.memory.weights;
         self.memory.scratch += other.memory.scratch;
+        self.scratch += other.scratch;
         self.memory.state = self.memory.state.saturating_add(other.memory.state);
         self.groups.extend(other.groups);
         self.threads += other.threads;
@@ -150,6 +153,7 @@ pub fn needs(
         threads: (SCRATCH_BYTES as u64 + (64 << 10)) * threads as u64,
         vocabulary: n_vocab * (OF_TOKEN + 4 * LOGIT_ROWS),
         process: PROCESS,
+        scratch: exec.memory.scratch - exec.idle,
         memory: exec.memory,
     })
 }

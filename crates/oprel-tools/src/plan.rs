@@ -258,7 +258,7 @@ fn of(
             weights: needs.memory.mapped,
             converted: needs.memory.weights,
             state: needs.state(context),
-            scratch: needs.memory.scratch,
+            scratch: needs.scratch,
             threads: needs.threads,
             vocabulary: needs.vocabulary,
             process: needs.process,

@@ -108,7 +108,7 @@ impl fmt::Display for Sum<'_> {
             "weights {} + state of {context} tokens ({kv}) {} + activations {} + program and vocabulary {}",
             Bytes(needs.memory.mapped + needs.memory.weights),
             Bytes(needs.state(*context)),
-            Bytes(needs.memory.scratch),
+            Bytes(needs.scratch),
             Bytes(beside)
         )
     }

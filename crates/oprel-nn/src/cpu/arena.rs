@@ -31,6 +31,8 @@ pub(super) struct Layout {
     rows: usize,
     top: usize,
     high: usize,
+    /// The same, of buffers that usual batches touch.
+    used: usize,
 }
 
 /// A point of a layout to go back to.
@@ -40,7 +42,7 @@ pub(super) struct Mark(usize);
 impl Layout {
     /// A layout whose buffers have up to `rows` rows.
     pub(super) fn new(rows: usize) -> Layout {
-        Layout { rows, top: 0, high: 0 }
+        Layout { rows, top: 0, high: 0, used: 0 }
     }
 
     /// Most rows of a buffer.
@@ -53,6 +55,16 @@ impl Layout {
     /// # Errors
     /// [`Error::Memory`] if the arena would be larger than memory can be.
     pub(super) fn buf(&mut self, cols: usize) -> Result<Buf> {
+        let buf = self.spare(cols)?;
+        self.used = self.used.max(self.top);
+        Ok(buf)
+    }
+
+    /// A new buffer that usual batches leave alone: it takes addresses, but no memory.
+    ///
+    /// # Errors
+    /// As [`Layout::buf`].
+    pub(super) fn spare(&mut self, cols: usize) -> Result<Buf> {
         let end = self
             .rows
             .checked_mul(cols)
@@ -78,6 +90,11 @@ impl Layout {
     /// Bytes of the memory.
     pub(super) fn bytes(&self) -> u64 {
         self.high as u64 * 4
+    }
+
+    /// How many of them no usual batch touches.
+    pub(super) fn idle_bytes(&self) -> u64 {
+        (self.high - self.used) as u64 * 4
     }
 
     /// Takes the memory.

@@ -449,6 +449,11 @@ impl<'a> Compiler<'a> {
         Norm::compile(self, norm, len)
     }
 
+    /// Whether activations are quantized once: not those of encoders.
+    pub(super) fn is_plain(&self) -> bool {
+        self.uncached.is_empty()
+    }
+
     /// Checks that rows of a buffer fit what writes them.
     pub(super) fn expect(&self, what: &str, found: usize, expected: usize) -> Result<()> {
         if found == expected {

@@ -39,6 +39,7 @@ pub(super) fn needs(
     let sizes = Sizes::of(&c, &plan, decoder, limits)?;
     Ok(Needs {
         memory: sizes.memory(),
+        idle: sizes.idle,
         slot_bytes: (0..decoder.slots.len()).map(|slot| sizes.slot_bytes(slot)).collect(),
         page_bytes: (0..limits.pages.len()).map(|group| sizes.page_bytes(group)).collect(),
         row_bytes: sizes.row_bytes(),
