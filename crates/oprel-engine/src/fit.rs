@@ -12,10 +12,10 @@ use oprel_cpu::pool::SCRATCH_BYTES;
 use oprel_nn::cpu;
 use oprel_nn::describe::{Decoder, Reach};
 use oprel_nn::state::groups;
-use oprel_nn::{Limits, Memory, PAGE_LEN, Weights};
+use oprel_nn::{Memory, PAGE_LEN, Weights};
 
+use crate::Result;
 use crate::engine::{Options, Scope, limits};
-use crate::{Result, draft};
 
 pub use choice::{Bytes, Choice, TooLarge};
 pub use wish::{Wish, bytes_of_token};
@@ -55,14 +55,14 @@ pub struct Needs {
     pub memory: Memory,
     /// What usual batches use of scratch.
     pub scratch: u64,
+    /// Parts of the file that are read once, to be decoded.
+    pub decoded: u64,
     /// Pages, by group.
     pub groups: Vec<GroupNeeds>,
     /// By slot of the decoder: bytes of one page, or of one row of recurrent state.
     pub slots: Vec<u64>,
     /// Rows of recurrent state that there are, and bytes of one.
     pub rows: (u32, u64),
-    /// Rows that serve nothing but checked proposals.
-    pub proposal_rows: u32,
     /// Memory of the threads that compute.
     pub threads: u64,
     /// What the vocabulary takes in tables.
@@ -75,7 +75,7 @@ impl Needs {
     /// What is needed however long texts are.
     pub fn fixed(&self) -> u64 {
         let Memory { mapped, weights, .. } = self.memory;
-        [mapped, weights, self.scratch, self.threads, self.vocabulary, self.process]
+        [mapped, weights, self.decoded, self.scratch, self.threads, self.vocabulary, self.process]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -90,10 +90,10 @@ impl Needs {
         pages.saturating_add(self.rows.1.saturating_mul(u64::from(self.rows_of(tokens))))
     }
 
-    /// Rows of recurrent state that one text of so many tokens takes: its own, one where it ends, and
-    /// those on the way.
+    /// Rows of recurrent state that one text of so many tokens takes: its own, where its prompt and itself
+    /// end, those on the way, and some before the last tokens while they are checked.
     pub fn rows_of(&self, tokens: u32) -> u32 {
-        (2 + tokens / CHECKPOINT).min(self.rows.0.saturating_sub(self.proposal_rows))
+        (5 + tokens / CHECKPOINT).min(self.rows.0)
     }
 
     /// Bytes of one slot of the decoder for a text of so many tokens.
@@ -119,6 +119,7 @@ impl Needs {
         self.memory.weights += other.memory.weights;
         self.memory.scratch += other.memory.scratch;
         self.scratch += other.scratch;
+        self.decoded += other.decoded;
         self.memory.state = self.memory.state.saturating_add(other.memory.state);
         self.groups.extend(other.groups);
         self.threads += other.threads;
@@ -149,17 +150,13 @@ pub fn needs(
         groups: groups.collect(),
         slots: exec.slot_bytes,
         rows: (limits.recurrent_rows, exec.row_bytes),
-        proposal_rows: proposal_rows(&limits, exec.row_bytes),
         threads: (SCRATCH_BYTES as u64 + (64 << 10)) * threads as u64,
         vocabulary: n_vocab * (OF_TOKEN + 4 * LOGIT_ROWS),
         process: PROCESS,
         scratch: exec.memory.scratch - exec.idle,
+        decoded: exec.decoded,
         memory: exec.memory,
     })
-}
-
-fn proposal_rows(limits: &Limits, row_bytes: u64) -> u32 {
-    if row_bytes == 0 { 0 } else { (draft::MOST as u32).min(limits.recurrent_rows) }
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl fmt::Display for Sum<'_> {
         write!(
             f,
             "weights {} + state of {context} tokens ({kv}) {} + activations {} + program and vocabulary {}",
-            Bytes(needs.memory.mapped + needs.memory.weights),
+            Bytes(needs.memory.mapped + needs.memory.weights + needs.decoded),
             Bytes(needs.state(*context)),
             Bytes(needs.scratch),
             Bytes(beside)

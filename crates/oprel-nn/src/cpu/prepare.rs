@@ -40,6 +40,7 @@ pub(super) fn needs(
     Ok(Needs {
         memory: sizes.memory(),
         idle: sizes.idle,
+        decoded: sizes.decoded,
         slot_bytes: (0..decoder.slots.len()).map(|slot| sizes.slot_bytes(slot)).collect(),
         page_bytes: (0..limits.pages.len()).map(|group| sizes.page_bytes(group)).collect(),
         row_bytes: sizes.row_bytes(),

@@ -49,6 +49,7 @@ pub(super) struct Sizes {
     pub(super) idle: u64,
     mapped: u64,
     converted: u64,
+    pub(super) decoded: u64,
 }
 
 impl Sizes {
@@ -84,6 +85,7 @@ impl Sizes {
             idle: c.layout.idle_bytes(),
             mapped: c.mapped_bytes(),
             converted: c.converted,
+            decoded: c.decoded,
         })
     }
 
