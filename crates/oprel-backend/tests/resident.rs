@@ -55,7 +55,7 @@ fn child() {
     println!(
         "RESULT planned {} used {} | begin {before} counted {counted} loaded {loaded} anon {} file {} kB | \
          {:?} used {} decoded {} state {} threads {} vocabulary {} process {}",
-        needs.total(tokens + 4),
+        needs.expected(tokens + 4),
         status("VmRSS") * 1024,
         status("RssAnon"),
         status("RssFile"),

@@ -10,7 +10,7 @@ mod wish;
 use oprel_cpu::Isa;
 use oprel_cpu::pool::SCRATCH_BYTES;
 use oprel_nn::cpu;
-use oprel_nn::describe::{Decoder, Reach};
+use oprel_nn::describe::{Decoder, Input, Reach};
 use oprel_nn::state::groups;
 use oprel_nn::{Memory, PAGE_LEN, Weights};
 
@@ -29,6 +29,8 @@ const OF_TOKEN: u64 = 136;
 const LOGIT_ROWS: u64 = 3;
 /// What the engine keeps of a page: who holds it, its name, its tokens.
 const OF_PAGE: u64 = 400;
+/// Linux maps so many bytes of a file around what is read.
+const MAPPED_AT_ONCE: u64 = 64 << 10;
 /// A prompt of a recurrent model leaves a checkpoint so often.
 const CHECKPOINT: u32 = 2048;
 
@@ -55,6 +57,8 @@ pub struct Needs {
     pub memory: Memory,
     /// What usual batches use of scratch.
     pub scratch: u64,
+    /// Tables of the file of which a text reads some rows alone.
+    pub tables: u64,
     /// Parts of the file that are read once, to be decoded.
     pub decoded: u64,
     /// Pages, by group.
@@ -112,6 +116,13 @@ impl Needs {
         self.fixed().saturating_add(self.state(tokens))
     }
 
+    /// What will be in memory after one text of so many tokens: of tables only what was read, in pieces that
+    /// the system maps at once.
+    pub fn expected(&self, tokens: u32) -> u64 {
+        let read = u64::from(tokens).saturating_mul(MAPPED_AT_ONCE).min(self.tables);
+        self.total(tokens).saturating_sub(self.tables - read)
+    }
+
     /// The same with another model beside it.
     #[must_use]
     pub fn and(mut self, other: Needs) -> Needs {
@@ -120,6 +131,7 @@ impl Needs {
         self.memory.scratch += other.memory.scratch;
         self.scratch += other.scratch;
         self.decoded += other.decoded;
+        self.tables += other.tables;
         self.memory.state = self.memory.state.saturating_add(other.memory.state);
         self.groups.extend(other.groups);
         self.threads += other.threads;
@@ -155,8 +167,19 @@ pub fn needs(
         process: PROCESS,
         scratch: exec.memory.scratch - exec.idle,
         decoded: exec.decoded,
+        tables: tables(decoder, weights),
         memory: exec.memory,
     })
+}
+
+/// Bytes of token tables that are not output matrices too.
+fn tables(decoder: &Decoder, weights: &Weights) -> u64 {
+    let is_head = |id| decoder.heads.iter().any(|h| h.out.as_ref().is_some_and(|o| o.w == id));
+    let table = |input: &Input| match input {
+        Input::Token { table, .. } if !is_head(*table) => weights.matrix(*table).bytes().len(),
+        _ => 0,
+    };
+    decoder.inputs.iter().map(|input| table(input) as u64).sum()
 }
 
 #[cfg(test)]
