@@ -2,6 +2,7 @@
 
 use oprel_models::{Model, describe};
 use oprel_nn::candle::CandleExec;
+use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::describe::{Input, Op, Step};
 use oprel_nn::{Decoder, Dev, Error, Exec, KvType, Limits, Memory, Placement, Result, What};
 use oprel_tests::run::{Sequence, error, executors, limits};
@@ -91,4 +92,40 @@ fn a_description_that_names_what_is_not_there_is_refused() {
             assert!(matches!(refused, Err(Error::Description(_))), "{name}: {refused:?}");
         }
     }
+}
+
+/// Every architecture that runs, in both sets.
+fn all() -> impl Iterator<Item = (String, Model)> {
+    let of = |set| oprel_tests::zoo::names(set).into_iter().map(move |name| (set, name));
+    of(Set::Plain).chain(of(Set::Hard)).filter_map(|(set, name)| {
+        let file = Skeleton::load(set, &name)?.gguf(3);
+        Some((format!("{set:?} {name}"), describe(&file).ok()?))
+    })
+}
+
+#[test]
+fn what_will_be_taken_is_known_before() {
+    let mut n = 0;
+    for (name, model) in all() {
+        for kv in [KvType::I16, KvType::Q8_0] {
+            let limits = limits(&model.decoder, 100, kv);
+            let mut exec = CpuExec::new(CpuOptions { threads: Some(1), isa: None }).unwrap();
+            let needs = oprel_nn::cpu::needs(&model.decoder, &model.weights, &limits, exec.isa());
+            let taken = prepare(&mut exec, &model, &model.decoder, &limits);
+            let (needs, taken) = match (needs, taken) {
+                (Ok(needs), Ok(taken)) => (needs, taken),
+                (needs, taken) => {
+                    assert!(needs.is_err() && taken.is_err(), "{name}: {needs:?}, {taken:?}");
+                    continue;
+                }
+            };
+            assert_eq!(needs.memory, taken, "{name}");
+            for (group, bytes) in needs.page_bytes.iter().enumerate() {
+                assert_eq!(*bytes, exec.page_bytes(group) as u64, "{name}");
+            }
+            assert_eq!(needs.row_bytes, exec.row_bytes() as u64, "{name}");
+            n += 1;
+        }
+    }
+    assert!(n >= 50, "{n} models");
 }

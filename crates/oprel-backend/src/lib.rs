@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use events::{Events, Listener, Mouth, wait, wait_until, way};
 pub use facts::{Capability, Facts, capabilities};
 pub use load::{
-    Executor, LoadOptions, Machine, ModelSource, PromptCache, has_room, needed_bytes,
+    Executor, LoadOptions, Machine, ModelSource, PromptCache, has_room, needed_bytes, needs,
     why_unsupported,
 };
 pub use native::{Native, normalize};

@@ -1,8 +1,8 @@
 //! The native backend on the demo model: many callers, callers who go away, errors in between.
 
 use oprel_api::{
-    Answer, Constraint, EmbedInput, EmbedRequest, EndReason, Event, Failure, GrammarSyntax, Input,
-    InputOverflow, Message, OutputOverflow, Request, Sampling, Think,
+    Answer, Constraint, EmbedInput, EmbedRequest, EndReason, ErrorKind, Event, Failure,
+    GrammarSyntax, Input, InputOverflow, Message, OutputOverflow, Request, Sampling, Think,
 };
 use oprel_backend::{Error, LoadOptions, ModelSource, Native, PromptCache};
 use serde_json::json;
@@ -382,5 +382,17 @@ fn nothing_is_thought_where_that_is_wished_also_under_a_constraint() {
             let said = answer(&native, &request).unwrap();
             assert_eq!((said.thinking.as_str(), said.usage.thinking_tokens), ("", 0), "{said:?}");
         }
+    }
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_the_sum_and_what_would_fit() {
+    let options = LoadOptions { context: Some(1 << 30), ..LoadOptions::default() };
+    let refused = Native::load(&ModelSource::Demo, &options).unwrap_err();
+    let failure = Failure::from(refused);
+    assert_eq!(failure.kind, ErrorKind::Memory, "{failure:?}");
+    if cfg!(target_os = "linux") {
+        assert!(failure.message.contains("state of 1073741824 tokens"), "{failure:?}");
+        assert!(failure.hint.unwrap_or_default().contains("--ctx-size"));
     }
 }

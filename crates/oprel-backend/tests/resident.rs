@@ -54,12 +54,14 @@ fn child() {
     }
     println!(
         "RESULT planned {} used {} | begin {before} counted {counted} loaded {loaded} anon {} file {} kB | \
-         {:?} state {} threads {} vocabulary {} process {}",
-        needs.total(tokens + 4),
+         {:?} used {} decoded {} state {} threads {} vocabulary {} process {}",
+        needs.expected(tokens + 4),
         status("VmRSS") * 1024,
         status("RssAnon"),
         status("RssFile"),
         needs.memory,
+        needs.scratch,
+        needs.decoded,
         needs.state(tokens + 4),
         needs.threads,
         needs.vocabulary,

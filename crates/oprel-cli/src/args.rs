@@ -6,10 +6,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
 mod ask;
+mod machine;
 mod store;
 mod tools;
 
 pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
+pub(crate) use machine::{Doctor, Info, Plan};
 pub(crate) use store::{Copy, Create, List, Remove, Show, Verify};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
@@ -41,6 +43,12 @@ pub(crate) enum Command {
     Logits(Logits),
     /// Measure how fast a model runs here.
     Bench(Bench),
+    /// Print what a model needs on this machine, and whether that fits.
+    Plan(Plan),
+    /// Print what this machine is.
+    Info(Info),
+    /// Look for what is wrong with this machine or installation, and say what to do about it.
+    Doctor(Doctor),
     /// Serve models to other programs.
     #[cfg(unix)]
     Serve(Serve),

@@ -30,6 +30,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Render(args) => render(args),
         Command::Logits(args) => logits(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => crate::plan::run(&args),
+        Command::Info(args) => crate::machine::info(&args),
+        Command::Doctor(args) => crate::machine::check(&args),
         #[cfg(unix)]
         Command::Serve(args) if args.install => crate::install::run(&args),
         #[cfg(unix)]

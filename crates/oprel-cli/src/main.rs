@@ -17,8 +17,10 @@ mod generate;
 mod install;
 #[cfg(unix)]
 mod key;
+mod machine;
 mod outcome;
 mod pages;
+mod plan;
 mod sampling;
 #[cfg(unix)]
 mod serve;

@@ -10,25 +10,27 @@ mod wish;
 use oprel_cpu::Isa;
 use oprel_cpu::pool::SCRATCH_BYTES;
 use oprel_nn::cpu;
-use oprel_nn::describe::{Decoder, Reach};
+use oprel_nn::describe::{Decoder, Input, Reach};
 use oprel_nn::state::groups;
-use oprel_nn::{Limits, Memory, PAGE_LEN, Weights};
+use oprel_nn::{Memory, PAGE_LEN, Weights};
 
+use crate::Result;
 use crate::engine::{Options, Scope, limits};
-use crate::{Result, draft};
 
 pub use choice::{Bytes, Choice, TooLarge};
 pub use wish::{Wish, bytes_of_token};
 
 /// What a process takes before it has a model: program, allocator, threads that do not compute.
-const PROCESS: u64 = 9 << 20;
+const PROCESS: u64 = 26_000_000;
 /// What a token of the vocabulary takes: its text twice, its places in tables, its merge.
-const OF_TOKEN: u64 = 170;
+const OF_TOKEN: u64 = 136;
 /// Rows of logits that are held at a time while one text is made: the executor's answer, what the sampler
 /// changes of it, and its own tables.
 const LOGIT_ROWS: u64 = 3;
 /// What the engine keeps of a page: who holds it, its name, its tokens.
 const OF_PAGE: u64 = 400;
+/// Linux maps so many bytes of a file around what is read.
+const MAPPED_AT_ONCE: u64 = 64 << 10;
 /// A prompt of a recurrent model leaves a checkpoint so often.
 const CHECKPOINT: u32 = 2048;
 
@@ -53,14 +55,18 @@ pub struct GroupNeeds {
 pub struct Needs {
     /// By purpose, as the executor takes it; `state` with all its pages.
     pub memory: Memory,
+    /// What usual batches use of scratch.
+    pub scratch: u64,
+    /// Tables of the file of which a text reads some rows alone.
+    pub tables: u64,
+    /// Parts of the file that are read once, to be decoded.
+    pub decoded: u64,
     /// Pages, by group.
     pub groups: Vec<GroupNeeds>,
     /// By slot of the decoder: bytes of one page, or of one row of recurrent state.
     pub slots: Vec<u64>,
     /// Rows of recurrent state that there are, and bytes of one.
     pub rows: (u32, u64),
-    /// Rows that serve nothing but checked proposals.
-    pub proposal_rows: u32,
     /// Memory of the threads that compute.
     pub threads: u64,
     /// What the vocabulary takes in tables.
@@ -72,8 +78,8 @@ pub struct Needs {
 impl Needs {
     /// What is needed however long texts are.
     pub fn fixed(&self) -> u64 {
-        let Memory { mapped, weights, scratch, .. } = self.memory;
-        [mapped, weights, scratch, self.threads, self.vocabulary, self.process]
+        let Memory { mapped, weights, .. } = self.memory;
+        [mapped, weights, self.decoded, self.scratch, self.threads, self.vocabulary, self.process]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -88,10 +94,10 @@ impl Needs {
         pages.saturating_add(self.rows.1.saturating_mul(u64::from(self.rows_of(tokens))))
     }
 
-    /// Rows of recurrent state that one text of so many tokens takes: its own, one where it ends, and
-    /// those on the way.
+    /// Rows of recurrent state that one text of so many tokens takes: its own, where its prompt and itself
+    /// end, those on the way, and some before the last tokens while they are checked.
     pub fn rows_of(&self, tokens: u32) -> u32 {
-        (2 + tokens / CHECKPOINT).min(self.rows.0.saturating_sub(self.proposal_rows))
+        (5 + tokens / CHECKPOINT).min(self.rows.0)
     }
 
     /// Bytes of one slot of the decoder for a text of so many tokens.
@@ -110,12 +116,22 @@ impl Needs {
         self.fixed().saturating_add(self.state(tokens))
     }
 
+    /// What will be in memory after one text of so many tokens: of tables only what was read, in pieces that
+    /// the system maps at once.
+    pub fn expected(&self, tokens: u32) -> u64 {
+        let read = u64::from(tokens).saturating_mul(MAPPED_AT_ONCE).min(self.tables);
+        self.total(tokens).saturating_sub(self.tables - read)
+    }
+
     /// The same with another model beside it.
     #[must_use]
     pub fn and(mut self, other: Needs) -> Needs {
         self.memory.mapped += other.memory.mapped;
         self.memory.weights += other.memory.weights;
         self.memory.scratch += other.memory.scratch;
+        self.scratch += other.scratch;
+        self.decoded += other.decoded;
+        self.tables += other.tables;
         self.memory.state = self.memory.state.saturating_add(other.memory.state);
         self.groups.extend(other.groups);
         self.threads += other.threads;
@@ -146,16 +162,24 @@ pub fn needs(
         groups: groups.collect(),
         slots: exec.slot_bytes,
         rows: (limits.recurrent_rows, exec.row_bytes),
-        proposal_rows: proposal_rows(&limits, exec.row_bytes),
         threads: (SCRATCH_BYTES as u64 + (64 << 10)) * threads as u64,
         vocabulary: n_vocab * (OF_TOKEN + 4 * LOGIT_ROWS),
         process: PROCESS,
+        scratch: exec.memory.scratch - exec.idle,
+        decoded: exec.decoded,
+        tables: tables(decoder, weights),
         memory: exec.memory,
     })
 }
 
-fn proposal_rows(limits: &Limits, row_bytes: u64) -> u32 {
-    if row_bytes == 0 { 0 } else { (draft::MOST as u32).min(limits.recurrent_rows) }
+/// Bytes of token tables that are not output matrices too.
+fn tables(decoder: &Decoder, weights: &Weights) -> u64 {
+    let is_head = |id| decoder.heads.iter().any(|h| h.out.as_ref().is_some_and(|o| o.w == id));
+    let table = |input: &Input| match input {
+        Input::Token { table, .. } if !is_head(*table) => weights.matrix(*table).bytes().len(),
+        _ => 0,
+    };
+    decoder.inputs.iter().map(|input| table(input) as u64).sum()
 }
 
 #[cfg(test)]

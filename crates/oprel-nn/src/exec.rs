@@ -80,6 +80,10 @@ pub struct Memory {
 pub struct Needs {
     /// Bytes, by purpose: what [`Exec::prepare`] says when it has taken them.
     pub memory: Memory,
+    /// Of scratch, what usual batches never touch: the system gives no memory for it.
+    pub idle: u64,
+    /// Bytes of small weights that are read once and decoded: pages of the file that come along.
+    pub decoded: u64,
     /// By slot: bytes of one page, or of one row of recurrent state.
     pub slot_bytes: Vec<u64>,
     /// By group of pages: bytes of one page of all its slots.

@@ -110,7 +110,7 @@ pub struct Plan {
 pub struct Parts {
     /// Weights, in the file's own pages: the system may take them back and read them again.
     pub weights: u64,
-    /// Weights that loading decodes or converts.
+    /// Weights that loading decodes or converts, and the parts of the file that it reads for that.
     pub converted: u64,
     /// Keys and values, and recurrent state, of one text of the whole context.
     pub state: u64,
@@ -256,9 +256,9 @@ fn of(
         isa: asked.isa.to_string(),
         bytes: Parts {
             weights: needs.memory.mapped,
-            converted: needs.memory.weights,
+            converted: needs.memory.weights + needs.decoded,
             state: needs.state(context),
-            scratch: needs.memory.scratch,
+            scratch: needs.scratch,
             threads: needs.threads,
             vocabulary: needs.vocabulary,
             process: needs.process,

@@ -106,9 +106,9 @@ impl fmt::Display for Sum<'_> {
         write!(
             f,
             "weights {} + state of {context} tokens ({kv}) {} + activations {} + program and vocabulary {}",
-            Bytes(needs.memory.mapped + needs.memory.weights),
+            Bytes(needs.memory.mapped + needs.memory.weights + needs.decoded),
             Bytes(needs.state(*context)),
-            Bytes(needs.memory.scratch),
+            Bytes(needs.scratch),
             Bytes(beside)
         )
     }

@@ -64,7 +64,6 @@ fn more_tokens_never_need_less() {
     let mut needs = needs_of(0, F16).unwrap();
     needs.groups.push(GroupNeeds { reach: Reach::Window(512), pages: 20, page_bytes: 1000 });
     needs.rows = (20, 12345);
-    needs.proposal_rows = 15;
     let totals: Vec<u64> = (0..10000).step_by(77).map(|n| needs.total(n)).collect();
     assert!(totals.is_sorted());
     assert_eq!(

@@ -9,6 +9,10 @@ use crate::{Error, Result};
 
 /// Elements to which buffers are aligned: 64 bytes.
 const ALIGN: usize = 16;
+/// From so many bytes on, allocators ask the system for memory of its own.
+const MAPPED: u64 = 128 << 10;
+/// What allocators never keep when it is given back: glibc's largest threshold, and a little more.
+const NEVER_KEPT: usize = 33 << 20;
 
 /// A buffer of the arena: a row of `cols` elements for each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(super) struct Layout {
     rows: usize,
     top: usize,
     high: usize,
+    /// The same, of buffers that usual batches touch.
+    used: usize,
 }
 
 /// A point of a layout to go back to.
@@ -40,7 +46,7 @@ pub(super) struct Mark(usize);
 impl Layout {
     /// A layout whose buffers have up to `rows` rows.
     pub(super) fn new(rows: usize) -> Layout {
-        Layout { rows, top: 0, high: 0 }
+        Layout { rows, top: 0, high: 0, used: 0 }
     }
 
     /// Most rows of a buffer.
@@ -53,6 +59,16 @@ impl Layout {
     /// # Errors
     /// [`Error::Memory`] if the arena would be larger than memory can be.
     pub(super) fn buf(&mut self, cols: usize) -> Result<Buf> {
+        let buf = self.spare(cols)?;
+        self.used = self.used.max(self.top);
+        Ok(buf)
+    }
+
+    /// A new buffer that usual batches leave alone: it takes addresses, but no memory.
+    ///
+    /// # Errors
+    /// As [`Layout::buf`].
+    pub(super) fn spare(&mut self, cols: usize) -> Result<Buf> {
         let end = self
             .rows
             .checked_mul(cols)
@@ -78,6 +94,11 @@ impl Layout {
     /// Bytes of the memory.
     pub(super) fn bytes(&self) -> u64 {
         self.high as u64 * 4
+    }
+
+    /// How many of them no usual batch touches.
+    pub(super) fn idle_bytes(&self) -> u64 {
+        (self.high - self.used) as u64 * 4
     }
 
     /// Takes the memory.
@@ -132,8 +153,11 @@ impl Arena {
 pub(super) fn zeroed<T: Copy + Default>(len: usize, what: &'static str) -> Result<Box<[T]>> {
     let bytes = len.checked_mul(size_of::<T>()).map_or(u64::MAX, |bytes| bytes as u64);
     // Zeroed memory comes untouched from `vec!` alone, which aborts where there is none: ask first.
-    let asked = Vec::<T>::new().try_reserve_exact(len);
-    asked.map_err(|_| Error::Memory { what, bytes })?;
+    let ask = |len| Vec::<T>::new().try_reserve_exact(len);
+    // Of what was asked for and given back, allocators make their next zeroed memory by writing zeros, which
+    // takes all of it at once. Those of so many bytes go straight back to the system.
+    let beyond = if bytes < MAPPED { len } else { len.max(NEVER_KEPT / size_of::<T>().max(1)) };
+    ask(beyond).or_else(|_| ask(len)).map_err(|_| Error::Memory { what, bytes })?;
     Ok(vec![T::default(); len].into_boxed_slice())
 }
 
@@ -155,6 +179,20 @@ mod tests {
         x.fill(1.0);
         y.fill(2.0);
         assert!(x.iter().all(|&v| v == 1.0));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn zeroed_memory_is_not_taken_before_it_is_used() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
+            pages * 4096
+        };
+        let before = resident();
+        let all: Vec<Box<[u8]>> = (0..30).map(|_| zeroed(17 << 20, "test").unwrap()).collect();
+        let taken = resident().saturating_sub(before);
+        assert!(taken < 200 << 20, "{taken} bytes of {}", all.len() * (17 << 20));
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub(super) struct Compiler<'a> {
     mapped: HashSet<WeightId>,
     /// Bytes of weights that were converted or copied.
     pub(super) converted: u64,
+    /// Bytes of the file that are read for it, once.
+    pub(super) decoded: u64,
     /// What is compiled never runs: weights that would be converted are only counted.
     pub(super) only_counts: bool,
     /// By number of heads: which rows of activations (n, heads) each head reads, (heads, most tokens).
@@ -120,6 +122,7 @@ impl<'a> Compiler<'a> {
             vectors: HashMap::new(),
             mapped: HashSet::new(),
             converted: 0,
+            decoded: 0,
             only_counts: false,
             head_reads: HashMap::new(),
             act_words: [0; 2],
@@ -405,6 +408,7 @@ impl<'a> Compiler<'a> {
         }
         let vector: Arc<[f32]> = self.weights.vector(id)?.into();
         self.converted += vector.len() as u64 * 4;
+        self.decoded += self.weights.matrix(id).bytes().len() as u64;
         self.vectors.insert(id, Arc::clone(&vector));
         Ok(vector)
     }
@@ -447,6 +451,11 @@ impl<'a> Compiler<'a> {
     /// A norm over rows of `len` elements.
     pub(super) fn norm(&mut self, norm: &describe::Norm, len: usize) -> Result<Norm> {
         Norm::compile(self, norm, len)
+    }
+
+    /// Whether activations are quantized once: not those of encoders.
+    pub(super) fn is_plain(&self) -> bool {
+        self.uncached.is_empty()
     }
 
     /// Checks that rows of a buffer fit what writes them.

@@ -1,5 +1,7 @@
 //! Dense feed-forward: gate and up, activated, in one region; down in another.
 
+use oprel_cpu::act::{ActFormat, Share};
+
 use super::arena::Buf;
 use super::compile::{Compiler, Site};
 use super::linear::{Linear, Middle};
@@ -33,8 +35,17 @@ impl Ffn {
         let down = c.linear(&ffn.down, ff)?;
         c.expect("the down projection", down.rows(), c.width)?;
         let norm = ffn.norm.as_ref().map(|n| c.norm(n, ff)).transpose()?;
-        let up_out = c.layout.buf(ff)?;
-        let gate_out = if gate.is_some() { c.layout.buf(ff)? } else { up_out };
+        let quantized = norm.is_none() && down.act_format() != ActFormat::F32 && c.is_plain();
+        // What is quantized in pieces never stands whole, and what is multiplied with it never at all.
+        let gate_out = match quantized && down.share() == Share::Block {
+            true => c.layout.spare(ff)?,
+            false => c.layout.buf(ff)?,
+        };
+        let up_out = match gate.is_some() {
+            true if quantized => c.layout.spare(ff)?,
+            true => c.layout.buf(ff)?,
+            false => gate_out,
+        };
         Ok(Ffn { gate, up, down, act: ffn.act, norm, gate_out, up_out, site })
     }
 

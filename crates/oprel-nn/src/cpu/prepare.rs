@@ -39,6 +39,8 @@ pub(super) fn needs(
     let sizes = Sizes::of(&c, &plan, decoder, limits)?;
     Ok(Needs {
         memory: sizes.memory(),
+        idle: sizes.idle,
+        decoded: sizes.decoded,
         slot_bytes: (0..decoder.slots.len()).map(|slot| sizes.slot_bytes(slot)).collect(),
         page_bytes: (0..limits.pages.len()).map(|group| sizes.page_bytes(group)).collect(),
         row_bytes: sizes.row_bytes(),

@@ -45,8 +45,11 @@ pub(super) struct Sizes {
     pub(super) routes: (usize, usize),
     head: u64,
     arena: u64,
+    /// Bytes that usual batches do not touch.
+    pub(super) idle: u64,
     mapped: u64,
     converted: u64,
+    pub(super) decoded: u64,
 }
 
 impl Sizes {
@@ -79,8 +82,10 @@ impl Sizes {
             routes: (tokens * c.experts.1, c.experts.0),
             head: HeadScratch::bytes_of(&plan.head, limits),
             arena: c.layout.bytes(),
+            idle: c.layout.idle_bytes(),
             mapped: c.mapped_bytes(),
             converted: c.converted,
+            decoded: c.decoded,
         })
     }
 

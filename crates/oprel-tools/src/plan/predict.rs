@@ -11,8 +11,8 @@ use super::{Plan, Work};
 const STAGE: f64 = 5e-6;
 /// Attention does this part of the operations a second that instructions on bytes could.
 const ATTENTION: f64 = 0.18;
-/// The part of its time that a prompt's step spends beside products: norms, activations, rotations.
-const BESIDE: f64 = 0.10;
+/// A step reads weights at this part of the rate of one long product: each begins while the last one ends.
+const STREAM: f64 = 0.88;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,8 +62,8 @@ impl Speeds {
         let state = work.state_bytes(depth) / self.rates.read;
         // While keys and values come from memory, they are multiplied.
         let look = state.max(self.attend(work, f64::from(depth)));
-        let decode = one + look + work.stages * STAGE;
-        let prefill = many * (1.0 + BESIDE) + self.attend(work, f64::from(depth) / 2.0);
+        let decode = one / STREAM + look + work.stages * STAGE;
+        let prefill = many + self.attend(work, f64::from(depth) / 2.0);
         Prediction {
             depth,
             decode_tok_s: 1.0 / decode,

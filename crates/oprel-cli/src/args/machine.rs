@@ -1,0 +1,48 @@
+//! Commands about the machine and what fits on it.
+
+use clap::Args as ClapArgs;
+
+use super::Load;
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Plan {
+    /// Path of a GGUF file, or `demo`.
+    pub(crate) model: String,
+    /// Further files of the same model in other quants, to choose among.
+    #[arg(value_name = "FILE")]
+    pub(crate) others: Vec<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Measure this machine and say how fast the model will be.
+    #[arg(long)]
+    pub(crate) measure: bool,
+    /// Tokens of the text before the one whose speed is told.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) depth: u32,
+    /// List all layers.
+    #[arg(long)]
+    pub(crate) layers: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Info {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// Port of the daemon.
+    #[arg(long, value_name = "N", default_value_t = 11434)]
+    pub(crate) port: u16,
+    /// Measure nothing: neither memory nor disks.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

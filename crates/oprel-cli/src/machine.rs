@@ -1,0 +1,89 @@
+//! `oprel info` and `oprel doctor`: what this machine is, and what is wrong with it.
+
+use std::io::Write;
+
+use oprel_telemetry::{Gpu, Host};
+use oprel_tools::doctor::{Level, Wanted, doctor, gather};
+
+use crate::args::{Doctor, Info};
+use crate::commands::print;
+use crate::outcome::harmless;
+
+pub(crate) fn info(args: &Info) -> anyhow::Result<()> {
+    let host = Host::read();
+    if args.json {
+        return print(&serde_json::to_string_pretty(&host)?);
+    }
+    let mut out = std::io::stdout();
+    let known = |text: Option<&String>| text.map_or("?".to_string(), |text| harmless(text));
+    let gb = |bytes: Option<u64>| {
+        bytes.map_or("?".to_string(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9))
+    };
+    let count = |n: Option<usize>| n.map_or("?".to_string(), |n| n.to_string());
+    let (system, cpu, memory) = (&host.system, &host.cpu, &host.memory);
+    writeln!(out, "oprel      {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "system     {} {} {}", system.os, system.arch, known(system.kernel.as_ref()))?;
+    if let Some(container) = &system.container {
+        writeln!(out, "inside     {}", harmless(container))?;
+    }
+    writeln!(out, "cpu        {}", known(cpu.model.as_ref()))?;
+    writeln!(
+        out,
+        "           {} sockets, {} cores, {} threads; {} threads suit it",
+        count(cpu.sockets),
+        count(cpu.cores),
+        count(cpu.threads),
+        host.suited_threads()
+    )?;
+    writeln!(out, "kernels    {} ({})", cpu.isa, cpu.features.join(" "))?;
+    for cache in &cpu.caches {
+        let (level, kind, kb) = (cache.level, harmless(&cache.kind), cache.bytes >> 10);
+        writeln!(out, "cache      level {level} {kind}: {} of {kb} kB", cache.count)?;
+    }
+    writeln!(out, "memory     {}, {} free", gb(memory.total_bytes), gb(memory.free_bytes))?;
+    if let Some(limit) = host.groups.memory_limit_bytes {
+        writeln!(out, "limit      {} by the control group", gb(Some(limit)))?;
+    }
+    for gpu in &host.gpus {
+        writeln!(out, "gpu        {}", gpu_line(gpu, &gb))?;
+    }
+    Ok(())
+}
+
+fn gpu_line(gpu: &Gpu, gb: &impl Fn(Option<u64>) -> String) -> String {
+    let name = gpu.name.as_deref().map_or("?".to_string(), harmless);
+    format!("{name}: {}, {} free", gb(gpu.total_bytes), gb(gpu.free_bytes))
+}
+
+pub(crate) fn check(args: &Doctor) -> anyhow::Result<()> {
+    let home = oprel_client::home();
+    let wanted = Wanted {
+        store: home.as_ref().map(|home| home.join("models")),
+        secrets: home.iter().map(|home| home.join("keys")).collect(),
+        home,
+        port: Some(args.port),
+        programs: std::env::var_os("OPREL_LLAMA_SERVER").map(Into::into).into_iter().collect(),
+        measure: !args.quick,
+    };
+    let facts = gather(&Host::read(), &wanted);
+    let findings = doctor(&facts);
+    if args.json {
+        return print(&serde_json::to_string_pretty(&findings)?);
+    }
+    let mut out = std::io::stdout();
+    for finding in &findings {
+        let sign = match finding.level {
+            Level::Ok => "ok     ",
+            Level::Note => "note   ",
+            Level::Warning => "warning",
+            Level::Error => "error  ",
+        };
+        writeln!(out, "{sign} {:10} {}", finding.check, harmless(&finding.what))?;
+        for (word, text) in [("why", &finding.why), ("do", &finding.remedy)] {
+            if !text.is_empty() {
+                writeln!(out, "        {word:>10} {}", harmless(text))?;
+            }
+        }
+    }
+    Ok(())
+}

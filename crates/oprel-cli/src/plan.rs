@@ -1,0 +1,118 @@
+//! `oprel plan`: what a model needs here, and how fast it will be.
+
+use std::io::Write;
+
+use anyhow::Context;
+use oprel::OprelError;
+use oprel_gguf::Gguf;
+use oprel_telemetry::Host;
+use oprel_tools::plan::{self, Candidate, Fits, PlanOptions, Recommendation, Speeds};
+use serde_json::json;
+
+use crate::args::Plan;
+use crate::commands::print;
+use crate::outcome::harmless;
+
+pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
+    let host = Host::read();
+    let file = open(&args.model)?;
+    let options = PlanOptions {
+        context: args.load.ctx_size,
+        kv: args.load.kv,
+        threads: args.load.threads,
+        ..PlanOptions::default()
+    };
+    let plan = plan::plan(&file, &options, &host).map_err(refused)?;
+    let speeds = if args.measure { Speeds::measure(&plan, &host) } else { None };
+    let candidates = candidates(args, &plan)?;
+    let read = speeds.as_ref().map(|speeds| speeds.rates.read);
+    let chosen = plan::recommend(&candidates, (&file, &options), &host, read).map_err(refused)?;
+    let speed = speeds.as_ref().map(|speeds| speeds.predict(&plan, args.depth));
+    if args.json {
+        let all = json!({
+            "plan": plan, "speed": speed, "measured": speeds, "recommended": chosen,
+        });
+        return print(&serde_json::to_string_pretty(&all)?);
+    }
+    tell(args, &plan, speed, &chosen)
+}
+
+fn open(model: &str) -> anyhow::Result<Gguf> {
+    let source = crate::commands::source(model);
+    source.open().map_err(|error| OprelError::from(error).into())
+}
+
+fn refused(error: plan::Error) -> OprelError {
+    OprelError::validation(error.to_string())
+}
+
+/// The file itself, and others of the same model.
+fn candidates(args: &Plan, plan: &plan::Plan) -> anyhow::Result<Vec<Candidate>> {
+    let own =
+        Candidate { name: args.model.clone(), quant: plan.quant.clone(), bytes: plan.file_bytes };
+    let mut all = vec![own];
+    for path in &args.others {
+        let what = || format!("cannot read '{}'", path.display());
+        let bytes = std::fs::metadata(path).with_context(what)?.len();
+        let name = path.display().to_string();
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        all.push(Candidate { quant: stem.unwrap_or_default(), name, bytes });
+    }
+    Ok(all)
+}
+
+fn tell(
+    args: &Plan,
+    plan: &plan::Plan,
+    speed: Option<plan::Prediction>,
+    chosen: &Recommendation,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let bytes = &plan.bytes;
+    writeln!(out, "{} {}, {} layers", harmless(&plan.architecture), plan.quant, plan.layers.len())?;
+    let parts = [
+        ("weights", bytes.weights + bytes.converted),
+        ("state", bytes.state),
+        ("activations", bytes.scratch),
+        ("threads", bytes.threads),
+        ("vocabulary", bytes.vocabulary),
+        ("program", bytes.process),
+        ("all", bytes.total),
+    ];
+    for (name, bytes) in parts {
+        writeln!(out, "{name:12} {:12.1} MB", mb(bytes))?;
+    }
+    writeln!(out, "one text of {} tokens, keys and values in {}", plan.context, plan.kv)?;
+    if args.layers {
+        for layer in &plan.layers {
+            let (weights, state) = (layer.weights + layer.experts, layer.state_bytes);
+            writeln!(out, "layer {:3} {:12.1} MB {:12.1} MB", layer.index, mb(weights), mb(state))?;
+        }
+        for one in &plan.outside {
+            writeln!(out, "{:9} {:12.1} MB", harmless(&one.name), mb(one.bytes))?;
+        }
+    }
+    let free = plan.free_bytes.map_or("?".to_string(), |free| format!("{:.1} MB", mb(free)));
+    writeln!(out, "free         {free}: {}", fits(plan.fits))?;
+    if let Some(instead) = &plan.instead {
+        writeln!(out, "instead      {instead}")?;
+    }
+    if let Some(speed) = speed {
+        let (decode, prefill) = (speed.decode_tok_s, speed.prefill_tok_s);
+        writeln!(out, "speed        about {decode:.1} tokens/s, a prompt {prefill:.0} tokens/s")?;
+    }
+    for reason in &chosen.reasons {
+        writeln!(out, "- {}", harmless(reason))?;
+    }
+    Ok(())
+}
+
+fn fits(fits: Fits) -> &'static str {
+    match fits {
+        Fits::Yes => "it fits",
+        Fits::Tight => "it fits, with little left for all else",
+        Fits::No => "it does not fit",
+        Fits::Unknown => "whether it fits is not known",
+    }
+}
