@@ -12,7 +12,7 @@ mod tools;
 
 pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
 pub(crate) use machine::{Doctor, Info, Plan};
-pub(crate) use store::{Copy, Create, List, Remove, Show, Verify};
+pub(crate) use store::{Copy, Create, List, ListModels, Remove, Search, Show, Transfer, Verify};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
 /// Run language models from GGUF files on your own machine.
@@ -66,6 +66,14 @@ pub(crate) enum Command {
     /// List the models that a server has loaded.
     #[command(visible_alias = "models")]
     Ps(Ps),
+    /// Fetch a model into the store. What has come is kept when it is stopped, and goes on from there.
+    Pull(Transfer),
+    /// Give a model of the store to the registry of its name.
+    Push(Transfer),
+    /// Look for models: in the catalogue and at the hub.
+    Search(Search),
+    /// Models that have short names, and whether our engine runs them.
+    ListModels(ListModels),
     /// Unload a model of a server.
     Stop(Stop),
     /// Make, list and remove the keys of clients of a server.

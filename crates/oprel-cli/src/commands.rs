@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, chat, config, daemon, engine, generate, pages, store};
+use crate::{bench, chat, config, daemon, engine, generate, pages, store, transfer};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     if !command.is_internal() {
@@ -42,6 +42,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Rm(args) => store::remove(&args),
         Command::Create(args) => store::create(&args),
         Command::Verify(args) => store::verify(&args),
+        Command::Pull(args) => transfer::pull(&args),
+        Command::Push(args) => transfer::push(&args),
+        Command::Search(args) => transfer::search(&args),
+        Command::ListModels(args) => transfer::list_models(&args),
         Command::Ps(args) => daemon::ps(&args),
         Command::Stop(args) => daemon::stop(&args),
         #[cfg(unix)]

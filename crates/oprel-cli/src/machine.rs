@@ -56,13 +56,13 @@ fn gpu_line(gpu: &Gpu, gb: &impl Fn(Option<u64>) -> String) -> String {
 }
 
 pub(crate) fn check(args: &Doctor) -> anyhow::Result<()> {
-    let home = oprel_client::home();
+    let home = oprel_config::home();
     let wanted = Wanted {
-        store: home.as_ref().map(|home| home.join("models")),
+        store: oprel::places().ok().map(|places| places.root),
         secrets: home.iter().map(|home| home.join("keys")).collect(),
         home,
         port: Some(args.port),
-        programs: std::env::var_os("OPREL_LLAMA_SERVER").map(Into::into).into_iter().collect(),
+        programs: oprel_remote::find().into_iter().collect(),
         measure: !args.quick,
     };
     let facts = gather(&Host::read(), &wanted);

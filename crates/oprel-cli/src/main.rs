@@ -30,6 +30,7 @@ mod store;
 #[cfg(unix)]
 mod systemd;
 mod terminal;
+mod transfer;
 
 use clap::Parser;
 

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
     let file = open(&args.model)?;
     let options = PlanOptions {
         context: args.load.ctx_size,
-        kv: args.load.kv,
+        kv: args.load.kv()?,
         threads: args.load.threads,
         ..PlanOptions::default()
     };
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
 }
 
 fn open(model: &str) -> anyhow::Result<Gguf> {
-    let source = crate::commands::source(model);
+    let source = crate::commands::source(model)?;
     source.open().map_err(|error| OprelError::from(error).into())
 }
 

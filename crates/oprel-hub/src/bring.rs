@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use oprel_api::ollama::ModelName;
 
-use crate::fetch::{self, Fetcher, Sink, Status, Tell};
-use crate::modelfile::{self, Piece, PieceAt, Recipe};
+use crate::fetch::{self, Fetcher, Sink, Tell};
 use crate::{Digest, Error, HubRef, Manifest, Reference, Source, Store};
 
 /// Why a model does not come or go.
@@ -70,7 +69,10 @@ pub async fn pull(
     match &reference.source {
         Source::Hub(hub) => fetcher.pull(&name_at_hub(hub)?, insecure, &shelf, tell).await?,
         Source::Registry(at) => fetcher.pull(at, insecure, &shelf, tell).await?,
-        Source::Url(url) => file(fetcher, store, name, url, tell).await?,
+        Source::Url(url) => {
+            let url: fetch::Url = url.parse().map_err(|_| Error::Name { name: url.clone() })?;
+            fetcher.pull_address(&url, name, &shelf, tell).await?;
+        }
         Source::Demo | Source::File(_) => return Err(nothing().into()),
     }
     Ok(())
@@ -99,37 +101,4 @@ fn name_at_hub(hub: &HubRef) -> Result<ModelName, Error> {
     let picked = hub.pick.as_deref().map(|pick| crate::quant_of(pick).unwrap_or(pick.to_owned()));
     let text = format!("hf.co/{}:{}", hub.repository, picked.as_deref().unwrap_or("latest"));
     ModelName::parse(&text).map_err(|_| Error::Name { name: text })
-}
-
-/// A GGUF file of a server.
-async fn file(
-    fetcher: &Fetcher,
-    store: &Store,
-    name: &ModelName,
-    url: &str,
-    tell: Tell<'_>,
-) -> Result<(), Trouble> {
-    let address: fetch::Url = url.parse().map_err(|_| Error::Name { name: url.to_owned() })?;
-    let said = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next());
-    let said = said.unwrap_or("model.gguf").to_owned();
-    let path = store.blobs().join(format!("{}.gguf", Digest::of(url.as_bytes()).file_name()));
-    let download = fetcher.file(&address, None, None, &path)?;
-    let report = |progress: fetch::Progress| {
-        let status = format!("pulling {said}");
-        let fetch::Progress { total, completed, .. } = progress;
-        tell(Status { total, completed, ..Status::of(status) });
-    };
-    download.watch(std::time::Duration::from_millis(60), &report).await?;
-    tell(Status::of("verifying sha256 digest"));
-    let (store, name, piece) = (store.clone(), name.clone(), path.clone());
-    let made = tokio::task::spawn_blocking(move || {
-        let files = vec![Piece { name: said, at: PieceAt::Path(piece) }];
-        modelfile::create(&store, &name, &Recipe { files, ..Recipe::default() }, &mut |_| {})
-    });
-    let made = made.await.map_err(|_| fetch::Error::Stopped)?;
-    // The store has it under its digest, or it is no model.
-    let _ = std::fs::remove_file(&path);
-    made?;
-    tell(Status::of("success"));
-    Ok(())
 }

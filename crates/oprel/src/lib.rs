@@ -84,7 +84,9 @@ pub fn fetcher() -> Result<oprel_hub::fetch::Fetcher> {
     let lookup = |name: &str| {
         let own = match name {
             "HF_ENDPOINT" => oprel_config::setting("hub"),
-            _ => name.strip_prefix("OPREL_").and_then(|name| oprel_config::setting(&name.to_lowercase())),
+            _ => name
+                .strip_prefix("OPREL_")
+                .and_then(|name| oprel_config::setting(&name.to_lowercase())),
         };
         // Of the hub's variables ours is the more special one.
         own.or_else(|| std::env::var(name).ok())
@@ -102,7 +104,8 @@ pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
     let built_in = oprel_hub::catalog::Catalog::built_in().clone();
     let own = oprel_config::current().map(oprel_config::Config::aliases).unwrap_or_default();
     let own = own.iter().filter_map(|alias| {
-        let oprel_hub::Source::Hub(hub) = oprel_hub::Reference::parse(&alias.model).ok()?.source else {
+        let oprel_hub::Source::Hub(hub) = oprel_hub::Reference::parse(&alias.model).ok()?.source
+        else {
             return None;
         };
         Some(oprel_hub::catalog::Alias {

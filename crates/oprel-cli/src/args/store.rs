@@ -14,6 +14,43 @@ pub(crate) struct List {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Transfer {
+    /// A short name of the catalogue, hf.co/user/repository[:quant], a name of a registry, or the address of a file.
+    pub(crate) model: String,
+    /// Speak to a registry without TLS, if its address begins with http://.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Print progress as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Search {
+    /// Words to look for.
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+    /// Most repositories of the hub.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: usize,
+    /// Look in the catalogue alone, without a connection.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListModels {
+    /// Only models of the catalogue with these words.
+    pub(crate) words: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Copy {
     /// The model.
     pub(crate) source: String,

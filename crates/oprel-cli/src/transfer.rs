@@ -1,0 +1,222 @@
+//! `oprel pull`, `push`, `search`, `list-models`: between the store and where models come from.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use oprel::OprelError;
+use oprel_api::Failure;
+use oprel_api::ollama::ModelName;
+use oprel_hub::catalog::Alias;
+use oprel_hub::fetch::{Fetcher, Status};
+use oprel_hub::{Access, Digest, Reference, Store, Trouble};
+use serde_json::json;
+
+use crate::args::{ListModels, Search, Transfer};
+use crate::columns::{bytes, table};
+use crate::commands::print;
+use crate::outcome::{harmless, tell};
+
+/// A bar that moves, with bytes, rate and the time that is left.
+const MOVING: &str = "{msg}: {percent:>3}% ▕{bar}▏ {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+/// One that is done.
+const DONE: &str = "{msg}: {percent:>3}% ▕{bar}▏ {total_bytes}";
+
+pub(crate) fn pull(args: &Transfer) -> anyhow::Result<()> {
+    fetch(&args.model, args.insecure, &Told::new(args.json))
+}
+
+/// Fetches a model that is not here, and tells how far it is on standard error.
+pub(crate) fn fetch_absent(model: &str) -> anyhow::Result<()> {
+    fetch(model, false, &Told::new(false))
+}
+
+fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
+    let (store, fetcher) = both()?;
+    let catalog = oprel::catalog()?;
+    let reference = Reference::resolve(model, &catalog, &store).map_err(trouble)?;
+    let work = async {
+        let tell = |status: Status| told.tell(&status);
+        oprel_hub::pull(&fetcher, &store, &reference, insecure, &tell).await
+    };
+    Ok(wait(work)?.map_err(trouble)?)
+}
+
+pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
+    let (store, fetcher) = both()?;
+    let name = ModelName::parse(&args.model).map_err(OprelError::from)?;
+    let told = Told::new(args.json);
+    let work = async {
+        let tell = |status: Status| told.tell(&status);
+        oprel_hub::push(&fetcher, &store, &name, args.insecure, &tell).await
+    };
+    Ok(wait(work)?.map_err(trouble)?)
+}
+
+fn both() -> anyhow::Result<(Store, Fetcher)> {
+    let store = Store::at(oprel::places()?, Access::Write).map_err(trouble)?;
+    Ok((store, oprel::fetcher()?))
+}
+
+fn trouble(error: impl Into<Trouble>) -> OprelError {
+    OprelError::from(Failure::from(error.into()))
+}
+
+/// Waits for work that speaks to others.
+fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads of a download")?;
+    Ok(runtime.block_on(work))
+}
+
+/// How far it is, told: as bars on a terminal, as lines elsewhere, or as JSON.
+struct Told {
+    json: bool,
+    bars: Option<MultiProgress>,
+    files: Mutex<HashMap<Digest, ProgressBar>>,
+    last: Mutex<String>,
+}
+
+impl Told {
+    fn new(json: bool) -> Told {
+        let bars = (!json && std::io::stderr().is_terminal()).then(MultiProgress::new);
+        Told { json, bars, files: Mutex::default(), last: Mutex::default() }
+    }
+
+    fn tell(&self, status: &Status) {
+        if self.json {
+            // That nobody reads it stops no download.
+            let line = serde_json::to_string(status).unwrap_or_default();
+            let _ = print(&line);
+            return;
+        }
+        match (&self.bars, &status.digest) {
+            (Some(bars), Some(digest)) => self.bar(bars, digest, status),
+            _ => self.line(status),
+        }
+    }
+
+    fn bar(&self, bars: &MultiProgress, digest: &Digest, status: &Status) {
+        let Ok(mut files) = self.files.lock() else { return };
+        let bar = files.entry(*digest).or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(status.total));
+            bar.set_style(style(MOVING));
+            bar.set_message(harmless(&status.status));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            // What was there before is no speed.
+            bar.set_position(status.completed);
+            bar.reset_eta();
+            bar
+        });
+        bar.set_position(status.completed);
+        if status.completed >= status.total && !bar.is_finished() {
+            bar.set_style(style(DONE));
+            bar.finish();
+        }
+    }
+
+    /// A line for what is new; of files only that they have begun.
+    fn line(&self, status: &Status) {
+        let Ok(mut last) = self.last.lock() else { return };
+        if *last == status.status {
+            return;
+        }
+        last.clone_from(&status.status);
+        let text = match status.total {
+            0 => status.status.clone(),
+            total => format!("{} ({})", status.status, bytes(total)),
+        };
+        match &self.bars {
+            Some(bars) => drop(bars.println(harmless(&text))),
+            None => tell(&text),
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+pub(crate) fn search(args: &Search) -> anyhow::Result<()> {
+    let words = args.words.join(" ");
+    let catalog = oprel::catalog()?;
+    let known = catalog.search(&words);
+    let found = match args.offline {
+        true => Vec::new(),
+        false => {
+            let fetcher = oprel::fetcher()?;
+            wait(async { fetcher.search(&words, args.limit).await })?.map_err(trouble)?
+        }
+    };
+    if args.json {
+        let found: Vec<_> = found
+            .iter()
+            .map(|found| {
+                let variants = found.variants.iter().map(|v| json!({"tag": v.tag, "size": v.size}));
+                json!({
+                    "name": format!("hf.co/{}", found.repo), "downloads": found.downloads,
+                    "likes": found.likes, "gated": found.is_gated,
+                    "architecture": found.architecture, "parameters": found.parameters,
+                    "context_length": found.context_length,
+                    "variants": variants.collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        return print(&json!({"catalog": known, "hub": found}).to_string());
+    }
+    if known.is_empty() && found.is_empty() {
+        return print("nothing was found; fewer words find more");
+    }
+    if !known.is_empty() {
+        aliases(&known)?;
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    print("")?;
+    let rows = found.iter().map(|found| {
+        let variants = found.variants.iter().map(|v| format!("{} {}", v.tag, bytes(v.size)));
+        let gated = if found.is_gated { " (ask its owner)" } else { "" };
+        let variants: Vec<String> = variants.take(6).collect();
+        [format!("hf.co/{}{gated}", found.repo), found.downloads.to_string(), variants.join(", ")]
+    });
+    let heads = ["REPOSITORY", "DOWNLOADS", "QUANTS"].map(String::from);
+    table(std::iter::once(heads).chain(rows).collect())
+}
+
+pub(crate) fn list_models(args: &ListModels) -> anyhow::Result<()> {
+    let catalog = oprel::catalog()?;
+    let known: Vec<&Alias> = match args.words.is_empty() {
+        true => catalog.aliases().collect(),
+        false => catalog.search(&args.words.join(" ")),
+    };
+    if args.json {
+        return print(&json!({"models": known}).to_string());
+    }
+    aliases(&known)
+}
+
+fn aliases(known: &[&Alias]) -> anyhow::Result<()> {
+    let rows = known.iter().map(|alias| {
+        let runs = if alias.native { "yes" } else { "llama-server" };
+        let size = if alias.about_bytes == 0 { "-".into() } else { bytes(alias.about_bytes) };
+        let text = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        [
+            alias.name.clone(),
+            text(&alias.parameters),
+            size,
+            alias.context.to_string(),
+            runs.into(),
+            text(&alias.license),
+            text(&alias.good_for),
+        ]
+    });
+    let heads = ["NAME", "WEIGHTS", "ABOUT", "CONTEXT", "RUNS", "LICENCE", "GOOD FOR"];
+    table(std::iter::once(heads.map(String::from)).chain(rows).collect())
+}
