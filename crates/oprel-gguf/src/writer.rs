@@ -183,6 +183,27 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Bytes of the file as it is now.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be written for its size, or for numbers too large for version 1.
+    pub fn file_bytes(&self) -> Result<u64> {
+        let header = self.header()?.len() as u64;
+        if self.tensors.is_empty() {
+            return Ok(header);
+        }
+        let padded = |n: u64| n.checked_next_multiple_of(self.alignment);
+        let data = self
+            .tensors
+            .iter()
+            .try_fold(0u64, |sum, tensor| sum.checked_add(padded(tensor.n_bytes)?));
+        match data.zip(padded(header)).and_then(|(data, header)| header.checked_add(data)) {
+            Some(n_bytes) => Ok(n_bytes),
+            None => unwritable("data", "the file would be too large"),
+        }
+    }
+
     /// Writes the file.
     ///
     /// # Errors

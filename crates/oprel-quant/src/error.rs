@@ -34,6 +34,18 @@ pub enum Error {
         /// Bytes of a block.
         block_bytes: usize,
     },
+    /// The importance is not one finite number, at least 0, for each column of whole rows.
+    #[error(
+        "{weights} weights in rows of {columns} columns cannot be weighted by {importance} numbers, of which each must be finite and not negative"
+    )]
+    Importance {
+        /// How many weights there are.
+        weights: usize,
+        /// Weights of a row.
+        columns: usize,
+        /// Numbers of the importance.
+        importance: usize,
+    },
 }
 
 impl Error {
@@ -44,5 +56,25 @@ impl Error {
         }
         let (block_len, block_bytes) = (ty.block_len(), ty.block_bytes());
         Err(Error::Length { ty, weights, bytes, block_len, block_bytes })
+    }
+
+    /// `Ok` if `weights` of `ty` are whole rows of `columns` that `importance` can weigh.
+    pub(crate) fn check_importance(
+        ty: QuantType,
+        weights: usize,
+        columns: usize,
+        importance: Option<&[f32]>,
+    ) -> Result<(), Error> {
+        if columns > 0 && ty.row_bytes(columns).is_none() {
+            return Error::check_length(ty, columns, 0);
+        }
+        let whole = if columns == 0 { weights == 0 } else { weights.is_multiple_of(columns) };
+        let usable = |values: &[f32]| {
+            values.len() == columns && values.iter().all(|v| v.is_finite() && *v >= 0.0)
+        };
+        if whole && importance.is_none_or(usable) {
+            return Ok(());
+        }
+        Err(Error::Importance { weights, columns, importance: importance.map_or(0, <[f32]>::len) })
     }
 }

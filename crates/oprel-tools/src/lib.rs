@@ -4,6 +4,13 @@
 pub mod collect;
 pub mod convert;
 pub mod doctor;
+mod error;
+pub mod gguf;
+pub mod imatrix;
 pub mod perplexity;
 pub mod plan;
+pub mod quantize;
+mod space;
 pub mod windows;
+
+pub use error::{Error, Result};

@@ -7,6 +7,7 @@
 
 mod gemm;
 mod panel;
+mod quantize;
 mod vectors;
 pub(crate) mod vnni;
 

@@ -19,6 +19,7 @@ pub mod norm;
 mod numbers;
 pub mod pool;
 pub mod probe;
+pub mod quantize;
 pub mod recurrent;
 pub mod rope;
 mod row_panel;

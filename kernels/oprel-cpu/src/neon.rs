@@ -9,6 +9,7 @@
 
 mod gemm;
 mod panel;
+mod quantize;
 mod steps;
 mod vectors;
 

@@ -1,0 +1,43 @@
+//! Tools for GGUF files: taking apart, putting together, changing metadata, comparing.
+//!
+//! Tensor data is passed on as it is. What is written has its name once all of it is on disk; what was there
+//! before stays until then.
+
+mod diff;
+mod edit;
+mod split;
+
+use std::path::Path;
+
+use oprel_gguf::{Gguf, TensorInfo, Writer};
+
+use crate::error::{Error, Result};
+pub use diff::{Difference, diff};
+pub use edit::{Change, Edited, edit};
+pub use split::{MaxPart, merge, part_path, split};
+
+/// A writer with version, byte order and alignment of `model`, and nothing in it.
+fn like<'a>(model: &Gguf) -> Result<Writer<'a>> {
+    let mut writer = Writer::new();
+    writer.version(model.version())?;
+    writer.big_endian(model.big_endian());
+    Ok(writer)
+}
+
+/// Adds a tensor of `model` as it is.
+fn add<'a>(writer: &mut Writer<'a>, model: &'a Gguf, tensor: &'a TensorInfo) -> Result<()> {
+    writer.tensor_with(&tensor.name, &tensor.shape, tensor.ty, |out| {
+        out.write_all(&model.bytes(tensor))
+    })?;
+    Ok(())
+}
+
+/// Fails if `path` is one of the files of `model`.
+fn refuse_same(model: &Gguf, path: &Path) -> Result<()> {
+    let Ok(there) = path.canonicalize() else { return Ok(()) };
+    let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
+    if is_input { Err(Error::Same { path: path.to_owned() }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;
