@@ -2,13 +2,53 @@
 
 use anyhow::Context;
 use oprel::{Client, Daemon, Model, ModelSource, OprelError};
+use serde_json::json;
 
 use crate::args::{Load, Place};
 use crate::commands::{Meant, builder, meant, source};
 use crate::terminal::Spinner;
+use crate::transfer;
 
 /// Loads a model where the command line says, or where it is best.
 pub(crate) fn open(
+    model: &str,
+    load: &Load,
+    place: &Place,
+    draft: Option<&str>,
+) -> anyhow::Result<Model> {
+    match open_present(model, load, place, draft) {
+        Err(error) if is_absent(&error) && matches!(meant(model), Meant::Named(_)) => {
+            fetch(model, load, place, draft, error)?;
+            open_present(model, load, place, draft)
+        }
+        opened => opened,
+    }
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<OprelError>(), Some(OprelError::ModelNotFound { .. }))
+}
+
+/// Fetches a model to where it is to run.
+fn fetch(
+    model: &str,
+    load: &Load,
+    place: &Place,
+    draft: Option<&str>,
+    absent: anyhow::Error,
+) -> anyhow::Result<()> {
+    let elsewhere = daemon(load, place, draft)?.filter(|daemon| !daemon.endpoint().is_here());
+    let Some(daemon) = elsewhere else {
+        return transfer::fetch_absent(model).map_err(|error| transfer::instead(error, absent));
+    };
+    let _spinner = Spinner::start("the server fetches the model");
+    let client = Client::new(daemon.client()).map_err(OprelError::from)?;
+    let pulled = client.post("/api/pull", &json!({"model": model, "stream": false}));
+    Ok(pulled.map(|_| ()).map_err(OprelError::from)?)
+}
+
+/// Loads a model that is there.
+fn open_present(
     model: &str,
     load: &Load,
     place: &Place,

@@ -34,6 +34,20 @@ pub(crate) fn fetch_absent(model: &str) -> anyhow::Result<()> {
     fetch(model, false, &Told::new(false))
 }
 
+/// Of a model that is neither here nor there, both are told.
+pub(crate) fn instead(error: anyhow::Error, absent: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<OprelError>() {
+        Ok(OprelError::Download { message, hint, .. }) => OprelError::ModelNotFound {
+            message: format!("{absent}, and it cannot be fetched: {message}"),
+            hint,
+            source: None,
+        }
+        .into(),
+        Ok(other) => other.into(),
+        Err(other) => other,
+    }
+}
+
 fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
     let (store, fetcher) = both()?;
     let catalog = oprel::catalog()?;

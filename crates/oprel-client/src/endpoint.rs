@@ -70,6 +70,18 @@ impl Endpoint {
         )
     }
 
+    /// Whether it is on this machine.
+    pub fn is_here(&self) -> bool {
+        match self {
+            Endpoint::Socket(_) => true,
+            Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } => {
+                let bare = host.trim_start_matches('[').trim_end_matches(']');
+                let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
+                bare == "localhost" || bare.parse().is_ok_and(is_loopback)
+            }
+        }
+    }
+
     /// The address of a route.
     pub fn uri(&self, path: &str) -> String {
         match self {
