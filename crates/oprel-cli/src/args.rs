@@ -6,11 +6,13 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
 mod ask;
+mod files;
 mod machine;
 mod store;
 mod tools;
 
 pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
+pub(crate) use files::{Cache, Convert, Gguf, Imatrix, Over, Perplexity, Quantize, WeightsArg};
 pub(crate) use machine::{Doctor, Info, Plan};
 pub(crate) use store::{Copy, Create, List, ListModels, Remove, Search, Show, Transfer, Verify};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
@@ -74,6 +76,20 @@ pub(crate) enum Command {
     Search(Search),
     /// Models that have short names, and whether our engine runs them.
     ListModels(ListModels),
+    /// How much of the disk the store takes, and giving some of it back.
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Make a GGUF file of a model of Hugging Face.
+    Convert(Convert),
+    /// Store the weights of a model as another type.
+    Quantize(Quantize),
+    /// Measure how much each column of a model's matrices matters, over a text.
+    Imatrix(Imatrix),
+    /// Measure how well a model foretells a text, or how far it is from another.
+    Perplexity(Perplexity),
+    /// Split, merge, change and compare GGUF files.
+    #[command(subcommand)]
+    Gguf(Gguf),
     /// Unload a model of a server.
     Stop(Stop),
     /// Make, list and remove the keys of clients of a server.

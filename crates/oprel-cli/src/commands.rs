@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
 use crate::outcome::harmless;
-use crate::{bench, chat, config, daemon, engine, generate, pages, store, transfer};
+use crate::{
+    bench, cache, chat, config, convert, daemon, engine, generate, pages, store, transfer,
+};
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     if !command.is_internal() {
@@ -42,6 +44,12 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Rm(args) => store::remove(&args),
         Command::Create(args) => store::create(&args),
         Command::Verify(args) => store::verify(&args),
+        Command::Cache(command) => cache::run(&command),
+        Command::Convert(args) => convert::convert(&args),
+        Command::Quantize(args) => convert::quantize(&args),
+        Command::Imatrix(args) => convert::imatrix(&args),
+        Command::Perplexity(args) => convert::perplexity(&args),
+        Command::Gguf(command) => convert::gguf(&command),
         Command::Pull(args) => transfer::pull(&args),
         Command::Push(args) => transfer::push(&args),
         Command::Search(args) => transfer::search(&args),
@@ -74,9 +82,14 @@ pub(crate) enum Meant {
 pub(crate) fn meant(model: &str) -> Meant {
     match ModelRef::parse(model) {
         Ok(ModelRef::Demo) => Meant::Source(ModelSource::Demo),
-        Ok(ModelRef::Name(_)) if !Path::new(model).is_file() => Meant::Named(model.into()),
+        Ok(ModelRef::Name(_)) if !is_there(Path::new(model)) => Meant::Named(model.into()),
         _ => Meant::Source(ModelSource::File(model.into())),
     }
+}
+
+/// Whether there is something that may be a file.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir())
 }
 
 /// The file of a model.

@@ -4,10 +4,12 @@ mod args;
 #[cfg(unix)]
 mod backends;
 mod bench;
+mod cache;
 mod chat;
 mod columns;
 mod commands;
 mod config;
+mod convert;
 mod daemon;
 mod engine;
 #[cfg(unix)]

@@ -1,6 +1,5 @@
 //! A daemon: where it is, and whether it may be started.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -125,9 +124,7 @@ impl Daemon {
         match &self.endpoint {
             Endpoint::Tcp { host, port } => {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
-                let is_here =
-                    bare == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-                if !is_here {
+                if !self.endpoint.is_here() {
                     return Err(Error::Elsewhere { endpoint: self.endpoint.to_string() });
                 }
                 Ok(vec!["--host".into(), host.clone(), "--port".into(), port.to_string()])

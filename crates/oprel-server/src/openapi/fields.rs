@@ -156,6 +156,39 @@ pub(super) const TOKENIZE: &[Field] = &[
 
 pub(super) const DETOKENIZE: &[Field] = &[Field("tokens", "[1, 2]", "Token ids")];
 
+/// Of `/api/pull` and `/api/push`.
+pub(super) const TRANSFER: &[Field] = &[
+    Field("insecure", "true", "Whether a registry without TLS may be spoken to"),
+    Field("stream", "false", "Whether progress comes in lines"),
+];
+
+/// Of `/api/copy`.
+pub(super) const COPY: &[Field] = &[
+    Field("source", r#""mine""#, "The model"),
+    Field("destination", r#""yours""#, "Its further name"),
+];
+
+/// Of `/api/create`.
+pub(super) const CREATE: &[Field] = &[
+    Field("from", r#""base""#, "A model that it begins with"),
+    Field("files", "{}", "Names of files, and digests of blobs that were sent before"),
+    Field("draft_files", "{}", "The same, of a smaller model that proposes tokens"),
+    Field("adapters", "{}", "The same, of adapters"),
+    Field("template", r#""{{ .Prompt }}""#, "Chat template, in Go's language or in Jinja"),
+    Field("system", r#""Be kind.""#, "System message"),
+    Field("license", r#"["MIT"]"#, "Licences: a text, or a list"),
+    Field("parameters", r#"{"temperature": 0.5}"#, "Options of requests that do not say them"),
+    Field(
+        "messages",
+        r#"[{"role": "user", "content": "Hi"}]"#,
+        "Messages before every conversation",
+    ),
+    Field("renderer", r#""qwen3""#, "Kept for other programs"),
+    Field("parser", r#""qwen3""#, "Kept for other programs"),
+    Field("requires", r#""0.14.0""#, "Kept for other programs"),
+    Field("stream", "false", "Whether progress comes in lines"),
+];
+
 pub(super) const SHOW: &[Field] = &[
     Field("verbose", "false", "Whether lists and tensors are told, too"),
     Field("system", r#""Be kind.""#, "Told again as it is"),

@@ -55,6 +55,9 @@ const fn plain(route: Route) -> Route {
 }
 
 const DEMO: &str = r#"{"model": "demo"}"#;
+const STORED: &str = r#"{"model": "mine"}"#;
+const MADE: &str = r#"{"model": "mine", "from": "base"}"#;
+const COPIED: &str = r#"{"source": "mine", "destination": "yours"}"#;
 const ASK: &str = r#"{"model": "demo", "prompt": "Hi"}"#;
 const TALK_TO: &str = r#"{"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}"#;
 const ASK_CLAUDE: &str =
@@ -106,6 +109,28 @@ pub(super) const ROUTES: &[Route] = &[
         &[MODEL, &[Field("input", r#"["a", "b"]"#, "A text, or a list")], EMBED],
     ),
     post("ollama", "/api/embeddings", "Makes a vector of a text", ASK, &[MODEL, PROMPT]),
+    streams(post("ollama", "/api/pull", "Fetches a model", DEMO, &[MODEL, TRANSFER]), LINES),
+    streams(
+        post("ollama", "/api/push", "Gives a model to its registry", STORED, &[MODEL, TRANSFER]),
+        LINES,
+    ),
+    streams(
+        post(
+            "ollama",
+            "/api/create",
+            "Makes a model of others or of files",
+            MADE,
+            &[MODEL, CREATE],
+        ),
+        LINES,
+    ),
+    post("ollama", "/api/copy", "Gives a model a further name", COPIED, &[COPY]),
+    Route {
+        method: "delete",
+        ..post("ollama", "/api/delete", "Removes a model", STORED, &[MODEL])
+    },
+    Route { method: "head", ..get("ollama", "/api/blobs/{digest}", "Whether a file is there") },
+    Route { method: "post", ..get("ollama", "/api/blobs/{digest}", "Takes a file") },
     streams(
         post(
             "openai",
