@@ -64,7 +64,7 @@ fn running_a_model_that_is_not_here_fetches_it_and_answers() {
 #[test]
 fn a_quant_is_picked_and_a_wrong_one_names_those_that_there_are() {
     let place = Place::new();
-    place.ok(&["pull", "hf.co/someone/demo-gguf:q8_0"]);
+    place.ok(&["pull", "hf.co/someone/Demo-GGUF:q8_0"]);
     assert!(
         place.ok(&["verify"]).to_lowercase().contains("ok")
             || place.oprel(&["verify"]).status.success()

@@ -54,7 +54,7 @@ fn what_is_documented_is_so() {
             let ignored = reply.header("x-oprel-ignored").unwrap_or_default();
             let is_read = reply.status == 200 && !ignored.split(", ").any(|i| i == name);
             // What this model cannot do is refused by its name: then it was read.
-            let refusals = ["does not support", "ranking head", "exclude"];
+            let refusals = ["does not support", "ranking head", "exclude", "invalid model name"];
             let is_refused = reply.status == 400 && refusals.iter().any(|r| reply.body.contains(r));
             // What is not there was looked for after all fields were read.
             let is_absent = reply.status == 404 && reply.body.contains("not found");

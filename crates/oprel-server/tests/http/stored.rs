@@ -115,12 +115,14 @@ fn what_a_model_brings_with_it_counts() {
         assert!(shown["modelfile"].as_str().unwrap().contains(part), "{part}");
     }
     // Made again with another bound, it is another model at once.
-    let again =
-        json!({"model": "own", "from": "base", "stream": false, "parameters": {"num_predict": 1}});
+    let again = json!({"model": "own", "from": "base", "stream": false,
+            "parameters": {"num_predict": 2, "temperature": 0}});
     assert_eq!(server.post("/api/create", &again).status, 200);
-    let reply =
-        server.post("/api/generate", &json!({"model": "own", "prompt": "c", "stream": false}));
-    assert_eq!(reply.json()["eval_count"], 2);
+    let reply = server.post(
+        "/api/generate",
+        &json!({"model": "own", "prompt": "Tell me a story.", "stream": false}),
+    );
+    assert_eq!(reply.json()["eval_count"], 2, "{reply:?}");
 }
 
 #[test]
