@@ -123,7 +123,6 @@ impl Daemon {
     fn place(&self) -> Result<Vec<String>> {
         match &self.endpoint {
             Endpoint::Tcp { host, port } => {
-                let bare = host.trim_start_matches('[').trim_end_matches(']');
                 if !self.endpoint.is_here() {
                     return Err(Error::Elsewhere { endpoint: self.endpoint.to_string() });
                 }

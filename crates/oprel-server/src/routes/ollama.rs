@@ -296,7 +296,6 @@ async fn show(
         tensors: shown.tensors,
         capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
         modified_at: modified(&name),
-        ..Show::default()
     };
     if let Some(stored) = stored {
         stored::overlay(&stored, &named.options, &mut body);
