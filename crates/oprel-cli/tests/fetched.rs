@@ -145,6 +145,6 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     // It is no GGUF file: what comes is kept all the same, and is right.
     let output = place.oprel(&["pull", "hf.co/someone/Big-GGUF"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(place.hub.sent() < (64 << 20) + (3 * 16 << 20), "{} bytes came", place.hub.sent());
+    assert!(place.hub.sent() < (64 << 20) + ((3 * 16) << 20), "{} bytes came", place.hub.sent());
     assert!(output.status.success() || told.contains("GGUF"), "{told}");
 }
