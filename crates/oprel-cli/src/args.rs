@@ -6,12 +6,14 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use oprel::KvTypes;
 
 mod ask;
+mod backend;
 mod files;
 mod machine;
 mod store;
 mod tools;
 
 pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
+pub(crate) use backend::{BackendCommand, Install, ProgramArg};
 pub(crate) use files::{Cache, Convert, Gguf, Imatrix, Over, Perplexity, Quantize, WeightsArg};
 pub(crate) use machine::{Doctor, Info, Plan};
 pub(crate) use store::{Copy, Create, List, ListModels, Remove, Search, Show, Transfer, Verify};
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     /// How much of the disk the store takes, and giving some of it back.
     #[command(subcommand)]
     Cache(Cache),
+    /// Install, list and remove llama.cpp's server, for files that our engine does not know.
+    #[command(subcommand)]
+    Backend(BackendCommand),
     /// Make a GGUF file of a model of Hugging Face.
     Convert(Convert),
     /// Store the weights of a model as another type.
@@ -153,7 +158,7 @@ pub(crate) struct Serve {
     /// Ask clients of this machine for a key, too.
     #[arg(long)]
     pub(crate) require_key: bool,
-    /// Who runs files: our engine; llama.cpp's server, found by OPREL_LLAMA_SERVER or on PATH; or auto, that server for
+    /// Who runs files: our engine; llama.cpp's server, named by OPREL_LLAMA_SERVER, installed or on PATH; or auto, that server for
     /// files whose architecture our engine does not know, if it is found.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) backend: BackendArg,

@@ -20,8 +20,8 @@ pub(crate) fn starts(own: PathBuf, chosen: BackendArg) -> Result<Start, OprelErr
     };
     if chosen == BackendArg::LlamaServer && llama.is_none() {
         return Err(OprelError::Validation {
-            message: "there is no llama-server on PATH".into(),
-            hint: Some("name it with OPREL_LLAMA_SERVER".into()),
+            message: "llama-server is neither installed nor on PATH".into(),
+            hint: Some("`oprel backend install` fetches it; OPREL_LLAMA_SERVER names one".into()),
             source: None,
         });
     }

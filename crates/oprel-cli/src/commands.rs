@@ -44,6 +44,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Rm(args) => store::remove(&args),
         Command::Create(args) => store::create(&args),
         Command::Verify(args) => store::verify(&args),
+        Command::Backend(command) => crate::backend::run(&command),
         Command::Cache(command) => cache::run(&command),
         Command::Convert(args) => convert::convert(&args),
         Command::Quantize(args) => convert::quantize(&args),

@@ -1,6 +1,7 @@
 //! The binary `oprel`: parses, calls the library, prints. The only code that prints.
 
 mod args;
+mod backend;
 #[cfg(unix)]
 mod backends;
 mod bench;

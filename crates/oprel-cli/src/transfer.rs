@@ -80,7 +80,7 @@ fn trouble(error: impl Into<Trouble>) -> OprelError {
 }
 
 /// Waits for work that speaks to others.
-fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -89,7 +89,7 @@ fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
 }
 
 /// How far it is, told: as bars on a terminal, as lines elsewhere, or as JSON.
-struct Told {
+pub(crate) struct Told {
     json: bool,
     bars: Option<MultiProgress>,
     files: Mutex<HashMap<Digest, ProgressBar>>,
@@ -97,12 +97,12 @@ struct Told {
 }
 
 impl Told {
-    fn new(json: bool) -> Told {
+    pub(crate) fn new(json: bool) -> Told {
         let bars = (!json && std::io::stderr().is_terminal()).then(MultiProgress::new);
         Told { json, bars, files: Mutex::default(), last: Mutex::default() }
     }
 
-    fn tell(&self, status: &Status) {
+    pub(crate) fn tell(&self, status: &Status) {
         if self.json {
             // That nobody reads it stops no download.
             let line = serde_json::to_string(status).unwrap_or_default();

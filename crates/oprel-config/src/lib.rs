@@ -94,6 +94,12 @@ pub fn user_home() -> Option<PathBuf> {
     std::env::var_os(variable).filter(|h| !h.is_empty()).map(PathBuf::from)
 }
 
+/// The folder of engines that were installed: the setting `backends`, else a folder in [`home`].
+pub fn backends() -> Option<PathBuf> {
+    let set = current().ok().and_then(|config| config.path("backends"));
+    set.or_else(|| Some(home()?.join("backends")))
+}
+
 /// What this process was started with.
 ///
 /// # Errors

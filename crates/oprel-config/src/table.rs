@@ -79,6 +79,7 @@ pub const SETTINGS: &[Setting] = &[
 
     new("models", Kind::Path, "models in OPREL_HOME", "the store of models").ollama().old(&["cache_dir"]),
     new("backends", Kind::Path, "backends in OPREL_HOME", "where engines that were installed are").old(&["binary_dir"]),
+    new("backend_source", Kind::Text, "GitHub's API of ggml-org/llama.cpp", "where releases of llama.cpp's server are described"),
     new("llama_server", Kind::Path, "one that was installed, else on PATH", "llama.cpp's server, for files that our engine does not know"),
     new("noprune", Kind::Switch, "false", "keep what no model in the store needs").ollama(),
     new("hub", Kind::Text, "HF_ENDPOINT, else the hub's own", "where models of a hub are fetched from"),

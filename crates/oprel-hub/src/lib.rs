@@ -3,6 +3,7 @@
 //! With `oprel-remote` this is the only code that opens a connection outwards. What a server sends is
 //! believed once its SHA-256 is the one that was asked for.
 
+pub mod backends;
 mod bring;
 pub mod catalog;
 mod digest;

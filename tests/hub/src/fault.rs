@@ -14,6 +14,8 @@ pub enum Role {
     Bridge,
     /// A registry that speaks Ollama's protocol.
     Registry,
+    /// Releases of programs, as GitHub describes them.
+    Releases,
 }
 
 /// What goes wrong.

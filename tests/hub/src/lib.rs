@@ -9,6 +9,7 @@ mod content;
 mod fault;
 mod hub;
 mod registry;
+mod releases;
 mod secure;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use content::Content;
 pub use fault::{Fault, Role};
 pub use hub::{Gate, Repo};
 pub use registry::Model;
+pub use releases::Release;
 
 /// The token that the hub knows.
 pub const TOKEN: &str = "hf_stand_in";
@@ -54,9 +56,11 @@ pub struct Seen {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    addresses: [SocketAddr; 4],
+    addresses: [SocketAddr; 5],
     pub(crate) repos: Mutex<BTreeMap<String, Repo>>,
     pub(crate) models: Mutex<BTreeMap<String, Model>>,
+    /// The last one is the latest.
+    pub(crate) releases: Mutex<Vec<Release>>,
     /// Files by digest, for who has a link.
     pub(crate) files: Mutex<BTreeMap<String, Content>>,
     pub(crate) uploads: Mutex<BTreeMap<u64, Vec<u8>>>,
@@ -85,14 +89,15 @@ impl Default for Hub {
 impl Hub {
     /// Begins to answer, on ports of this machine that were free.
     pub fn start() -> Hub {
-        Hub::start_on([0; 4])
+        Hub::start_on([0; 5])
     }
 
-    /// Begins to answer on these ports: of the hub, the network, the bridge and the registry.
+    /// Begins to answer on these ports: of the hub, the network, the bridge, the registry and the
+    /// releases.
     ///
     /// # Panics
     /// If a port is taken.
-    pub fn start_on(ports: [u16; 4]) -> Hub {
+    pub fn start_on(ports: [u16; 5]) -> Hub {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -102,11 +107,12 @@ impl Hub {
             let _inside = runtime.enter();
             ports.map(listen)
         };
-        let addresses = [0, 1, 2, 3].map(|i| listeners[i].local_addr().expect("it listens"));
+        let addresses = [0, 1, 2, 3, 4].map(|i| listeners[i].local_addr().expect("it listens"));
         let inner = Arc::new(Inner {
             addresses,
             repos: Mutex::default(),
             models: Mutex::default(),
+            releases: Mutex::default(),
             files: Mutex::default(),
             uploads: Mutex::default(),
             plan: fault::Plan::default(),
@@ -116,7 +122,7 @@ impl Hub {
             bytes_per_second: AtomicU64::new(0),
             page: AtomicUsize::new(1000),
         });
-        let roles = [Role::Hub, Role::Cdn, Role::Bridge, Role::Registry];
+        let roles = [Role::Hub, Role::Cdn, Role::Bridge, Role::Registry, Role::Releases];
         for (listener, role) in listeners.into_iter().zip(roles) {
             let server = Server { role, inner: inner.clone() };
             let app = Router::new().fallback(serve).with_state(server);
@@ -174,6 +180,19 @@ impl Hub {
     pub fn add_model(&self, name: &str, model: Model) {
         model.layers.iter().for_each(|(_, content)| self.inner.keep(content));
         lock(&self.inner.models).insert(name.into(), model);
+    }
+
+    /// Has a release, which is the latest now, instead of one of the same version.
+    pub fn add_release(&self, release: Release) {
+        release.assets.iter().for_each(|asset| self.inner.keep(&asset.content));
+        let mut releases = lock(&self.inner.releases);
+        releases.retain(|other| other.tag != release.tag);
+        releases.push(release);
+    }
+
+    /// Where releases are described.
+    pub fn releases(&self) -> String {
+        format!("{}/repos/ggml-org/llama.cpp/releases", self.url(Role::Releases))
     }
 
     /// What the registry has under a name.
@@ -249,6 +268,7 @@ impl Inner {
             Role::Cdn => 1,
             Role::Bridge => 2,
             Role::Registry => 3,
+            Role::Releases => 4,
         };
         format!("http://{}", self.addresses[index])
     }
@@ -299,6 +319,7 @@ async fn serve(State(server): State<Server>, request: Request) -> Response<Body>
         Role::Hub => hub::answer(inner, &seen, fault),
         Role::Cdn | Role::Bridge => cdn::answer(inner, &seen, fault),
         Role::Registry => registry::answer(inner, &seen, body, fault).await,
+        Role::Releases => releases::answer(inner, &seen),
     }
 }
 

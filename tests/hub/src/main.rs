@@ -4,7 +4,7 @@ use oprel_test_hub::{Content, Hub, Model, Repo, Role};
 
 fn main() {
     let size = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(64_u64) << 20;
-    let hub = Hub::start_on([18_080, 18_081, 18_082, 18_083]);
+    let hub = Hub::start_on([18_080, 18_081, 18_082, 18_083, 18_084]);
     let content = Content::made(1, size);
     let repo = Repo::default()
         .with("model-Q4_K_M.gguf", content.clone())

@@ -86,6 +86,15 @@ impl Fetcher {
         Ok(self.start(job))
     }
 
+    /// A small document at an address: at most `most` bytes.
+    ///
+    /// # Errors
+    /// If nothing is to be connected to, or the server does not give it.
+    pub async fn document(&self, url: &Url, most: usize) -> Result<Vec<u8>> {
+        self.online(&http::shown(url))?;
+        Ok(self.tools.client.document(url, None, most).await?.0)
+    }
+
     /// Repositories of the hub that words are found in, with what each offers.
     ///
     /// # Errors

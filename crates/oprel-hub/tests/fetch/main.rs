@@ -1,5 +1,6 @@
 //! Fetching from a stand-in hub that breaks in every way that it can.
 
+mod backends;
 mod faults;
 mod hub;
 #[cfg(unix)]

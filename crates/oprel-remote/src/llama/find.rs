@@ -6,11 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use oprel_api::Failure;
+use oprel_hub::backends::Folder;
 
 use super::broken;
 
-/// What the program is called.
-const NAME: &str = "llama-server";
 /// The first build whose options and routes are those that are used here.
 const OLDEST: u32 = 6000;
 /// How long it may take to say its version.
@@ -30,13 +29,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// The program: what the setting `llama_server` names, else the first `llama-server` on PATH.
+/// The program: what the setting `llama_server` names, else the newest that was installed and runs here, else the
+/// first `llama-server` on PATH.
 pub fn find() -> Option<PathBuf> {
     let named = oprel_config::current().ok().and_then(|set| set.path("llama_server"));
     if named.is_some() {
         return named;
     }
-    oprel_client::on_path(NAME)
+    installed().or_else(|| oprel_client::on_path(Folder::PROGRAM))
+}
+
+/// The newest that was installed and runs here.
+fn installed() -> Option<PathBuf> {
+    let all = Folder::of(&oprel_config::backends()?).installed();
+    all.into_iter().map(|installed| installed.program).find(|program| version(program).is_ok())
 }
 
 /// Which version a program is.
