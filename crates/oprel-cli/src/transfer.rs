@@ -80,7 +80,7 @@ fn trouble(error: impl Into<Trouble>) -> OprelError {
 }
 
 /// Waits for work that speaks to others.
-fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
