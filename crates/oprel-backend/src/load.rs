@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use oprel_cpu::Isa;
-use oprel_engine::fit::{self, Needs, TooLarge, Wish};
+use oprel_engine::fit::{self, Needs, Room, TooLarge, Wish};
 use oprel_engine::{DraftModel, Engine, Options, Scope};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
@@ -70,6 +70,8 @@ pub struct LoadOptions {
     /// Load it even if memory does not suffice: parts of the file are then read again and again, and the
     /// system may end this process.
     pub overcommit: bool,
+    /// Most bytes that it may need, also where more is free; unset, what is free.
+    pub most_memory: Option<u64>,
 }
 
 /// A folder for what prompts computed, so that it is not computed again.
@@ -178,8 +180,9 @@ impl Parts<'_> {
 
     /// Sizes of an engine that fits.
     fn sizes(&self) -> Result<Options> {
-        let (decoder, wish, free) =
-            (&self.model.decoder, self.wish(), free_memory(&Roots::default()));
+        let (decoder, wish) = (&self.model.decoder, self.wish());
+        let LoadOptions { overcommit, most_memory, .. } = *self.options;
+        let free = free_memory(&Roots::default());
         if self.options.context == Some(0) {
             let why = "must be 1 or more".into();
             return Err(Error::Option { option: "ctx-size", value: "0".into(), why });
@@ -189,15 +192,16 @@ impl Parts<'_> {
         let guess = self.options.context.unwrap_or_else(|| wish.usual(decoder));
         let needs = if counts { Some(self.needs(guess, wish.kv)?) } else { None };
         let sizes = (needs.as_ref().map_or(0, Needs::fixed), self.bytes_of_token());
-        let context = wish.context((decoder, self.scope()), sizes, free);
-        if let (Some(needs), Some(free)) = (needs, free)
-            && !self.options.overcommit
-        {
+        let most = Room::of(free, most_memory).map(|room| room.bytes);
+        let context = wish.context((decoder, self.scope()), sizes, most);
+        // A bound that a user set is kept even then.
+        let held = Room::of(free.filter(|_| !overcommit), most_memory);
+        if let (Some(needs), Some(room)) = (needs, held) {
             let needs = if context == guess { needs } else { self.needs(context, wish.kv)? };
-            self.check(&needs, context, free)?;
+            self.check(&needs, context, room)?;
         }
         let positions = match self.options.executor {
-            Executor::Cpu => wish.positions(context, sizes, free),
+            Executor::Cpu => wish.positions(context, sizes, most),
             // The reference takes its memory at once.
             Executor::Candle => context,
         };
@@ -205,12 +209,12 @@ impl Parts<'_> {
     }
 
     /// Refuses what cannot fit, and says what could.
-    fn check(&self, needs: &Needs, context: u32, free: u64) -> Result<()> {
-        if needs.total(context) <= free {
+    fn check(&self, needs: &Needs, context: u32, room: Room) -> Result<()> {
+        if needs.total(context) <= room.bytes {
             return Ok(());
         }
         let asked = (context, self.options.kv);
-        let refused = TooLarge::new(asked, free, |context, kv| self.needs(context, kv))?;
+        let refused = TooLarge::new(asked, room, |context, kv| self.needs(context, kv))?;
         Err(Error::TooLarge(Box::new(refused)))
     }
 }

@@ -311,6 +311,9 @@ pub(crate) struct Load {
     /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys [default: i16]
     #[arg(long, value_name = "TYPE")]
     pub(crate) kv: Option<KvTypes>,
+    /// Load the model even if it needs more memory than is free: slow, and the system may end the process.
+    #[arg(long)]
+    pub(crate) overcommit: bool,
 }
 
 #[derive(Debug, ClapArgs)]

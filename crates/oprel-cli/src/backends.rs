@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use oprel::OprelError;
 use oprel_api::Failure;
@@ -12,8 +13,14 @@ use oprel_server::{Elsewhere, Start};
 
 use crate::args::BackendArg;
 
-/// What starts a backend for a file. `own` is this program.
-pub(crate) fn starts(own: PathBuf, chosen: BackendArg) -> Result<Start, OprelError> {
+/// What starts a backend for a file. `own` is this program; `load_timeout` is how long loading may take, where that
+/// is set.
+pub(crate) fn starts(
+    own: PathBuf,
+    chosen: BackendArg,
+    load_timeout: Option<Duration>,
+) -> Result<Start, OprelError> {
+    let starter = Starter { own, load_timeout };
     let llama = match chosen {
         BackendArg::Native => None,
         BackendArg::Auto | BackendArg::LlamaServer => oprel_remote::find(),
@@ -29,20 +36,20 @@ pub(crate) fn starts(own: PathBuf, chosen: BackendArg) -> Result<Start, OprelErr
         let asked = chosen == BackendArg::LlamaServer;
         match (source, &llama) {
             (ModelSource::File(file), Some(program)) if asked => {
-                by_llama(&own, program, file, options)
+                starter.by_llama(program, file, options)
             }
             (ModelSource::File(file), Some(program)) => match why_unsupported(source) {
                 Some(why) => {
                     let why = why.split(';').next();
                     tracing::info!(file = %file.display(), why, "goes to llama-server");
-                    by_llama(&own, program, file, options)
+                    starter.by_llama(program, file, options)
                 }
-                None => by_worker(&own, source, options),
+                None => starter.by_worker(source, options),
             },
             (_, None) if chosen == BackendArg::Auto => {
-                by_worker(&own, source, options).map_err(|failure| hinted(source, failure))
+                starter.by_worker(source, options).map_err(|failure| hinted(source, failure))
             }
-            _ => by_worker(&own, source, options),
+            _ => starter.by_worker(source, options),
         }
     }))
 }
@@ -56,39 +63,53 @@ fn hinted(source: &ModelSource, failure: Failure) -> Failure {
     }
 }
 
-/// Our engine, in a process of its own.
-fn by_worker(
-    own: &Path,
-    source: &ModelSource,
-    options: &LoadOptions,
-) -> Result<Arc<dyn Backend>, Failure> {
-    let launch = Launch {
-        program: own.to_path_buf(),
-        args: vec!["worker".into()],
-        source: source.clone(),
-        options: options.clone(),
-        patience: oprel_backend::Patience::default(),
-    };
-    Ok(Arc::new(Worker::start(launch)?))
+/// What starts processes.
+struct Starter {
+    /// This program.
+    own: PathBuf,
+    /// How long loading may take, where that is set.
+    load_timeout: Option<Duration>,
 }
 
-/// llama.cpp's server, which dies with this process.
-fn by_llama(
-    own: &Path,
-    program: &Path,
-    file: &Path,
-    options: &LoadOptions,
-) -> Result<Arc<dyn Backend>, Failure> {
-    let parent = std::process::id().to_string();
-    let leash: [OsString; 3] = [own.into(), "leash".into(), parent.into()];
-    let launch = LlamaLaunch {
-        program: program.to_path_buf(),
-        leash: leash.into(),
-        model: file.to_path_buf(),
-        options: options.clone(),
-        patience: LlamaPatience::default(),
-    };
-    Ok(Arc::new(LlamaServer::start(&launch)?))
+impl Starter {
+    /// Our engine, in a process of its own.
+    fn by_worker(
+        &self,
+        source: &ModelSource,
+        options: &LoadOptions,
+    ) -> Result<Arc<dyn Backend>, Failure> {
+        let usual = oprel_backend::Patience::default();
+        let load = self.load_timeout.unwrap_or(usual.load);
+        let launch = Launch {
+            program: self.own.clone(),
+            args: vec!["worker".into()],
+            source: source.clone(),
+            options: options.clone(),
+            patience: oprel_backend::Patience { load, ..usual },
+        };
+        Ok(Arc::new(Worker::start(launch)?))
+    }
+
+    /// llama.cpp's server, which dies with this process.
+    fn by_llama(
+        &self,
+        program: &Path,
+        file: &Path,
+        options: &LoadOptions,
+    ) -> Result<Arc<dyn Backend>, Failure> {
+        let parent = std::process::id().to_string();
+        let leash: [OsString; 3] = [self.own.clone().into(), "leash".into(), parent.into()];
+        let usual = LlamaPatience::default();
+        let stall = self.load_timeout.unwrap_or(usual.stall);
+        let launch = LlamaLaunch {
+            program: program.to_path_buf(),
+            leash: leash.into(),
+            model: file.to_path_buf(),
+            options: options.clone(),
+            patience: LlamaPatience { stall, ..usual },
+        };
+        Ok(Arc::new(LlamaServer::start(&launch)?))
+    }
 }
 
 /// The models of `--remote`.

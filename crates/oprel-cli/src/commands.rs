@@ -124,10 +124,20 @@ pub(crate) fn builder(model: &str, load: &Load) -> Result<ModelBuilder, OprelErr
     if let Some((folder, bytes)) = load.prompt_cache()? {
         builder = builder.prompt_cache(folder, bytes);
     }
+    if let Some(bytes) = most_memory()? {
+        builder = builder.max_memory(bytes);
+    }
+    builder = builder.overcommit(load.overcommits()?);
     Ok(match set.text("isa") {
         Some(isa) => builder.isa(isa),
         None => builder,
     })
+}
+
+/// Most bytes that a model may need, if that is set.
+pub(crate) fn most_memory() -> Result<Option<u64>, OprelError> {
+    let megabytes = config::get()?.number::<u64>("max_memory_mb").filter(|n| *n > 0);
+    Ok(megabytes.map(|megabytes| megabytes.saturating_mul(1 << 20)))
 }
 
 /// What arguments leave to the settings.
@@ -143,6 +153,10 @@ impl Load {
             (None, Some(text)) => text.parse().map_err(|_| wrong(text)),
             (None, None) => Ok(KvTypes::default()),
         }
+    }
+
+    pub(crate) fn overcommits(&self) -> Result<bool, OprelError> {
+        Ok(self.overcommit || config::get()?.is_on("overcommit"))
     }
 
     pub(crate) fn batch_size(&self) -> Result<Option<u32>, OprelError> {

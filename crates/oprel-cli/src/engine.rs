@@ -91,6 +91,7 @@ fn fits_a_daemon(load: &Load) -> bool {
         && load.batch_size.is_none()
         && load.prompt_cache.is_none()
         && load.kv.is_none()
+        && !load.overcommit
         && oprel_config::setting("isa").is_none()
 }
 

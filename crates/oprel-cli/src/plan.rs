@@ -1,27 +1,30 @@
 //! `oprel plan`: what a model needs here, and how fast it will be.
 
+mod absent;
+
 use std::io::Write;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_gguf::Gguf;
 use oprel_telemetry::Host;
 use oprel_tools::plan::{self, Candidate, Fits, PlanOptions, Recommendation, Speeds};
 use serde_json::json;
 
-use crate::args::Plan;
-use crate::commands::print;
+use crate::args::{Load, Plan};
+use crate::commands::{Meant, meant, most_memory, print};
+use crate::config;
 use crate::outcome::harmless;
 
 pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
-    let host = Host::read();
-    let file = open(&args.model)?;
-    let options = PlanOptions {
-        context: args.load.ctx_size,
-        kv: args.load.kv()?,
-        threads: args.load.threads,
-        ..PlanOptions::default()
+    let options = options(&args.load)?;
+    let source = match (crate::commands::source(&args.model), meant(&args.model)) {
+        (Err(absent @ OprelError::ModelNotFound { .. }), Meant::Named(name)) => {
+            return absent::run(args, &name, absent);
+        }
+        (source, _) => source?,
     };
+    let file = source.open().map_err(OprelError::from)?;
+    let host = Host::read();
     let plan = plan::plan(&file, &options, &host).map_err(refused)?;
     let speeds = if args.measure { Speeds::measure(&plan, &host) } else { None };
     let candidates = candidates(args, &plan)?;
@@ -37,9 +40,25 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
     tell(args, &plan, speed, &chosen)
 }
 
-fn open(model: &str) -> anyhow::Result<Gguf> {
-    let source = crate::commands::source(model)?;
-    source.open().map_err(|error| OprelError::from(error).into())
+/// How it would be loaded, as arguments say, else as settings do.
+fn options(load: &Load) -> Result<PlanOptions, OprelError> {
+    let set = config::get()?;
+    let wrong =
+        |what: &str| Err(OprelError::validation(format!("{what} is 0; it must be 1 or more")));
+    match (load.ctx_size, load.threads) {
+        (Some(0), _) => return wrong("--ctx-size"),
+        (_, Some(0)) => return wrong("--threads"),
+        _ => {}
+    }
+    Ok(PlanOptions {
+        context: load.ctx_size.or(set.number("context_length").filter(|n| *n > 0)),
+        kv: load.kv()?,
+        parallel: set.number("num_parallel").filter(|n| *n > 0),
+        threads: load.threads.or(set.number("threads").filter(|n| *n > 0)),
+        batch: load.batch_size()?,
+        isa: set.text("isa").and_then(|name| Isa::parse(name).ok()),
+        most_memory: most_memory()?,
+    })
 }
 
 fn refused(error: plan::Error) -> OprelError {
@@ -92,6 +111,12 @@ fn tell(
         for one in &plan.outside {
             writeln!(out, "{:9} {:12.1} MB", harmless(&one.name), mb(one.bytes))?;
         }
+    }
+    if plan.context > plan.trained_context {
+        writeln!(out, "the model was trained for {} tokens", plan.trained_context)?;
+    }
+    if let Some(most) = plan.most_bytes {
+        writeln!(out, "at most      {:12.1} MB, the setting max_memory_mb", mb(most))?;
     }
     let free = plan.free_bytes.map_or("?".to_string(), |free| format!("{:.1} MB", mb(free)));
     writeln!(out, "free         {free}: {}", fits(plan.fits))?;

@@ -13,12 +13,13 @@ use oprel_config::home;
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
-use oprel_server::{Gate, Given, Keys, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
+use crate::commands::most_memory;
 use crate::outcome::tell;
 use crate::terminal::has_colours;
 use crate::{config, files, systemd};
@@ -27,6 +28,8 @@ use crate::{config, files, systemd};
 const PORT: u16 = 11434;
 /// The version of Ollama whose routes these are, for clients that ask.
 const SPEAKS: &str = "0.32.0";
+/// Longer than any machine runs; clocks can still count it.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Most bytes of a body: images come in base64.
 const MOST_BODY: usize = 64 << 20;
 
@@ -114,12 +117,9 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         .into());
     }
     let set = config::get()?;
-    let start = crate::backends::starts(own_program()?, args.backend)?;
-    let keep = set.text("keep_alive").map(|text| {
-        let why =
-            format!("the setting keep_alive is '{text}'; it must be a time such as 5m, or -1");
-        keep_alive(text).ok_or_else(|| OprelError::validation(why))
-    });
+    let load_timeout = time("load_timeout", "5m, or seconds")?.map(longest_load);
+    let start = crate::backends::starts(own_program()?, args.backend, load_timeout)?;
+    let keep = time("keep_alive", "5m, or -1")?;
     let models = Policy {
         start,
         elsewhere: crate::backends::models(&args.remote)?,
@@ -127,9 +127,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         fetcher: Some(oprel::fetcher()?),
         catalog: oprel::catalog()?,
         load: load_options(&args.load)?,
-        keep_alive: keep
-            .transpose()?
-            .unwrap_or(oprel_server::KeepAlive::For(Duration::from_secs(300))),
+        keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),
         most: set.number("max_loaded_models").filter(|&n| n > 0),
         most_waiting: set.number("max_queue").unwrap_or(512),
         patience: Duration::from_secs(60),
@@ -149,6 +147,24 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         version: SPEAKS.into(),
         context: set.number("context_length").filter(|&n| n > 0),
     })
+}
+
+/// A setting that is a time.
+fn time(key: &str, such_as: &str) -> Result<Option<KeepAlive>, OprelError> {
+    let set = config::get()?;
+    let read = |text| {
+        let why = format!("the setting {key} is '{text}'; it must be a time such as {such_as}");
+        keep_alive(text).ok_or_else(|| OprelError::validation(why))
+    };
+    set.text(key).map(read).transpose()
+}
+
+/// How long a model may take to load: nothing and less are for ever, as in Ollama.
+fn longest_load(time: KeepAlive) -> Duration {
+    match time {
+        KeepAlive::For(time) if !time.is_zero() => time.min(FOREVER),
+        _ => FOREVER,
+    }
 }
 
 /// The store of models; files that nothing needs any more are removed from it.
@@ -206,6 +222,8 @@ fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
         kv: load.kv()?,
         prompt_cache: cache.map(|(folder, most_bytes)| PromptCache { folder, most_bytes }),
         isa: set.text("isa").map(str::to_owned),
+        overcommit: load.overcommits()?,
+        most_memory: most_memory()?,
         ..LoadOptions::default()
     })
 }
@@ -343,6 +361,18 @@ fn who_listens(address: SocketAddr) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_may_load_for_ever_where_no_time_is_said() {
+        for (text, seconds) in [("5m", 300), ("90", 90), ("1h30m", 5400)] {
+            let time = keep_alive(text).map(longest_load);
+            assert_eq!(time, Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["0", "-1", "-5m"] {
+            assert_eq!(keep_alive(text).map(longest_load), Some(FOREVER), "{text}");
+        }
+        assert_eq!(keep_alive("soon"), None);
+    }
 
     #[test]
     fn a_host_is_read_as_ollama_reads_it() {

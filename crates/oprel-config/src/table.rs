@@ -95,6 +95,7 @@ pub const SETTINGS: &[Setting] = &[
     new("gpu_layers", Kind::Signed, "as many as fit", "layers on the GPU; -1 for all").old(&["n_gpu_layers"]),
     new("max_memory_mb", Kind::Number, "what is free", "most megabytes that one model may need").old(&["default_max_memory_mb"]),
     new("kv_cache_type", Kind::Text, "i16", "how keys and values are stored: i16, f32, f16, bf16, q8_0, q4_0").ollama(),
+    new("overcommit", Kind::Switch, "false", "load models that need more memory than is free"),
     new("prompt_cache", Kind::Path, "nowhere", "a folder for what prompts computed"),
     new("prompt_cache_size", Kind::Number, "4096", "most megabytes in it"),
     new("isa", Kind::Text, "the best there is", "instruction set of the CPU kernels"),

@@ -17,7 +17,7 @@ use oprel_nn::{Memory, PAGE_LEN, Weights};
 use crate::Result;
 use crate::engine::{Options, Scope, limits};
 
-pub use choice::{Bytes, Choice, TooLarge};
+pub use choice::{Bytes, Choice, Room, TooLarge};
 pub use wish::{Wish, bytes_of_token};
 
 /// What a process takes before it has a model: program, allocator, threads that do not compute.

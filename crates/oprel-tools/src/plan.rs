@@ -5,13 +5,14 @@
 //! refuses to load a model asks the same.
 
 mod layers;
+mod offers;
 mod predict;
 mod recommend;
 mod work;
 
 use oprel_cpu::Isa;
 use oprel_engine::Scope;
-use oprel_engine::fit::{self, Bytes, Needs, TooLarge, Wish};
+use oprel_engine::fit::{self, Bytes, Needs, Room, TooLarge, Wish};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::cpu::default_threads;
@@ -20,6 +21,7 @@ use oprel_telemetry::Host;
 use serde::Serialize;
 
 pub use layers::{LayerPlan, StateKind};
+pub use offers::{Offer, Offered, offered};
 pub use predict::{Prediction, Speeds};
 pub use recommend::{Candidate, Recommendation, recommend};
 pub use work::Work;
@@ -53,8 +55,12 @@ pub struct PlanOptions {
     pub parallel: Option<u32>,
     /// Threads.
     pub threads: Option<usize>,
+    /// Most tokens of prompts in one step.
+    pub batch: Option<u32>,
     /// Tier of kernels.
     pub isa: Option<Isa>,
+    /// Most bytes that it may need, also where more is free.
+    pub most_memory: Option<u64>,
 }
 
 /// What a model needs, and where.
@@ -88,7 +94,9 @@ pub struct Plan {
     pub bytes_of_token: u64,
     /// What is free, if that is known.
     pub free_bytes: Option<u64>,
-    /// What is best left of it.
+    /// Most bytes that it may need, if a user set that.
+    pub most_bytes: Option<u64>,
+    /// What is best left of what is free.
     pub margin_bytes: u64,
     /// Whether it fits.
     pub fits: Fits,
@@ -161,12 +169,20 @@ impl Fits {
             Some(_) => Fits::No,
         }
     }
+
+    /// The same where it may need no more than `most`.
+    pub fn within(bytes: u64, free: Option<u64>, most: Option<u64>) -> Fits {
+        match most {
+            Some(most) if bytes > most => Fits::No,
+            _ => Fits::of(bytes, free),
+        }
+    }
 }
 
 impl Plan {
     /// Whether it fits into what is free.
     pub fn fits(&self, free: Option<u64>) -> Fits {
-        Fits::of(self.bytes.total, free)
+        Fits::within(self.bytes.total, free, self.most_bytes)
     }
 
     /// The sum in words.
@@ -192,6 +208,7 @@ struct Asked<'a> {
     wish: Wish,
     isa: Isa,
     threads: usize,
+    most_memory: Option<u64>,
 }
 
 impl Asked<'_> {
@@ -212,12 +229,13 @@ impl Asked<'_> {
 /// If the native engine cannot run it: the error says why.
 pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan, Error> {
     let model = oprel_models::describe(file)?;
-    let PlanOptions { context, kv, parallel, threads, isa } = *options;
+    let PlanOptions { context, kv, parallel, threads, batch, isa, most_memory } = *options;
     let asked = Asked {
         model: &model,
-        wish: Wish { context, longest: false, parallel, batch: None, kv },
+        wish: Wish { context, longest: false, parallel, batch, kv },
         isa: isa.unwrap_or_else(Isa::detect),
         threads: threads.unwrap_or_else(default_threads).max(1),
+        most_memory,
     };
     let context = match asked.wish.context.unwrap_or_else(|| asked.wish.usual(&model.decoder)) {
         n if !model.causal => n.min(model.decoder.context_length),
@@ -236,9 +254,10 @@ fn of(
     let (model, kv) = (asked.model, asked.wish.kv);
     let free = host.memory.free_bytes;
     let total = needs.total(context);
-    let instead = match free {
-        Some(free) if total > free => {
-            let refused = TooLarge::new((context, kv), free, |c, kv| asked.needs(c, kv))?;
+    let most = asked.most_memory;
+    let instead = match Room::of(free, most) {
+        Some(room) if total > room.bytes => {
+            let refused = TooLarge::new((context, kv), room, |c, kv| asked.needs(c, kv))?;
             Some(refused.hint())
         }
         _ => None,
@@ -269,7 +288,8 @@ fn of(
         bytes_of_token: fit::bytes_of_token(&model.decoder, kv),
         free_bytes: free,
         margin_bytes: free.map_or(0, fit::margin),
-        fits: Fits::of(total, free),
+        most_bytes: most,
+        fits: Fits::within(total, free, most),
         instead,
         work: Work::of(model, &needs),
         placement,

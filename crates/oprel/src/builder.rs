@@ -138,6 +138,27 @@ impl ModelBuilder {
         self
     }
 
+    /// Most bytes that the model may need; unset, what is free. One that needs more is refused.
+    ///
+    /// # Examples
+    /// ```
+    /// use oprel::{Model, ModelSource, OprelError};
+    ///
+    /// let refused = Model::builder(ModelSource::Demo).max_memory(1 << 20).load();
+    /// assert!(matches!(refused, Err(OprelError::Memory { .. })));
+    /// ```
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.options.most_memory = Some(bytes);
+        self
+    }
+
+    /// Loads the model even if it needs more than is free: parts of its file are then read again and again, and
+    /// the system may end the process. What [`max_memory`](Self::max_memory) says is kept all the same.
+    pub fn overcommit(mut self, overcommit: bool) -> Self {
+        self.options.overcommit = overcommit;
+        self
+    }
+
     /// Loads the model. In a daemon it is shared with all who use it there.
     ///
     /// # Errors
@@ -182,6 +203,8 @@ fn refuse_what_is_the_daemons(options: &LoadOptions) -> Result<()> {
         ("executor", options.executor != usual.executor),
         ("isa", options.isa != usual.isa),
         ("draft", options.draft != usual.draft),
+        ("max_memory", options.most_memory != usual.most_memory),
+        ("overcommit", options.overcommit != usual.overcommit),
     ];
     match chosen.iter().find(|(_, is_chosen)| *is_chosen) {
         None => Ok(()),

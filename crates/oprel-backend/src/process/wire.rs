@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -179,6 +179,7 @@ pub(super) struct Load {
     template: Option<String>,
     draft: Option<Source>,
     overcommit: bool,
+    most_memory: Option<u64>,
 }
 
 impl Load {
@@ -197,6 +198,7 @@ impl Load {
             template,
             draft,
             overcommit,
+            most_memory,
         } = options.clone();
         Load {
             source: source.into(),
@@ -213,6 +215,7 @@ impl Load {
             template,
             draft: draft.as_ref().map(Source::from),
             overcommit,
+            most_memory,
         }
     }
 
@@ -234,6 +237,7 @@ impl Load {
             template: self.template,
             draft: self.draft.map(ModelSource::from),
             overcommit: self.overcommit,
+            most_memory: self.most_memory,
         };
         Ok((self.source.into(), options))
     }
@@ -378,6 +382,8 @@ mod tests {
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
             template: Some("{{ .Prompt }}".into()),
             draft: Some(ModelSource::Demo),
+            overcommit: true,
+            most_memory: Some(7 << 30),
             ..LoadOptions::default()
         };
         let source = ModelSource::File("a.gguf".into());

@@ -6,7 +6,8 @@ use super::Load;
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Plan {
-    /// Path of a GGUF file, or `demo`.
+    /// Path of a GGUF file, a name of the store, or a name of the catalogue or the hub: of a model that is not here, which
+    /// file to fetch.
     pub(crate) model: String,
     /// Further files of the same model in other quants, to choose among.
     #[arg(value_name = "FILE")]

@@ -14,6 +14,33 @@ const SHORTEST: u32 = 512;
 /// One of this length is worth more than keys and values as they were asked for.
 const SHORT: u32 = 4096;
 
+/// How many bytes a model may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// So many.
+    pub bytes: u64,
+    /// Whether a user set them, and not what is free.
+    pub is_bound: bool,
+}
+
+impl Room {
+    /// What is free, or less where a user allows no more; `None` if neither is known.
+    pub fn of(free: Option<u64>, most: Option<u64>) -> Option<Room> {
+        match (free, most) {
+            (Some(free), Some(most)) if free <= most => Some(free.into()),
+            (_, Some(bytes)) => Some(Room { bytes, is_bound: true }),
+            (free, None) => free.map(Room::from),
+        }
+    }
+}
+
+/// What is free.
+impl From<u64> for Room {
+    fn from(bytes: u64) -> Room {
+        Room { bytes, is_bound: false }
+    }
+}
+
 /// A way to load a model that fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -30,8 +57,8 @@ pub struct Choice {
 pub struct TooLarge {
     /// What it needs.
     pub needs: Needs,
-    /// What there is.
-    pub free: u64,
+    /// What it may take.
+    pub room: Room,
     /// Most tokens of a text, as asked for.
     pub context: u32,
     /// How keys and values would be stored.
@@ -47,12 +74,12 @@ impl TooLarge {
     /// As `needs_of`.
     pub fn new(
         (context, kv): (u32, KvTypes),
-        free: u64,
+        room: impl Into<Room>,
         needs_of: impl Fn(u32, KvTypes) -> Result<Needs>,
     ) -> Result<TooLarge> {
-        let needs = needs_of(context, kv)?;
-        let nearest = nearest((context, kv), free, &needs, needs_of)?;
-        Ok(TooLarge { needs, free, context, kv, nearest })
+        let (needs, room) = (needs_of(context, kv)?, room.into());
+        let nearest = nearest((context, kv), room.bytes, &needs, needs_of)?;
+        Ok(TooLarge { needs, room, context, kv, nearest })
     }
 
     /// What to do about it, as a user does it.
@@ -60,11 +87,18 @@ impl TooLarge {
         let Some(nearest) = &self.nearest else {
             let weights = self.needs.memory.mapped;
             let others = self.needs.fixed() - weights;
-            let room = self.free.saturating_sub(others + self.needs.state(SHORTEST));
-            return format!(
-                "a file of less than {} would fit: take a smaller quant or a smaller model",
-                Bytes(room)
-            );
+            let beside = others + self.needs.state(SHORTEST);
+            let more = if self.room.is_bound { "raise max_memory_mb, or " } else { "" };
+            return match self.room.bytes.checked_sub(beside).filter(|&left| left > 0) {
+                Some(left) => format!(
+                    "{more}take a smaller quant or a smaller model: a file of less than {} would fit",
+                    Bytes(left)
+                ),
+                None => format!(
+                    "{more}take a smaller model: beside its weights alone this one needs {}",
+                    Bytes(beside)
+                ),
+            };
         };
         let context = format!("--ctx-size {}", nearest.context);
         let kv = format!("--kv {}", nearest.kv);
@@ -79,12 +113,13 @@ impl TooLarge {
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLarge { needs, free, context, kv, .. } = self;
+        let TooLarge { needs, room, context, kv, .. } = self;
+        let room_is = if room.is_bound { "the most that max_memory_mb allows" } else { "free" };
         write!(
             f,
-            "this model needs {}, and {} is free: {}",
+            "this model needs {}, and {} is {room_is}: {}",
             Bytes(needs.total(*context)),
-            Bytes(*free),
+            Bytes(room.bytes),
             Sum { needs, context: *context, kv: *kv }
         )
     }

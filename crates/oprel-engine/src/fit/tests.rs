@@ -60,6 +60,22 @@ fn the_refusal_says_the_sum_and_the_way_out() {
 }
 
 #[test]
+fn a_bound_counts_where_it_is_less_than_what_is_free() {
+    let bound = |bytes| Some(Room { bytes, is_bound: true });
+    assert_eq!(Room::of(None, None), None);
+    assert_eq!(Room::of(Some(5), None), Some(5.into()));
+    assert_eq!(Room::of(Some(5), Some(5)), Some(5.into()));
+    assert_eq!(Room::of(Some(5), Some(4)), bound(4));
+    assert_eq!(Room::of(None, Some(4)), bound(4));
+    let refused = |bytes| TooLarge::new((1024, F16), bound(bytes).unwrap(), needs_of).unwrap();
+    let text = refused(140 * MB).to_string();
+    assert!(text.contains("and 147 MB is the most that max_memory_mb allows"), "{text}");
+    assert!(refused(140 * MB).hint().starts_with("--kv q8_0 fits"));
+    assert!(refused(90 * MB).hint().starts_with("raise max_memory_mb, or take a smaller quant"));
+    assert!(refused(MB).hint().contains("beside its weights"), "{}", refused(MB).hint());
+}
+
+#[test]
 fn more_tokens_never_need_less() {
     let mut needs = needs_of(0, F16).unwrap();
     needs.groups.push(GroupNeeds { reach: Reach::Window(512), pages: 20, page_bytes: 1000 });

@@ -12,11 +12,11 @@ const GOOD_CONTEXT: u32 = 8192;
 /// Longer ones are not chosen unasked: all of it would be set apart.
 const LONG_CONTEXT: u32 = 32768;
 /// Tokens a second that people read without waiting.
-const PACE: f64 = 8.0;
+pub(super) const PACE: f64 = 8.0;
 /// Bits of a weight that are not felt: fewer are taken before the pace is missed.
-const FEW_BITS: f64 = 4.0;
+pub(super) const FEW_BITS: f64 = 4.0;
 /// Bits of a weight beyond which nothing is gained.
-const MANY_BITS: f64 = 8.6;
+pub(super) const MANY_BITS: f64 = 8.6;
 
 /// A file that could be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -96,7 +96,9 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     /// What may be used, some left for all else.
     fn room(&self) -> u64 {
-        self.host.memory.free_bytes.map_or(u64::MAX, |free| free.saturating_sub(margin(free)))
+        let room = self.host.memory.free_bytes.map(|free| free.saturating_sub(margin(free)));
+        let bounds = room.into_iter().chain(self.options.most_memory);
+        bounds.min().unwrap_or(u64::MAX)
     }
 
     /// What a file needs in place of the one at hand, with a text of so many tokens.
