@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::Digest;
-use crate::fetch::{Fetcher, Progress};
+use crate::fetch::{self, Fetcher, Progress};
 use crate::http;
 
 use super::error::{Error, Result};
@@ -79,7 +79,7 @@ pub async fn install(
     {
         return Ok(Outcome { installed, says, was_there: true });
     }
-    let archive = fetch(fetcher, folder, asset, digest, tell).await?;
+    let archive = archive_of(fetcher, folder, asset, digest, tell).await?;
     let temporary = folder.beside(version, "tmp");
     let found = place(folder, version, asset, digest, &archive, &temporary, check);
     // Whatever came of it, neither is of use any more.
@@ -100,9 +100,8 @@ async fn release(fetcher: &Fetcher, wanted: &Wanted) -> Result<Release> {
         Some(version) => format!("{base}/tags/{version}"),
         None => format!("{base}/latest"),
     };
-    let url: Url = text
-        .parse()
-        .map_err(|_| crate::fetch::Error::Malformed(format!("'{base}' is no address")))?;
+    let url: Url =
+        text.parse().map_err(|_| fetch::Error::Malformed(format!("'{base}' is no address")))?;
     if !is_safe(&url) {
         return Err(Error::Insecure { url: http::shown(&url) });
     }
@@ -138,7 +137,7 @@ fn digest_of(asset: &Asset, wanted: Option<Digest>) -> Result<Digest> {
 }
 
 /// The archive, whole and right.
-async fn fetch(
+async fn archive_of(
     fetcher: &Fetcher,
     folder: &Folder,
     asset: &Asset,
@@ -150,7 +149,12 @@ async fn fetch(
     clear(&to)?;
     let download = fetcher.file(&asset.url, Some(asset.size), Some(digest), &to)?;
     let told = |progress| tell(&asset.name, digest, progress);
-    Ok(download.watch(TOLD_EVERY, &told).await?.path)
+    let found = download.watch(TOLD_EVERY, &told).await;
+    if let Err(fetch::Error::Digest { .. }) = found {
+        // Nothing can go on from there.
+        clear(&folder.path().join(format!(".{}.part", asset.name)))?;
+    }
+    Ok(found?.path)
 }
 
 /// Unpacks an archive, has the program asked, and puts all in its place. What the program says.

@@ -98,6 +98,9 @@ impl Writer<'_> {
                 }
             }
         }
+        // What follows the last entry has the sum that the whole is checked by.
+        let rest = io::copy(&mut archive.into_inner(), &mut io::sink());
+        rest.map_err(|error| self.damaged(&error))?;
         Ok(())
     }
 
