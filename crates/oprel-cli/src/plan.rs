@@ -7,7 +7,7 @@ use std::io::Write;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_telemetry::Host;
-use oprel_tools::plan::{self, Candidate, Fits, PlanOptions, Recommendation, Speeds};
+use oprel_tools::plan::{self, Candidate, Fits, Isa, PlanOptions, Recommendation, Speeds};
 use serde_json::json;
 
 use crate::args::{Load, Plan};

@@ -10,7 +10,6 @@ mod predict;
 mod recommend;
 mod work;
 
-use oprel_cpu::Isa;
 use oprel_engine::Scope;
 use oprel_engine::fit::{self, Bytes, Needs, Room, TooLarge, Wish};
 use oprel_gguf::Gguf;
@@ -22,6 +21,7 @@ use serde::Serialize;
 
 pub use layers::{LayerPlan, StateKind};
 pub use offers::{Offer, Offered, offered};
+pub use oprel_cpu::Isa;
 pub use predict::{Prediction, Speeds};
 pub use recommend::{Candidate, Recommendation, recommend};
 pub use work::Work;
