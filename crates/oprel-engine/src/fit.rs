@@ -21,7 +21,7 @@ pub use choice::{Bytes, Choice, Room, TooLarge};
 pub use wish::{Wish, bytes_of_token};
 
 /// What a process takes before it has a model: program, allocator, threads that do not compute.
-const PROCESS: u64 = 26_000_000;
+const PROCESS: u64 = 22_000_000;
 /// What a token of the vocabulary takes: its text twice, its places in tables, its merge.
 const OF_TOKEN: u64 = 136;
 /// Rows of logits that are held at a time while one text is made: the executor's answer, what the sampler
