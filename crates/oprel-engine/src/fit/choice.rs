@@ -78,7 +78,7 @@ impl TooLarge {
         needs_of: impl Fn(u32, KvTypes) -> Result<Needs>,
     ) -> Result<TooLarge> {
         let (needs, room) = (needs_of(context, kv)?, room.into());
-        let nearest = nearest((context, kv), room.bytes, &needs, needs_of)?;
+        let nearest = nearest((context, kv), room.bytes, needs_of)?;
         Ok(TooLarge { needs, room, context, kv, nearest })
     }
 
@@ -169,7 +169,6 @@ impl fmt::Display for Bytes {
 fn nearest(
     (context, kv): (u32, KvTypes),
     free: u64,
-    needs: &Needs,
     needs_of: impl Fn(u32, KvTypes) -> Result<Needs>,
 ) -> Result<Option<Choice>> {
     let small = KvTypes::both(KvType::Q8_0);
@@ -182,15 +181,11 @@ fn nearest(
     {
         return Ok(Some(Choice { context, kv: small, bytes: needs.total(context) }));
     }
-    let as_asked = longest(needs, context, free).map(|context| Choice {
-        context,
-        kv,
-        bytes: needs.total(context),
-    });
-    let in_fewer_bits = smaller.and_then(|needs| {
-        let context = longest(&needs, context, free)?;
-        Some(Choice { context, kv: small, bytes: needs.total(context) })
-    });
+    let as_asked = longest_of((context, kv), free, &needs_of)?;
+    let in_fewer_bits = match smaller {
+        Some(_) => longest_of((context, small), free, &needs_of)?,
+        None => None,
+    };
     Ok(match (as_asked, in_fewer_bits) {
         (Some(long), _) if long.context >= SHORT => Some(long),
         (long, short) => short.or(long),
@@ -200,6 +195,27 @@ fn nearest(
 fn is_smaller(small: KvTypes, kv: KvTypes) -> bool {
     let bytes = |kv: KvTypes| kv.k.row_bytes(128) + kv.v.row_bytes(128);
     bytes(small) < bytes(kv)
+}
+
+/// The longest text below `context` that fits. What does not depend on a text depends on the longest that there may
+/// be, so that a bound far above what fits would leave less: lower ones are tried, too.
+fn longest_of(
+    (context, kv): (u32, KvTypes),
+    free: u64,
+    needs_of: &impl Fn(u32, KvTypes) -> Result<Needs>,
+) -> Result<Option<Choice>> {
+    let mut best: Option<Choice> = None;
+    let mut most = context;
+    while most >= SHORTEST && best.as_ref().is_none_or(|best| most > best.context) {
+        let needs = needs_of(most, kv)?;
+        let found = longest(&needs, most, free);
+        if let Some(context) = found.filter(|n| best.as_ref().is_none_or(|best| *n > best.context))
+        {
+            best = Some(Choice { context, kv, bytes: needs.total(context) });
+        }
+        most /= 4;
+    }
+    Ok(best)
 }
 
 /// The longest text below `most` that fits.
