@@ -38,14 +38,6 @@ impl Avx2Ops {
 // In every function: SAFETY: `self` proves the features, and what is read or written are arrays of
 // that size.
 impl Ops for Avx2Ops {
-    type V = __m256;
-
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_loadu_ps(x.as_ptr()) }
-    }
-
     #[inline(always)]
     fn load_f16(self, x: &[f16; LANES]) -> __m256 {
         // SAFETY: as above.
@@ -62,33 +54,9 @@ impl Ops for Avx2Ops {
     }
 
     #[inline(always)]
-    fn store(self, x: __m256, to: &mut [f32; LANES]) {
-        // SAFETY: as above.
-        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
-    }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    fn add(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as above.
-        unsafe { _mm256_add_ps(a, b) }
-    }
-
-    #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn max(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: as above. Where one is NaN, the instruction gives its second operand.
-        unsafe { _mm256_max_ps(a, b) }
     }
 
     #[inline(always)]

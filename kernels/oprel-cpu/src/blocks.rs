@@ -54,8 +54,6 @@ pub(crate) trait Vectors: Ops {
     /// What each byte below 16 stands for.
     fn values(self, table: &[i8; 16], indices: Self::B) -> Self::B;
 
-    /// `a * b`.
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `-x`.
     fn negate(self, x: Self::V) -> Self::V;
     /// The half-precision number of these bits, eight times.

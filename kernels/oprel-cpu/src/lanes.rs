@@ -10,30 +10,16 @@
 
 use half::{bf16, f16};
 
-/// Lanes of a vector.
-pub(crate) const LANES: usize = 8;
+pub(crate) use oprel_quant::{LANES, Lanes, Portable};
 
-/// Eight f32 and what a tier does with them.
-pub(crate) trait Ops: Copy {
-    /// Eight numbers.
-    type V: Copy;
-
-    /// The numbers of an array.
-    fn load(self, x: &[f32; LANES]) -> Self::V;
+/// Eight f32 and what a tier does with them, besides what quantizers do.
+pub(crate) trait Ops: Lanes {
     /// Half-precision numbers, widened.
     fn load_f16(self, x: &[f16; LANES]) -> Self::V;
     /// bfloat16 numbers, widened.
     fn load_bf16(self, x: &[bf16; LANES]) -> Self::V;
-    /// Writes the numbers to an array.
-    fn store(self, x: Self::V, to: &mut [f32; LANES]);
-    /// One number eight times.
-    fn splat(self, x: f32) -> Self::V;
-    /// `a + b`.
-    fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The larger of `a` and `b`; `b` where `a` is NaN.
-    fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// e^x, as [`math::exp`](crate::math::exp).
     fn exp(self, x: Self::V) -> Self::V;
     /// Writes `x * inverse`, rounded to integers of at most 127, ties to even, NaN to 0; gives the
@@ -42,10 +28,6 @@ pub(crate) trait Ops: Copy {
     /// The largest magnitude, NaN if there is one.
     fn magnitude(self, x: &[f32; 32]) -> f32;
 }
-
-/// Portable code.
-#[derive(Clone, Copy)]
-pub(crate) struct ScalarOps;
 
 /// Eight results of `$each` over lane `$l`.
 macro_rules! each_lane {
@@ -58,14 +40,7 @@ macro_rules! each_lane {
     }};
 }
 
-impl Ops for ScalarOps {
-    type V = [f32; LANES];
-
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> [f32; LANES] {
-        *x
-    }
-
+impl Ops for Portable {
     #[inline(always)]
     fn load_f16(self, x: &[f16; LANES]) -> [f32; LANES] {
         each_lane!(l => x[l].to_f32())
@@ -77,28 +52,8 @@ impl Ops for ScalarOps {
     }
 
     #[inline(always)]
-    fn store(self, x: [f32; LANES], to: &mut [f32; LANES]) {
-        *to = x;
-    }
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> [f32; LANES] {
-        [x; LANES]
-    }
-
-    #[inline(always)]
-    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
-        each_lane!(l => a[l] + b[l])
-    }
-
-    #[inline(always)]
     fn fma(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         each_lane!(l => a[l].mul_add(b[l], c[l]))
-    }
-
-    #[inline(always)]
-    fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
-        each_lane!(l => if a[l] > b[l] { a[l] } else { b[l] })
     }
 
     #[inline(always)]
@@ -148,7 +103,7 @@ macro_rules! tiers {
                 $body($crate::neon::NeonOps::new(), $($arg),*)
             }
             match isa.tier() {
-                $crate::Tier::Scalar => $body($crate::lanes::ScalarOps, $($arg),*),
+                $crate::Tier::Scalar => $body($crate::lanes::Portable, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this tier exists only where the CPU has its features.
                 #[expect(unsafe_code, reason = "calls a function with target features")]

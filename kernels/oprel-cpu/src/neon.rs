@@ -47,13 +47,7 @@ impl NeonOps {
 type Eight = [float32x4_t; 2];
 
 impl<F: Fours> Ops for NeonOps<F> {
-    type V = Eight;
-
     intrinsics! {
-        fn load(self, x: &[f32; LANES]) -> Eight {
-            [vld1q_f32(x.as_ptr()), vld1q_f32(x[4..].as_ptr())]
-        }
-
         fn load_f16(self, x: &[f16; LANES]) -> Eight {
             widen(vld1q_u16(x.as_ptr().cast()))
         }
@@ -62,25 +56,8 @@ impl<F: Fours> Ops for NeonOps<F> {
             widen_bf16(vld1q_u16(x.as_ptr().cast()))
         }
 
-        fn store(self, x: Eight, to: &mut [f32; LANES]) {
-            vst1q_f32(to.as_mut_ptr(), x[0]);
-            vst1q_f32(to[4..].as_mut_ptr(), x[1]);
-        }
-
-        fn splat(self, x: f32) -> Eight {
-            [vdupq_n_f32(x); 2]
-        }
-
-        fn add(self, a: Eight, b: Eight) -> Eight {
-            [vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1])]
-        }
-
         fn fma(self, a: Eight, b: Eight, c: Eight) -> Eight {
             [vfmaq_f32(c[0], a[0], b[0]), vfmaq_f32(c[1], a[1], b[1])]
-        }
-
-        fn max(self, a: Eight, b: Eight) -> Eight {
-            [larger(a[0], b[0]), larger(a[1], b[1])]
         }
 
         fn exp(self, x: Eight) -> Eight {

@@ -3,7 +3,7 @@
 
 use crate::act::F32Acts;
 use crate::blocks::Vectors;
-use crate::lanes::{LANES, Number, Ops};
+use crate::lanes::{LANES, Lanes, Number};
 use crate::row_panel;
 use crate::table::{DOT_N, Panel, Rows};
 use bytemuck::pod_read_unaligned;
@@ -31,7 +31,7 @@ fn one<T: Number>(bytes: &[u8]) -> f32 {
 }
 
 /// Sums of `R` rows with `N` tokens.
-type Tile<O, const R: usize, const N: usize> = [[<O as Ops>::V; N]; R];
+type Tile<O, const R: usize, const N: usize> = [[<O as Lanes>::V; N]; R];
 
 /// Adds the products of elements `i..i + 8` to their lanes.
 #[inline(always)]

@@ -2,8 +2,8 @@
 //!
 //! All tiers give the same bytes.
 
-use crate::lanes::{ScalarOps, tiers};
-use oprel_quant::{Error, LANES, Lanes, Portable, QuantType, quantize_iq, quantize_k};
+use crate::lanes::tiers;
+use oprel_quant::{Error, QuantType, quantize_iq, quantize_k};
 
 /// [`oprel_quant::quantize_weighted`] in the tier of `isa`.
 ///
@@ -42,38 +42,6 @@ tiers! {
         importance: Option<&[f32]>,
         dst: &mut [u8],
     ) -> Result<(), Error> = quantize_iq;
-}
-
-/// Lanes of the scalar tier are those of the definition.
-macro_rules! as_portable {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
-        impl Lanes for ScalarOps {
-            type V = [f32; LANES];
-
-            $(
-                #[inline(always)]
-                fn $name(self, $($arg: $ty),*) $(-> $ret)? {
-                    Portable.$name($($arg),*)
-                }
-            )*
-        }
-    };
-}
-
-as_portable! {
-    fn load(x: &[f32; LANES]) -> [f32; LANES];
-    fn store(x: [f32; LANES], to: &mut [f32; LANES]);
-    fn splat(x: f32) -> [f32; LANES];
-    fn add(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn sub(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn mul(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn div(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn min(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn max(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES];
-    fn round(x: [f32; LANES]) -> [f32; LANES];
-    fn where_less(
-        a: [f32; LANES], b: [f32; LANES], then: [f32; LANES], otherwise: [f32; LANES]
-    ) -> [f32; LANES];
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::cells::Cells;
 use super::product::Product;
 use super::wide::{LANES, ONE_BITS, Wide};
 use crate::avx2::Avx2Ops;
-use crate::lanes::{Ops, halves};
+use crate::lanes::{Lanes, Ops, halves};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has this tier's features; made only in functions compiled for them.

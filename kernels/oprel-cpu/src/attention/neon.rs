@@ -5,7 +5,7 @@ use super::cells::Cells;
 use super::product::Product;
 use super::wide::{LANES, ONE_BITS, Wide};
 use crate::blocks::intrinsics;
-use crate::lanes::{Ops, halves};
+use crate::lanes::{Lanes, Ops, halves};
 use crate::neon::{NeonOps, exp, larger, prefetch, transpose, widen, widen_bf16};
 use std::arch::aarch64::*;
 

@@ -90,10 +90,6 @@ impl Vectors for Avx2Ops {
             _mm256_shuffle_epi8(table, indices)
         }
 
-        fn mul(self, a: __m256, b: __m256) -> __m256 {
-            _mm256_mul_ps(a, b)
-        }
-
         fn negate(self, x: __m256) -> __m256 {
             _mm256_xor_ps(x, _mm256_set1_ps(-0.0))
         }

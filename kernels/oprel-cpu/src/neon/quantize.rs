@@ -1,12 +1,13 @@
 //! What quantizers compute with, in NEON.
 #![expect(unsafe_code, reason = "intrinsics")]
 
-use super::{Eight, NeonOps};
+use super::steps::Fours;
+use super::{Eight, NeonOps, larger};
 use crate::blocks::intrinsics;
 use oprel_quant::{LANES, Lanes};
 use std::arch::aarch64::*;
 
-impl Lanes for NeonOps {
+impl<F: Fours> Lanes for NeonOps<F> {
     type V = Eight;
 
     intrinsics! {
@@ -47,10 +48,7 @@ impl Lanes for NeonOps {
         }
 
         fn max(self, a: Eight, b: Eight) -> Eight {
-            [
-                vbslq_f32(vcgtq_f32(a[0], b[0]), a[0], b[0]),
-                vbslq_f32(vcgtq_f32(a[1], b[1]), a[1], b[1]),
-            ]
+            [larger(a[0], b[0]), larger(a[1], b[1])]
         }
 
         fn round(self, x: Eight) -> Eight {

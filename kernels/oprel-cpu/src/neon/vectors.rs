@@ -105,10 +105,6 @@ impl<F: Fours> Vectors for NeonOps<F> {
             [vqtbl1q_s8(table, unsigned(indices[0])), vqtbl1q_s8(table, unsigned(indices[1]))]
         }
 
-        fn mul(self, a: Eight, b: Eight) -> Eight {
-            [vmulq_f32(a[0], b[0]), vmulq_f32(a[1], b[1])]
-        }
-
         fn negate(self, x: Eight) -> Eight {
             [vnegq_f32(x[0]), vnegq_f32(x[1])]
         }
