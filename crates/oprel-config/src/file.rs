@@ -93,22 +93,9 @@ fn unknown(name: &str, path: &Path, line: usize) -> String {
 /// The setting whose name is most like this one, if any is.
 fn nearest(name: &str) -> Option<&'static str> {
     let all = SETTINGS.iter().flat_map(|s| [s.key].into_iter().chain(s.old.iter().copied()));
-    let near = all.chain([ALIASES]).map(|key| (distance(name, key), key)).min()?;
+    let name: String = name.chars().take(64).collect();
+    let near = all.chain([ALIASES]).map(|key| (strsim::levenshtein(&name, key), key)).min()?;
     (near.0 <= near.1.len().div_ceil(3)).then_some(near.1)
-}
-
-/// How many letters are to be put in, left out or changed.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let best = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row[b.len()]
 }
 
 fn text_of(node: &MarkedYaml<'_>) -> Option<String> {

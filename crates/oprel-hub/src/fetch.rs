@@ -22,7 +22,7 @@ mod transfer;
 pub use downloads::Download;
 pub use error::{Error, Result};
 pub use fetcher::Fetcher;
-pub use hub::{Choice, File, Found, Variant, choose, quant_of, variants};
+pub use hub::{Choice, File, Found, Variant, choose, variants};
 pub use key::Key;
 pub use pull::{Sink, Status, Tell};
 pub use reqwest::Url;

@@ -1,12 +1,42 @@
 //! The file type that a file's name tells: `Qwen3-4B-Q4_K_M.gguf` -> `Q4_K_M`.
 
-/// The file type that the name of a GGUF file tells, in capital letters.
+/// What is taken where nothing is said, the first that is there.
+pub(crate) const USUAL: [&str; 22] = [
+    "Q4_K_M",
+    "UD-Q4_K_XL",
+    "Q4_K_XL",
+    "Q4_K_L",
+    "Q4_K_S",
+    "Q4_K",
+    "MXFP4",
+    "MXFP4_MOE",
+    "IQ4_XS",
+    "IQ4_NL",
+    "Q4_0",
+    "Q4_1",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q5_0",
+    "Q6_K",
+    "Q8_0",
+    "Q3_K_L",
+    "Q3_K_M",
+    "BF16",
+    "F16",
+    "F32",
+];
+
+/// The file type that the name of a GGUF file tells, or else that of its folder, in capital letters.
 ///
 /// The last word that is one counts, since names of models may have such words too. Prefixes of
 /// publishers (`UD-Q4_K_XL`) belong to it.
-pub fn quant_of(file_name: &str) -> Option<String> {
-    let stem = without_part(file_name.rsplit(['/', '\\']).next().unwrap_or(file_name));
-    let words: Vec<&str> = stem.split(['-', '.']).collect();
+pub fn quant_of(path: &str) -> Option<String> {
+    let mut names = without_part(path).rsplit(['/', '\\']);
+    names.next().and_then(in_name).or_else(|| names.next().and_then(in_name))
+}
+
+fn in_name(name: &str) -> Option<String> {
+    let words: Vec<&str> = name.split(['-', '.', ' ']).collect();
     let (idx, word) = words.iter().enumerate().rev().find(|(_, word)| is_quant(word))?;
     let before = idx.checked_sub(1).and_then(|idx| words.get(idx));
     let quant = word.to_ascii_uppercase();
@@ -18,36 +48,44 @@ pub fn quant_of(file_name: &str) -> Option<String> {
 
 /// Name without `.gguf` and without which part of how many it is.
 pub(crate) fn without_part(name: &str) -> &str {
-    let stem = match name.len().checked_sub(5).map(|at| (name.get(..at), name.get(at..))) {
+    let stem = without_end(name);
+    part_of(stem).map_or(stem, |(prefix, _, _)| prefix)
+}
+
+/// Name without `.gguf`, in whatever case that is.
+pub(crate) fn without_end(name: &str) -> &str {
+    match name.len().checked_sub(5).map(|at| (name.get(..at), name.get(at..))) {
         Some((Some(stem), Some(end))) if end.eq_ignore_ascii_case(".gguf") => stem,
         _ => name,
-    };
-    part_of(stem).map_or(stem, |(prefix, _, _)| prefix)
+    }
 }
 
 /// `prefix-00001-of-00003` (with or without `.gguf`): prefix, which part (from 1), of how many.
 pub(crate) fn part_of(name: &str) -> Option<(&str, u32, u32)> {
-    let stem = name.strip_suffix(".gguf").unwrap_or(name);
+    numbered(without_end(name)).filter(|(_, no, count)| (1..=*count).contains(no))
+}
+
+/// The same of a name without end, also where there can be no such part.
+pub(crate) fn numbered(stem: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = stem.rsplit_once("-of-")?;
     let (prefix, no) = rest.rsplit_once('-')?;
     let number = |digits: &str| {
         let plain = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());
         if plain { digits.parse::<u32>().ok() } else { None }
     };
-    let (no, count) = (number(no)?, number(count)?);
-    (1..=count).contains(&no).then_some((prefix, no, count))
+    Some((prefix, number(no)?, number(count)?))
 }
 
 fn is_quant(word: &str) -> bool {
     let word = word.to_ascii_uppercase();
-    let float = ["F32", "F16", "BF16", "FP16", "FP32", "MXFP4", "MXFP4_MOE", "NVFP4"];
-    if float.contains(&word.as_str()) {
+    let float = ["F32", "F16", "BF16", "FP16", "FP32", "MXFP4", "NVFP4"];
+    if float.contains(&word.as_str()) || word.starts_with("MXFP4_") {
         return true;
     }
     let rest = ["IQ", "TQ", "Q"].iter().find_map(|begin| word.strip_prefix(begin));
     let Some(rest) = rest else { return false };
     let mut chars = rest.chars();
-    let bits = chars.next().is_some_and(|c| c.is_ascii_digit());
+    let bits = chars.next().is_some_and(|c| ('1'..='8').contains(&c));
     let kind = chars.as_str();
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     bits && kind.starts_with('_') && kind.len() > 1 && kind.chars().all(allowed)

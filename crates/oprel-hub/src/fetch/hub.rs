@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::link::{Later, Link, Locate};
 use super::settings::Settings;
 
-pub use choose::{Choice, File, choose, quant_of, variants};
+pub use choose::{Choice, File, choose, variants};
 pub use search::{Found, Variant};
 
 /// Bytes of a document that lists things.

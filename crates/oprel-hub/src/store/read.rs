@@ -13,12 +13,11 @@ use super::Store;
 use super::hub_cache::Cached;
 use super::root::{Root, Site, read_most};
 use crate::error::{Error, Result};
+use crate::quant::USUAL;
 use crate::{Config, Digest, Layer, LayerKind, Manifest};
 
 /// The most bytes of a text that belongs to a model.
 const MOST_TEXT: u64 = 16 << 20;
-/// The file types of which the first that is there is meant when none is said.
-const USUAL: [&str; 6] = ["Q4_K_M", "Q4_K_S", "UD-Q4_K_XL", "Q4_0", "MXFP4", "Q8_0"];
 
 /// Where a model is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

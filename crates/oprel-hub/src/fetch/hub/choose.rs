@@ -2,32 +2,8 @@
 
 use crate::Digest;
 use crate::fetch::error::{Error, Result};
+use crate::quant::{USUAL, numbered, quant_of, without_end, without_part};
 
-/// What is taken where nothing is said, the first that is there.
-const USUAL: [&str; 22] = [
-    "Q4_K_M",
-    "UD-Q4_K_XL",
-    "Q4_K_XL",
-    "Q4_K_L",
-    "Q4_K_S",
-    "Q4_K",
-    "MXFP4",
-    "MXFP4_MOE",
-    "IQ4_XS",
-    "IQ4_NL",
-    "Q4_0",
-    "Q4_1",
-    "Q5_K_M",
-    "Q5_K_S",
-    "Q5_0",
-    "Q6_K",
-    "Q8_0",
-    "Q3_K_L",
-    "Q3_K_M",
-    "BF16",
-    "F16",
-    "F32",
-];
 /// Which projector is taken, the first that is there.
 const PROJECTORS: [&str; 4] = ["F16", "BF16", "Q8_0", "F32"];
 
@@ -90,41 +66,11 @@ pub fn variants(files: &[File]) -> Vec<(String, u64)> {
     sets(files).iter().map(|set| (set.tag().to_owned(), bytes(set))).collect()
 }
 
-/// How weights are stored, as a file's or folder's name says.
-pub fn quant_of(path: &str) -> Option<String> {
-    let stem = stem(path);
-    let (folder, name) = stem.rsplit_once('/').unwrap_or(("", &stem));
-    in_name(name).or_else(|| in_name(folder.rsplit('/').next().unwrap_or_default()))
-}
-
 impl Set {
     /// What it is asked for by.
     fn tag(&self) -> &str {
         self.quant.as_deref().unwrap_or(&self.name)
     }
-}
-
-/// A path without its end and without its number among the files of a split model.
-fn stem(path: &str) -> String {
-    let path = without_end(path);
-    split_number(path).map_or(path, |(name, ..)| name).to_owned()
-}
-
-fn without_end(path: &str) -> &str {
-    let at = path.len().saturating_sub(5);
-    let is_gguf = path.is_char_boundary(at) && path[at..].eq_ignore_ascii_case(".gguf");
-    if is_gguf { &path[..at] } else { path }
-}
-
-/// Name, number and count of `name-00002-of-00003`.
-fn split_number(stem: &str) -> Option<(&str, u32, u32)> {
-    let (rest, count) = stem.rsplit_once("-of-")?;
-    let (name, number) = rest.rsplit_once('-')?;
-    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(count) || !is_number(number) {
-        return None;
-    }
-    Some((name, number.parse().ok()?, count.parse().ok()?))
 }
 
 /// Models of a repository in the order of their names; of split ones only those that are whole.
@@ -133,7 +79,7 @@ fn sets(files: &[File]) -> Vec<Set> {
     let mut sorted: Vec<&File> = files.iter().filter(|file| is_model(&file.path)).collect();
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
     for file in sorted {
-        let name = stem(&file.path);
+        let name = without_part(&file.path).to_owned();
         match sets.last_mut().filter(|set| set.name == name && is_split(&file.path)) {
             Some(set) => set.files.push(file.clone()),
             None => {
@@ -147,14 +93,14 @@ fn sets(files: &[File]) -> Vec<Set> {
 }
 
 fn is_split(path: &str) -> bool {
-    split_number(without_end(path)).is_some()
+    numbered(without_end(path)).is_some()
 }
 
 fn is_complete(files: &[File]) -> bool {
-    let first = files.first().and_then(|file| split_number(without_end(&file.path)));
+    let first = files.first().and_then(|file| numbered(without_end(&file.path)));
     let Some((.., count)) = first else { return files.len() == 1 };
     let is_next = |(at, file): (usize, &File)| {
-        let said = split_number(without_end(&file.path));
+        let said = numbered(without_end(&file.path));
         said.is_some_and(|(_, number, of)| number as usize == at + 1 && of == count)
     };
     files.len() == count as usize && files.iter().enumerate().all(is_next)
@@ -173,8 +119,8 @@ fn usual(sets: &[Set]) -> Option<&Set> {
 }
 
 fn named<'a>(sets: &'a [Set], tag: &str) -> Option<&'a Set> {
-    let tag = stem(tag);
-    let is_tag = |text: &str| text.eq_ignore_ascii_case(&tag);
+    let tag = without_part(tag);
+    let is_tag = |text: &str| text.eq_ignore_ascii_case(tag);
     let by_name =
         |set: &&Set| is_tag(&set.name) || is_tag(set.name.rsplit('/').next().unwrap_or_default());
     let by_quant = |set: &&Set| set.quant.as_deref().is_some_and(is_tag);
@@ -202,49 +148,12 @@ fn projector(files: &[File]) -> Option<File> {
 
 /// What is there, the nearest to a tag first.
 fn nearest(sets: &[Set], tag: &str) -> Vec<String> {
-    let tag = tag.to_ascii_uppercase();
     let mut tags: Vec<String> = sets.iter().map(|set| set.tag().to_owned()).collect();
     tags.dedup();
-    tags.sort_by_key(|known| distance(&known.to_ascii_uppercase(), &tag));
+    // Names may be anything.
+    let short = |text: &str| text.chars().take(100).collect::<String>().to_ascii_uppercase();
+    tags.sort_by_key(|known| strsim::levenshtein(&short(known), &short(tag)));
     tags
-}
-
-/// How many characters must be put in, taken out or changed.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(100).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(100).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The last piece of a name that is a quant, with `UD-` where that is before it.
-fn in_name(name: &str) -> Option<String> {
-    let pieces: Vec<&str> = name.split(['-', '.', ' ']).collect();
-    let at = pieces.iter().rposition(|piece| is_quant(&piece.to_ascii_uppercase()))?;
-    let quant = pieces[at].to_ascii_uppercase();
-    let is_dynamic = at > 0 && pieces[at - 1].eq_ignore_ascii_case("UD");
-    Some(if is_dynamic { format!("UD-{quant}") } else { quant })
-}
-
-fn is_quant(text: &str) -> bool {
-    let numbered = |begin: &str| {
-        let rest = text.strip_prefix(begin);
-        rest.is_some_and(|rest| {
-            rest.starts_with(|c: char| ('1'..='8').contains(&c)) && rest[1..].starts_with('_')
-        })
-    };
-    matches!(text, "F16" | "BF16" | "F32" | "FP16" | "FP32" | "NVFP4")
-        || text.starts_with("MXFP4")
-        || numbered("Q")
-        || numbered("IQ")
-        || numbered("TQ")
 }
 
 #[cfg(test)]

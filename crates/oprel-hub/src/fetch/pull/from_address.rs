@@ -13,11 +13,11 @@ use sha2::{Digest as _, Sha256};
 use crate::Digest;
 use crate::fetch::error::{Error, Result};
 use crate::fetch::fetcher::Fetcher;
-use crate::fetch::hub::quant_of;
 use crate::fetch::link::Address;
 use crate::fetch::registry::MANIFEST;
 use crate::fetch::transfer::{Job, Progress, blocking};
 use crate::http;
+use crate::quant_of;
 
 use super::from_hub::{CONFIG, layer, put};
 use super::{Sink, Status, TOLD_EVERY, Tell, part_path};
