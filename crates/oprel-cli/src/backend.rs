@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_api::Failure;
 use oprel_hub::Digest;
 use oprel_hub::backends::{Error, Folder, Installed, LLAMA_RELEASES, Platform, Version, Wanted};
 use oprel_hub::fetch::{Progress, Status};
@@ -44,7 +43,7 @@ fn install(args: &Install) -> anyhow::Result<()> {
         told.tell(&Status { status, digest: Some(digest), total, completed });
     };
     let work = oprel_hub::backends::install(&fetcher, &folder, &wanted, &says, &tell);
-    let outcome = wait(work)?.map_err(failed)?;
+    let outcome = wait(work)?.map_err(OprelError::from)?;
     let installed = &outcome.installed;
     if args.json {
         let done =
@@ -83,7 +82,7 @@ fn remove(versions: &[String], json: bool) -> anyhow::Result<()> {
     let folder = folder()?;
     for text in versions {
         let version = version(text)?;
-        folder.remove(version).map_err(failed)?;
+        folder.remove(version).map_err(OprelError::from)?;
         match json {
             true => print(&json!({"removed": version.to_string()}).to_string())?,
             false => print(&format!("removed llama-server {version}"))?,
@@ -140,7 +139,7 @@ fn merged(one: Value, other: Value) -> Value {
 }
 
 fn version(text: &str) -> anyhow::Result<Version> {
-    text.parse().map_err(failed)
+    text.parse().map_err(|error: Error| OprelError::from(error).into())
 }
 
 fn folder() -> anyhow::Result<Folder> {
@@ -148,8 +147,4 @@ fn folder() -> anyhow::Result<Folder> {
     let backends =
         backends.context("set HOME, OPREL_HOME or OPREL_BACKENDS: backends have no place")?;
     Ok(Folder::of(&backends))
-}
-
-fn failed(error: Error) -> anyhow::Error {
-    OprelError::from(Failure::from(error)).into()
 }

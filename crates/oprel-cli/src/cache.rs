@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use oprel::OprelError;
-use oprel_api::Failure;
-use oprel_hub::{Access, Collected, Grace, Store};
+use oprel_hub::{Access, Collected, Grace};
 use serde_json::json;
 
 use crate::args;
 use crate::columns::{bytes, table};
 use crate::commands::print;
 use crate::outcome::harmless;
+use crate::store::open;
 
 pub(crate) fn run(command: &args::Cache) -> anyhow::Result<()> {
     match command {
@@ -23,17 +23,9 @@ pub(crate) fn run(command: &args::Cache) -> anyhow::Result<()> {
     }
 }
 
-fn open(access: Access) -> anyhow::Result<Store> {
-    Ok(Store::at(oprel::places()?, access).map_err(failed)?)
-}
-
-fn failed(error: oprel_hub::Error) -> OprelError {
-    OprelError::from(Failure::from(error))
-}
-
 fn list(json: bool) -> anyhow::Result<()> {
     let store = open(Access::Read)?;
-    let usage = store.usage().map_err(failed)?;
+    let usage = store.usage().map_err(OprelError::from)?;
     if json {
         let models = usage.models.iter().map(|model| {
             json!({"name": model.name.to_string(), "alone": model.alone, "shared": model.shared})
@@ -62,7 +54,7 @@ fn list(json: bool) -> anyhow::Result<()> {
 /// What was asked for in so many words need not be old.
 fn clear() -> anyhow::Result<()> {
     let now = Grace { blobs: Duration::ZERO, partials: Duration::ZERO };
-    match open(Access::Write)?.collect(now).map_err(failed)? {
+    match open(Access::Write)?.collect(now).map_err(OprelError::from)? {
         Collected::Done(freed) => {
             print(&format!("removed {} files, {}", freed.files, bytes(freed.bytes)))
         }

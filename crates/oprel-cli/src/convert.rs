@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use oprel::OprelError;
 use oprel_gguf::{QuantType, Value};
 use oprel_tools::convert::{self, ConvertOptions, Weights};
@@ -21,6 +21,7 @@ use crate::args::{self, Over, WeightsArg};
 use crate::columns::bytes;
 use crate::commands::{print, source};
 use crate::outcome::{harmless, tell};
+use crate::terminal::bar_style;
 
 /// An error of the tools, with what to do.
 fn failed(error: impl std::fmt::Display, hint: Option<String>) -> OprelError {
@@ -42,9 +43,7 @@ fn bar(total: u64, template: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template(template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ");
-    ProgressBar::new(total).with_style(style)
+    ProgressBar::new(total).with_style(bar_style(template))
 }
 
 const OF_BYTES: &str = "{percent:>3}% ▕{bar:30}▏ {bytes}/{total_bytes}  {eta}  {wide_msg}";
@@ -90,7 +89,7 @@ pub(crate) fn convert(args: &args::Convert) -> anyhow::Result<()> {
 
 pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
     let mix = match (&args.file_type, &args.target_size) {
-        (Some(name), _) => Mix::Named(FileType::parse(name).map_err(of_tools)?),
+        (Some(name), _) => Mix::Named(quantize::file_type(name).map_err(of_tools)?),
         (None, Some(size)) => Mix::Size(size_of(size)?),
         (None, None) => {
             return Err(OprelError::validation("name a file type, or --target-size").into());

@@ -176,12 +176,11 @@ fn store() -> Result<Option<Store>, OprelError> {
             return Ok(None);
         }
     };
-    let failed = |error: oprel_hub::Error| OprelError::from(oprel_api::Failure::from(error));
     let store = match Store::at(places.clone(), Access::Write) {
         Ok(store) => store,
         Err(error) => {
             tell(&format!("the store of models is only read: {error}"));
-            return Store::at(places, Access::Read).map(Some).map_err(failed);
+            return Ok(Some(Store::at(places, Access::Read)?));
         }
     };
     if let Err(error) = store.collect(Grace::default()) {

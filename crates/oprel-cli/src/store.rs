@@ -1,19 +1,18 @@
 //! Commands over the store of models: `list`, `cp`, `rm`, `create`, `verify`, parts of `show`.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_api::Failure;
-use oprel_api::ollama::{ModelName, ModelRef};
+use oprel_api::ollama::{ModelName, Tag, Timestamp, parameter_lines};
 use oprel_hub::modelfile::{self, Modelfile};
 use oprel_hub::{Access, Damage, Entry, Error, Store, StoredModel};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::args::{Copy, Create, List, Remove, Show, Verify};
 use crate::columns::{ago, bytes, table};
-use crate::commands::print;
+use crate::commands::{Meant, meant, print};
 use crate::outcome::{harmless, tell};
 
 /// Hexadecimal digits of a digest that are shown.
@@ -21,7 +20,7 @@ const ID: usize = 12;
 
 pub(crate) fn list(args: &List) -> anyhow::Result<()> {
     let store = open(Access::Read)?;
-    let listing = store.list().map_err(failed)?;
+    let listing = store.list().map_err(OprelError::from)?;
     let prefix = args.prefix.clone().unwrap_or_default().to_lowercase();
     let is_meant = |entry: &Entry| entry.name.to_string().to_lowercase().starts_with(&prefix);
     let models: Vec<Entry> = listing.models.into_iter().filter(is_meant).collect();
@@ -29,7 +28,7 @@ pub(crate) fn list(args: &List) -> anyhow::Result<()> {
         tell(&format!("warning: {}", broken.why));
     }
     if args.json {
-        let models: Vec<Value> = models.iter().map(|entry| tag(&store, entry)).collect();
+        let models: Vec<Tag> = models.iter().map(|entry| tag(&store, entry)).collect();
         return print(&json!({"models": models}).to_string());
     }
     let rows = models.iter().map(|entry| {
@@ -41,42 +40,28 @@ pub(crate) fn list(args: &List) -> anyhow::Result<()> {
     table(std::iter::once(heads).chain(rows).collect())
 }
 
-/// A model as /api/tags has it.
-fn tag(store: &Store, entry: &Entry) -> Value {
-    // What cannot be read is empty; `oprel verify` tells why.
-    let config = store.config(entry).unwrap_or_default();
-    json!({
-        "name": entry.name.to_string(),
-        "model": entry.name.to_string(),
-        "modified_at": rfc3339(entry.modified),
-        "size": entry.size,
-        "digest": entry.digest().map(|digest| digest.hex()).unwrap_or_default(),
-        "details": {
-            "parent_model": "",
-            "format": config.model_format,
-            "family": config.model_family,
-            "families": config.model_families,
-            "parameter_size": config.model_type,
-            "quantization_level": config.file_type,
-        },
-    })
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    let zoned = jiff::Timestamp::try_from(time).map(|t| t.to_zoned(jiff::tz::TimeZone::system()));
-    zoned.map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
+/// A model as /api/tags has it, in the time of this place.
+fn tag(store: &Store, entry: &Entry) -> Tag {
+    // Of what cannot be read there is the name; `oprel verify` tells why.
+    let bare =
+        || Tag { name: entry.name.to_string(), model: entry.name.to_string(), ..Tag::default() };
+    let mut tag = store.tag(entry).unwrap_or_else(|_| bare());
+    let here = jiff::Timestamp::try_from(entry.modified);
+    let here = here.map(|time| jiff::tz::TimeZone::system().to_offset(time).seconds());
+    tag.modified_at = Timestamp { offset_s: here.unwrap_or(0), ..entry.modified.into() };
+    tag
 }
 
 pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
     let (from, to) = (name(&args.source)?, name(&args.destination)?);
-    open(Access::Write)?.copy(&from, &to).map_err(failed)?;
+    open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
     print(&harmless(&format!("copied '{}' to '{}'", args.source, args.destination)))
 }
 
 pub(crate) fn remove(args: &Remove) -> anyhow::Result<()> {
     let store = open(Access::Write)?;
     for model in &args.models {
-        store.remove(&name(model)?).map_err(failed)?;
+        store.remove(&name(model)?).map_err(OprelError::from)?;
         print(&harmless(&format!("deleted '{model}'")))?;
     }
     Ok(())
@@ -85,7 +70,7 @@ pub(crate) fn remove(args: &Remove) -> anyhow::Result<()> {
 pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
     let called = name(&args.model)?;
     let (text, folder) = read_modelfile(args.file.as_deref())?;
-    let file = Modelfile::parse(&text).map_err(|problem| failed(problem.into()))?;
+    let file = Modelfile::parse(&text).map_err(|problem| OprelError::from(Error::from(problem)))?;
     for command in &file.commands {
         if let modelfile::Command::Parameter { name, .. } = command
             && modelfile::deprecated(name)
@@ -94,10 +79,10 @@ pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
         }
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let recipe = file.resolve(&folder, home.as_deref()).map_err(failed)?;
+    let recipe = file.resolve(&folder, home.as_deref()).map_err(OprelError::from)?;
     let store = open(Access::Write)?;
     let mut step = |step: modelfile::Step| tell(&step.to_string());
-    modelfile::create(&store, &called, &recipe, &mut step).map_err(failed)?;
+    modelfile::create(&store, &called, &recipe, &mut step).map_err(OprelError::from)?;
     Ok(())
 }
 
@@ -132,7 +117,7 @@ pub(crate) fn verify(args: &Verify) -> anyhow::Result<()> {
         n_files += 1;
         n_bytes += bytes;
     };
-    let damages = store.verify(&mut read).map_err(failed)?;
+    let damages = store.verify(&mut read).map_err(OprelError::from)?;
     if args.json {
         let shown: Vec<Value> = damages.iter().map(damage).collect();
         print(&json!({"files": n_files, "bytes": n_bytes, "damaged": shown}).to_string())?;
@@ -143,7 +128,7 @@ pub(crate) fn verify(args: &Verify) -> anyhow::Result<()> {
         print(&format!("{n_files} files, {}, {} damaged", bytes(n_bytes), damages.len()))?;
     }
     if args.remove {
-        let freed = store.remove_damaged(&damages).map_err(failed)?;
+        let freed = store.remove_damaged(&damages).map_err(OprelError::from)?;
         tell(&format!("{} files removed", freed.files));
     }
     match damages.len() {
@@ -180,14 +165,12 @@ pub(crate) enum Shown {
 
 /// The model of the store that a text names; `None` if it names a file, the demo or nothing in the store.
 pub(crate) fn stored(text: &str) -> anyhow::Result<Option<StoredModel>> {
-    let Ok(ModelRef::Name(name)) = ModelRef::parse(text) else { return Ok(None) };
-    if Path::new(text).exists() {
-        return Ok(None);
-    }
-    match Store::usual(Access::Read).and_then(|store| store.model(&name)) {
+    let Meant::Named(said) = meant(text) else { return Ok(None) };
+    let name = name(&said)?;
+    match open(Access::Read)?.model(&name) {
         Ok(model) => Ok(Some(model)),
-        Err(Error::NotFound { .. } | Error::NoHome) => Ok(None),
-        Err(error) => Err(failed(error)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(OprelError::from(error).into()),
     }
 }
 
@@ -195,10 +178,9 @@ pub(crate) fn stored(text: &str) -> anyhow::Result<Option<StoredModel>> {
 pub(crate) fn show_part(model: &StoredModel, args: &Show) -> anyhow::Result<Shown> {
     let name = model.entry.name.to_string();
     let part = if args.modelfile {
-        let head = "# Modelfile generated by \"oprel show\"\n# To build a new Modelfile based on this, replace FROM with:";
-        format!("{head}\n# FROM {name}\n\n{}", model.modelfile())
+        model.modelfile_text()
     } else if args.parameters {
-        parameters(&model.params)
+        parameter_lines(&model.params)
     } else if args.system {
         model.system.clone().unwrap_or_default()
     } else if args.license && !model.licenses.is_empty() {
@@ -229,23 +211,11 @@ pub(crate) fn part_of_file(show: &oprel::Show, args: &Show) -> anyhow::Result<Op
     })
 }
 
-/// Options, one a line, as /api/show has them.
-fn parameters(params: &Map<String, Value>) -> String {
-    let values = params.iter().flat_map(|(name, value)| match value {
-        Value::Array(values) => values.iter().map(|value| (name, value)).collect(),
-        value => vec![(name, value)],
-    });
-    values.map(|(name, value)| format!("{name:<30} {value}\n")).collect()
-}
-
-fn open(access: Access) -> anyhow::Result<Store> {
-    Store::at(oprel::places()?, access).map_err(failed)
+/// The store of this user.
+pub(crate) fn open(access: Access) -> Result<Store, OprelError> {
+    Ok(Store::at(oprel::places()?, access)?)
 }
 
 fn name(text: &str) -> anyhow::Result<ModelName> {
     ModelName::parse(text).map_err(|failure| OprelError::from(failure).into())
-}
-
-fn failed(error: Error) -> anyhow::Error {
-    OprelError::from(Failure::from(error)).into()
 }

@@ -1,5 +1,6 @@
 //! What a terminal is given that a file is not: colours, a spinner, lines that break between words.
 
+use indicatif::ProgressStyle;
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -158,6 +159,12 @@ impl Wrap {
         self.word.clear();
         (self.word_width, self.spaces) = (0, 0);
     }
+}
+
+/// How a bar looks that is made of this template.
+pub(crate) fn bar_style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
 #[cfg(test)]

@@ -6,19 +6,20 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 use oprel::OprelError;
-use oprel_api::Failure;
 use oprel_api::ollama::ModelName;
 use oprel_hub::catalog::Alias;
-use oprel_hub::fetch::{Fetcher, Status};
-use oprel_hub::{Access, Digest, Reference, Store, Trouble};
+use oprel_hub::fetch::Status;
+use oprel_hub::{Access, Digest, Reference};
 use serde_json::json;
 
 use crate::args::{ListModels, Search, Transfer};
 use crate::columns::{bytes, table};
 use crate::commands::print;
 use crate::outcome::{harmless, tell};
+use crate::store::open;
+use crate::terminal::bar_style;
 
 /// A bar that moves, with bytes, rate and the time that is left.
 const MOVING: &str = "{msg}: {percent:>3}% ▕{bar}▏ {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
@@ -49,34 +50,25 @@ pub(crate) fn instead(error: anyhow::Error, absent: anyhow::Error) -> anyhow::Er
 }
 
 fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
-    let (store, fetcher) = both()?;
+    let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let catalog = oprel::catalog()?;
-    let reference = Reference::resolve(model, &catalog, &store).map_err(trouble)?;
+    let reference = Reference::resolve(model, &catalog, &store).map_err(OprelError::from)?;
     let work = async {
         let tell = |status: Status| told.tell(&status);
         oprel_hub::pull(&fetcher, &store, &reference, insecure, &tell).await
     };
-    Ok(wait(work)?.map_err(trouble)?)
+    Ok(wait(work)?.map_err(OprelError::from)?)
 }
 
 pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
-    let (store, fetcher) = both()?;
+    let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let name = ModelName::parse(&args.model).map_err(OprelError::from)?;
     let told = Told::new(args.json);
     let work = async {
         let tell = |status: Status| told.tell(&status);
         oprel_hub::push(&fetcher, &store, &name, args.insecure, &tell).await
     };
-    Ok(wait(work)?.map_err(trouble)?)
-}
-
-fn both() -> anyhow::Result<(Store, Fetcher)> {
-    let store = Store::at(oprel::places()?, Access::Write).map_err(trouble)?;
-    Ok((store, oprel::fetcher()?))
-}
-
-fn trouble(error: impl Into<Trouble>) -> OprelError {
-    OprelError::from(Failure::from(error.into()))
+    Ok(wait(work)?.map_err(OprelError::from)?)
 }
 
 /// Waits for work that speaks to others.
@@ -119,7 +111,7 @@ impl Told {
         let Ok(mut files) = self.files.lock() else { return };
         let bar = files.entry(*digest).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new(status.total));
-            bar.set_style(style(MOVING));
+            bar.set_style(bar_style(MOVING));
             bar.set_message(harmless(&status.status));
             bar.enable_steady_tick(Duration::from_millis(200));
             // What was there before is no speed.
@@ -129,7 +121,7 @@ impl Told {
         });
         bar.set_position(status.completed);
         if status.completed >= status.total && !bar.is_finished() {
-            bar.set_style(style(DONE));
+            bar.set_style(bar_style(DONE));
             bar.finish();
         }
     }
@@ -152,11 +144,6 @@ impl Told {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template);
-    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
-}
-
 pub(crate) fn search(args: &Search) -> anyhow::Result<()> {
     let words = args.words.join(" ");
     let catalog = oprel::catalog()?;
@@ -165,7 +152,7 @@ pub(crate) fn search(args: &Search) -> anyhow::Result<()> {
         true => Vec::new(),
         false => {
             let fetcher = oprel::fetcher()?;
-            wait(async { fetcher.search(&words, args.limit).await })?.map_err(trouble)?
+            wait(async { fetcher.search(&words, args.limit).await })?.map_err(OprelError::from)?
         }
     };
     if args.json {

@@ -202,7 +202,8 @@ fn plain(text: &str) -> String {
     text.trim().trim_matches(['"', '\'']).trim().to_owned()
 }
 
-fn expanded(text: &str) -> PathBuf {
+/// A path, where a leading `~/` is the home of whoever runs this process.
+pub fn expanded(text: &str) -> PathBuf {
     match (text.strip_prefix("~/"), user_home()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(text),

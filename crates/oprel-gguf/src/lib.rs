@@ -50,4 +50,4 @@ pub use tensor::TensorInfo;
 pub use value::{Array, Kind, StrArray, Value};
 pub use writer::Writer;
 
-pub use oprel_quant::QuantType;
+pub use oprel_quant::{FileType, QuantType};

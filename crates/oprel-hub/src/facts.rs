@@ -1,6 +1,6 @@
 //! What a GGUF file says of itself, in the words of config blobs.
 
-use oprel_gguf::{Gguf, Metadata};
+use oprel_gguf::{FileType, Gguf, Metadata};
 
 use crate::{Config, LayerKind};
 
@@ -122,18 +122,12 @@ pub fn rounded(n: u64) -> String {
 
 /// The file type that the metadata names, else the type that most weights have.
 pub fn file_type(file: &Gguf) -> String {
-    #[rustfmt::skip]
-    const NAMES: &[(u32, &str)] = &[
-        (0, "F32"), (1, "F16"), (2, "Q4_0"), (3, "Q4_1"), (7, "Q8_0"), (8, "Q5_0"), (9, "Q5_1"), (10, "Q2_K"),
-        (11, "Q3_K_S"), (12, "Q3_K_M"), (13, "Q3_K_L"), (14, "Q4_K_S"), (15, "Q4_K_M"), (16, "Q5_K_S"),
-        (17, "Q5_K_M"), (18, "Q6_K"), (19, "IQ2_XXS"), (20, "IQ2_XS"), (21, "Q2_K_S"), (22, "IQ3_XS"),
-        (23, "IQ3_XXS"), (24, "IQ1_S"), (25, "IQ4_NL"), (26, "IQ3_S"), (27, "IQ3_M"), (28, "IQ2_S"),
-        (29, "IQ2_M"), (30, "IQ4_XS"), (31, "IQ1_M"), (32, "BF16"), (36, "TQ1_0"), (37, "TQ2_0"),
-        (38, "MXFP4"),
-    ];
     let named = file.metadata().u32("general.file_type").ok().flatten();
-    if let Some((_, name)) = NAMES.iter().find(|(number, _)| Some(*number) == named) {
-        return (*name).to_owned();
+    match named.and_then(FileType::from_gguf) {
+        // The name that clients of the field know.
+        Some(FileType::MXFP4_MOE) => return "MXFP4".into(),
+        Some(ty) => return ty.name().to_owned(),
+        None => {}
     }
     let mut sizes: Vec<(&str, u64)> = Vec::new();
     for tensor in file.tensors() {

@@ -7,6 +7,7 @@ mod simple;
 mod target;
 mod ternary;
 
+use crate::quantize_k::each_block;
 use crate::{Error, Lanes, Portable, QuantType, quantize_k};
 use half::{bf16, f16};
 
@@ -62,16 +63,6 @@ pub fn quantize_weighted(
 fn is_iq(ty: QuantType) -> bool {
     use QuantType::*;
     matches!(ty, IQ4_NL | IQ4_XS | IQ3_S | IQ3_XXS | IQ2_S | IQ2_XS | IQ2_XXS | IQ1_S | IQ1_M)
-}
-
-/// Block after block. No function of a closure, which might be compiled without the features of a tier.
-macro_rules! each_block {
-    ($lanes:ident, $src:ident, $importance:ident, $dst:ident, $block:path) => {{
-        let importance = $importance.map(|w| w.as_chunks().0);
-        for (i, (x, to)) in $src.as_chunks().0.iter().zip($dst.as_chunks_mut().0).enumerate() {
-            $block($lanes, x, importance.map(|w| &w[i % w.len()]), to);
-        }
-    }};
 }
 
 /// Writes the weights `src` (rows, columns) as `ty`, one of the IQ types, to `dst`, computing in `lanes`.

@@ -43,14 +43,14 @@ const Q6_K: Symmetric = Symmetric {
 
 /// Block after block. No function of a closure, which might be compiled without the features of a tier.
 macro_rules! each_block {
-    ($src:ident, $importance:ident, $dst:ident, |$x:ident, $w:ident, $to:ident| $block:expr) => {{
-        let importance = $importance.map(|w| w.as_chunks::<256>().0);
-        for (i, ($x, $to)) in $src.as_chunks().0.iter().zip($dst.as_chunks_mut().0).enumerate() {
-            let $w = importance.map(|w| &w[i % w.len()]);
-            $block;
+    ($lanes:ident, $src:ident, $importance:ident, $dst:ident, $block:path) => {{
+        let importance = $importance.map(|w| w.as_chunks().0);
+        for (i, (x, to)) in $src.as_chunks().0.iter().zip($dst.as_chunks_mut().0).enumerate() {
+            $block($lanes, x, importance.map(|w| &w[i % w.len()]), to);
         }
     }};
 }
+pub(crate) use each_block;
 
 /// Writes the weights `src` (rows, columns) as the k-type `ty` to `dst`, computing in `lanes`. Whatever these
 /// are, the bytes are those of [`quantize_weighted`](crate::quantize_weighted).
@@ -69,11 +69,11 @@ pub fn quantize_k<L: Lanes>(
     Error::check_length(ty, src.len(), dst.len())?;
     Error::check_importance(ty, src.len(), columns, importance)?;
     match ty {
-        QuantType::Q2_K => each_block!(src, importance, dst, |x, w, to| q2_k(lanes, x, w, to)),
-        QuantType::Q3_K => each_block!(src, importance, dst, |x, w, to| q3_k(lanes, x, w, to)),
-        QuantType::Q4_K => each_block!(src, importance, dst, |x, w, to| q4_k(lanes, x, w, to)),
-        QuantType::Q5_K => each_block!(src, importance, dst, |x, w, to| q5_k(lanes, x, w, to)),
-        QuantType::Q6_K => each_block!(src, importance, dst, |x, w, to| q6_k(lanes, x, w, to)),
+        QuantType::Q2_K => each_block!(lanes, src, importance, dst, q2_k),
+        QuantType::Q3_K => each_block!(lanes, src, importance, dst, q3_k),
+        QuantType::Q4_K => each_block!(lanes, src, importance, dst, q4_k),
+        QuantType::Q5_K => each_block!(lanes, src, importance, dst, q5_k),
+        QuantType::Q6_K => each_block!(lanes, src, importance, dst, q6_k),
         _ => return Err(Error::CannotQuantize { ty }),
     }
     Ok(())

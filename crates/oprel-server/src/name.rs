@@ -23,7 +23,7 @@ impl Name {
     pub(crate) fn parse(text: &str, trusted: bool) -> Result<Name, Failure> {
         match ModelRef::parse(text)? {
             ModelRef::Demo => Ok(Name::Demo),
-            ModelRef::Path(path) if trusted => Ok(Name::Path(expanded(&path))),
+            ModelRef::Path(path) if trusted => Ok(Name::Path(oprel_config::expanded(&path))),
             ModelRef::Name(name) => Ok(Name::Named(name, text.trim().into())),
             _ => Err(absent(text.trim())),
         }
@@ -50,14 +50,6 @@ impl Name {
             }
             Name::Named(name, _) => name.to_string(),
         }
-    }
-}
-
-/// A leading `~` is the home of whoever runs the server.
-pub(crate) fn expanded(text: &str) -> PathBuf {
-    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        _ => PathBuf::from(text),
     }
 }
 

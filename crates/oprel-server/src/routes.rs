@@ -23,7 +23,6 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use oprel_api::{ErrorKind, Failure};
 
-pub(crate) use ollama::stamp;
 pub(crate) use talk::Note;
 
 use crate::App;

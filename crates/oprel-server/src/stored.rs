@@ -1,14 +1,13 @@
 //! Models of the store, as they are loaded and asked.
 
 use oprel_api::Failure;
-use oprel_api::ollama::{self, Details, ModelName, Show, Tag};
+use oprel_api::ollama::{self, ModelName, Show, Tag};
 use oprel_backend::ModelSource;
 use oprel_hub::{Error, Store, StoredModel};
 use serde_json::{Map, Value, json};
 
 use crate::models::Here;
 use crate::name::Name;
-use crate::routes::stamp;
 
 /// The model of a name, which the client wrote as `said`.
 ///
@@ -29,45 +28,19 @@ pub(crate) fn failure(error: Error, said: &str) -> Failure {
     }
 }
 
-/// What is told of a model in lists.
-fn tag(model: &StoredModel) -> Tag {
-    let config = &model.config;
-    let name = model.entry.name.to_string();
-    let number = |n: u64| Some(n).filter(|n| *n > 0);
-    Tag {
-        model: name.clone(),
-        name,
-        modified_at: stamp(model.entry.modified),
-        size: model.entry.size,
-        digest: model.entry.digest().map(|digest| digest.hex()).unwrap_or_default(),
-        details: Details {
-            parent_model: String::new(),
-            format: config.model_format.clone(),
-            family: config.model_family.clone(),
-            families: config.model_families.clone().unwrap_or_default(),
-            parameter_size: config.model_type.clone(),
-            quantization_level: config.file_type.clone(),
-            context_length: number(config.context_length),
-            embedding_length: number(config.embedding_length),
-        },
-        capabilities: config.capabilities.clone().unwrap_or_default(),
-    }
-}
-
 /// All models of the store that can be read.
 pub(crate) fn tags(store: &Store) -> Vec<Tag> {
     let Ok(listing) = store.list() else { return Vec::new() };
     for broken in &listing.broken {
         tracing::warn!(path = %broken.path.display(), why = %broken.why, "not listed");
     }
-    let models = listing.models.iter();
-    models.filter_map(|entry| store.model(&entry.name).ok()).map(|model| tag(&model)).collect()
+    listing.models.iter().filter_map(|entry| store.tag(entry).ok()).collect()
 }
 
 /// The same of one, if the store has it.
 pub(crate) fn tag_of(store: &Store, name: &Name) -> Option<Tag> {
     let Name::Named(name, _) = name else { return None };
-    store.model(name).ok().map(|model| tag(&model))
+    store.find(name).ok().flatten().and_then(|entry| store.tag(&entry).ok())
 }
 
 /// What a model brings with it, in what is shown of its file.
@@ -81,12 +54,8 @@ pub(crate) fn overlay(model: &StoredModel, options: &Map<String, Value>, show: &
     if !model.licenses.is_empty() {
         show.license = model.licenses.join("\n");
     }
-    let name = &model.entry.name;
-    show.modelfile = format!(
-        "# Modelfile of {name}; to build on it, replace FROM by:\n# FROM {name}\n\n{}",
-        model.modelfile()
-    );
+    show.modelfile = model.modelfile_text();
     show.messages =
         model.messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    show.modified_at = stamp(model.entry.modified);
+    show.modified_at = model.entry.modified.into();
 }

@@ -5,7 +5,6 @@
 //! name once all of it is on disk.
 
 mod choose;
-mod file_type;
 mod measure;
 mod part;
 mod rows;
@@ -22,7 +21,7 @@ use oprel_gguf::{Gguf, QuantType, TensorInfo, Value, Writer};
 use crate::error::{Error, Result};
 use crate::imatrix::Imatrix;
 use crate::space;
-pub use file_type::FileType;
+pub use oprel_gguf::FileType;
 use rows::Converter;
 
 /// How to quantize.
@@ -103,6 +102,14 @@ pub struct Report {
     pub bytes_after: u64,
     /// Matrices of fewer than three bits a weight that nothing is known of the importance of.
     pub without_importance: Vec<String>,
+}
+
+/// The mix of this name.
+///
+/// # Errors
+/// [`Error::UnknownFileType`].
+pub fn file_type(name: &str) -> Result<FileType> {
+    FileType::parse(name).ok_or_else(|| Error::UnknownFileType { name: name.to_owned() })
 }
 
 /// What will be made: every tensor with its type.

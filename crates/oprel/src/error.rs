@@ -104,15 +104,22 @@ impl From<Failure> for OprelError {
     }
 }
 
-impl From<oprel_backend::Error> for OprelError {
-    fn from(error: oprel_backend::Error) -> OprelError {
-        // The failure's message says all that `error` and its sources say.
-        OprelError::of(Failure::from(error), None)
-    }
+/// Errors of what stands below, whose failures say all that they and their sources say.
+macro_rules! of_failures {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for OprelError {
+            fn from(error: $error) -> OprelError {
+                OprelError::of(Failure::from(error), None)
+            }
+        }
+    )*};
 }
 
-impl From<oprel_client::Error> for OprelError {
-    fn from(error: oprel_client::Error) -> OprelError {
-        OprelError::of(Failure::from(error), None)
-    }
-}
+of_failures!(
+    oprel_backend::Error,
+    oprel_client::Error,
+    oprel_hub::Error,
+    oprel_hub::Trouble,
+    oprel_hub::backends::Error,
+    oprel_hub::fetch::Error,
+);

@@ -91,8 +91,8 @@ pub fn fetcher() -> Result<oprel_hub::fetch::Fetcher> {
         // Of the hub's variables ours is the more special one.
         own.or_else(|| std::env::var(name).ok())
     };
-    let settings = oprel_hub::fetch::Settings::from_lookup(&lookup).map_err(Failure::from)?;
-    Ok(oprel_hub::fetch::Fetcher::new(settings).map_err(Failure::from)?)
+    let settings = oprel_hub::fetch::Settings::from_lookup(&lookup)?;
+    Ok(oprel_hub::fetch::Fetcher::new(settings)?)
 }
 
 /// The catalogue, with the user's own names.
@@ -116,7 +116,7 @@ pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
             ..Default::default()
         })
     });
-    Ok(built_in.with(own.collect()).map_err(Failure::from)?)
+    Ok(built_in.with(own.collect())?)
 }
 
 /// Where the user's store of models is and what is read beside it, by settings.
@@ -125,8 +125,7 @@ pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
 /// If there is no place for one.
 #[doc(hidden)]
 pub fn places() -> Result<oprel_hub::Places> {
-    let mut places =
-        oprel_hub::Places::usual().map_err(|error| OprelError::from(Failure::from(error)))?;
+    let mut places = oprel_hub::Places::usual()?;
     if let Some(root) = oprel_config::current().ok().and_then(|set| set.path("models")) {
         places.root = root;
     }

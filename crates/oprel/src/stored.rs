@@ -12,10 +12,8 @@ use crate::{OprelError, Result};
 /// # Errors
 /// [`OprelError::ModelNotFound`] if there is none, [`OprelError::Backend`] if it is damaged.
 pub(crate) fn find(name: &str) -> Result<(ModelSource, StoredModel)> {
-    let failed = |error: oprel_hub::Error| OprelError::from(Failure::from(error));
-    let store = Store::at(crate::places()?, Access::Read).map_err(failed)?;
-    let reference = Reference::resolve(name, &crate::catalog()?, &store);
-    let reference = reference.map_err(failed)?;
+    let store = Store::at(crate::places()?, Access::Read)?;
+    let reference = Reference::resolve(name, &crate::catalog()?, &store)?;
     if let Source::File(path) = &reference.source {
         return Err(OprelError::validation(format!("'{path}' is a path, and no name")));
     }
@@ -24,8 +22,8 @@ pub(crate) fn find(name: &str) -> Result<(ModelSource, StoredModel)> {
         hint: None,
         source: None,
     })?;
-    let stored = store.model(&name).map_err(failed)?;
-    let path = store.runnable(&stored).map_err(failed)?;
+    let stored = store.model(&name)?;
+    let path = store.runnable(&stored)?;
     Ok((ModelSource::File(path), stored))
 }
 

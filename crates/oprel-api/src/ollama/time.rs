@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::time::SystemTime;
 
 const NS: u64 = 1_000_000_000;
 const SECONDS_OF_DAY: i64 = 86_400;
@@ -19,6 +20,14 @@ impl Timestamp {
     /// A moment in UTC.
     pub fn utc(unix_ns: u64) -> Timestamp {
         Timestamp { unix_ns, offset_s: 0 }
+    }
+}
+
+/// In UTC. Before 1970 it is 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Timestamp {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

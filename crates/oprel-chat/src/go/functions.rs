@@ -68,13 +68,13 @@ pub(super) fn call(name: &str, arguments: &[Value], now: LocalTime) -> Result<Va
         }
         "lt" | "le" | "gt" | "ge" => {
             wants(2..=2)?;
-            let order = order(&arguments[0], &arguments[1])?;
-            Ok(Value::Bool(match name {
-                "lt" => order.is_some_and(Ordering::is_lt),
-                "le" => order.is_some_and(Ordering::is_le),
-                "gt" => order.is_some_and(Ordering::is_gt),
-                _ => order.is_some_and(Ordering::is_ge),
-            }))
+            let holds = match name {
+                "lt" => Ordering::is_lt,
+                "le" => Ordering::is_le,
+                "gt" => Ordering::is_gt,
+                _ => Ordering::is_ge,
+            };
+            Ok(Value::Bool(order(&arguments[0], &arguments[1])?.is_some_and(holds)))
         }
         "len" => {
             wants(1..=1)?;
@@ -93,10 +93,12 @@ pub(super) fn call(name: &str, arguments: &[Value], now: LocalTime) -> Result<Va
             let texts: Vec<String> = arguments.iter().map(Value::text).collect();
             Ok(Value::str(&(texts.join(" ") + "\n")))
         }
-        "printf" => match arguments.split_first() {
-            Some((Value::Str(format), rest)) => Ok(Value::str(&sprintf(format, rest)?)),
-            _ => Err(Error::failed("printf takes a format first")),
-        },
+        "printf" => {
+            let Some((Value::Str(format), rest)) = arguments.split_first() else {
+                return Err(Error::failed("printf takes a format first"));
+            };
+            Ok(Value::str(&sprintf(format, rest)?))
+        }
         "json" => {
             wants(1..=1)?;
             Ok(Value::str(&arguments[0].to_json().to_string()))

@@ -3,7 +3,7 @@
 use oprel::OprelError;
 use oprel_api::Failure;
 use oprel_hub::catalog::{Alias, Catalog};
-use oprel_hub::{Access, HubRef, Reference, Source, Store, Trouble};
+use oprel_hub::{Access, HubRef, Reference, Source, Trouble};
 use oprel_telemetry::{Host, Rates};
 use oprel_tools::plan::{Candidate, Fits, Offered, offered};
 use serde_json::json;
@@ -49,9 +49,8 @@ fn repository<'a>(
     name: &str,
     catalog: &'a Catalog,
 ) -> Result<Option<(HubRef, Option<&'a Alias>)>, OprelError> {
-    let trouble = |error: oprel_hub::Error| OprelError::from(Failure::from(error));
-    let store = Store::at(oprel::places()?, Access::Read).map_err(trouble)?;
-    let reference = Reference::resolve(name, catalog, &store).map_err(trouble)?;
+    let store = crate::store::open(Access::Read)?;
+    let reference = Reference::resolve(name, catalog, &store)?;
     let Source::Hub(hub) = reference.source else { return Ok(None) };
     let alias = catalog.alias(name).filter(|alias| alias.repository == hub.repository);
     Ok(Some((hub, alias)))

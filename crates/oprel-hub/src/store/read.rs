@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oprel_api::ollama::ModelName;
+use oprel_api::ollama::{Details, ModelName, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -260,6 +260,33 @@ impl Store {
                 ..Config::default()
             }),
         }
+    }
+
+    /// What is told of a model in lists.
+    ///
+    /// # Errors
+    /// As [`Store::config`].
+    pub fn tag(&self, entry: &Entry) -> Result<Tag> {
+        let config = self.config(entry)?;
+        let number = |n: u64| Some(n).filter(|n| *n > 0);
+        Ok(Tag {
+            name: entry.name.to_string(),
+            model: entry.name.to_string(),
+            modified_at: entry.modified.into(),
+            size: entry.size,
+            digest: entry.digest().map(|digest| digest.hex()).unwrap_or_default(),
+            details: Details {
+                parent_model: String::new(),
+                format: config.model_format,
+                family: config.model_family,
+                families: config.model_families.unwrap_or_default(),
+                parameter_size: config.model_type,
+                quantization_level: config.file_type,
+                context_length: number(config.context_length),
+                embedding_length: number(config.embedding_length),
+            },
+            capabilities: config.capabilities.unwrap_or_default(),
+        })
     }
 
     fn cached_model(&self, entry: Entry) -> Result<StoredModel> {

@@ -1,7 +1,6 @@
 //! The routes of Ollama.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::Router;
@@ -159,7 +158,7 @@ async fn tags(State(app): State<Arc<App>>) -> Response {
     let elsewhere = app.models.names_elsewhere().map(|name| Tag {
         name: name.to_string(),
         model: name.to_string(),
-        modified_at: stamp(SystemTime::UNIX_EPOCH),
+        modified_at: Timestamp::default(),
         ..Tag::default()
     });
     json(StatusCode::OK, &ollama::tags(here.into_iter().chain(elsewhere).collect()))
@@ -175,7 +174,7 @@ fn demo_tag() -> Option<Tag> {
     Some(Tag {
         name: Name::Demo.to_string(),
         model: Name::Demo.to_string(),
-        modified_at: stamp(SystemTime::UNIX_EPOCH),
+        modified_at: Timestamp::default(),
         size: weights,
         digest: String::new(),
         details: short(&shown),
@@ -195,7 +194,7 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
             size: description.memory_bytes.max(model.file_bytes),
             digest: tag.as_ref().map(|tag| tag.digest.clone()).unwrap_or_default(),
             details: tag.map_or_else(|| details(model.source.as_ref()), |tag| tag.details),
-            expires_at: model.until.map_or(now.never(), stamp),
+            expires_at: model.until.map_or(now.never(), Timestamp::from),
             size_vram: 0,
             context_length: description.known_context().unwrap_or(0),
             backend: model.backend.kind().into(),
@@ -207,11 +206,6 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
         Ok(all) => json(StatusCode::OK, &ollama::ps(all)),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
-}
-
-pub(crate) fn stamp(time: SystemTime) -> Timestamp {
-    let since: Duration = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::utc(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Sizes and kinds, as the file says.
@@ -320,7 +314,7 @@ async fn show_elsewhere(app: &Arc<App>, named: ollama::Named, name: &Name) -> Re
         ),
         parameters: ollama::parameter_lines(&named.options),
         capabilities: description.capabilities.iter().map(|c| c.as_str().into()).collect(),
-        modified_at: stamp(SystemTime::UNIX_EPOCH),
+        modified_at: Timestamp::default(),
         ..Show::default()
     };
     let mut response = json(StatusCode::OK, &ollama::show(&body));
@@ -333,5 +327,5 @@ fn modified(name: &Name) -> Timestamp {
         Name::Path(path) => std::fs::metadata(path).and_then(|m| m.modified()).ok(),
         Name::Demo | Name::Named(..) => None,
     };
-    stamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
+    time.map(Timestamp::from).unwrap_or_default()
 }

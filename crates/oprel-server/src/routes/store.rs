@@ -357,7 +357,7 @@ fn recipe(asked: Create, peer: &Peer) -> Result<Recipe, Failure> {
     match asked.from.as_deref().map(ollama::ModelRef::parse).transpose()? {
         None => {}
         Some(ollama::ModelRef::Path(path)) if peer.trusted => {
-            let path = crate::name::expanded(&path);
+            let path = oprel_config::expanded(&path);
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             recipe.files.push(Piece { name, at: PieceAt::Path(path) });
         }

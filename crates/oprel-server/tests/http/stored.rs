@@ -72,10 +72,8 @@ fn a_model_is_made_listed_shown_and_asked() {
     );
     assert_eq!(server.get("/v1/models/base").status, 200);
     let running = server.get("/api/ps").json();
-    let base = running["models"].as_array().unwrap().iter().find(|m| m["name"] == "BASE:latest");
-    let base = base.or_else(|| {
-        running["models"].as_array().unwrap().iter().find(|m| m["name"] == "base:latest")
-    });
+    let is_base = |m: &&Value| m["name"].as_str().unwrap().eq_ignore_ascii_case("base:latest");
+    let base = running["models"].as_array().unwrap().iter().find(is_base);
     assert_eq!(base.unwrap()["digest"], tag["digest"], "{running}");
 }
 

@@ -19,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use oprel_gguf::{Gguf, QuantType, Value, Writer};
+use oprel_gguf::{FileType, Gguf, QuantType, Value, Writer};
 use oprel_tokenizer::Tokenizer;
 
 use config::{Config, read_json};
@@ -306,14 +306,10 @@ fn file_type(typed: &[(Out, QuantType)]) -> u32 {
     let of = |wanted: QuantType| -> u64 {
         typed.iter().filter(|(_, ty)| *ty == wanted).map(|(out, ty)| n_bytes(out, *ty)).sum()
     };
-    let known = [
-        (QuantType::F32, 0),
-        (QuantType::F16, 1),
-        (QuantType::Q8_0, 7),
-        (QuantType::BF16, 32),
-        (QuantType::MXFP4, 38),
-    ];
-    known.into_iter().max_by_key(|(ty, _)| of(*ty)).map_or(0, |(_, number)| number)
+    use FileType::*;
+    let known = [F32, F16, Q8_0, BF16, MXFP4_MOE];
+    let most = known.into_iter().max_by_key(|ty| of(ty.main_type()));
+    most.map_or(0, FileType::gguf_number)
 }
 
 /// How an embedder makes one vector of a text: what its sentence-transformers module says.

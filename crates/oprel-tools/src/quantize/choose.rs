@@ -2,8 +2,8 @@
 
 use oprel_gguf::{Gguf, Metadata, QuantType, TensorInfo};
 
+use super::FileType;
 use super::QuantizeOptions;
-use super::file_type::FileType;
 use super::part::{self, Part};
 use super::rules::{self, Facts, Place};
 use crate::error::Result;

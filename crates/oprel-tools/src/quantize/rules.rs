@@ -2,7 +2,7 @@
 
 use oprel_gguf::QuantType;
 
-use super::file_type::FileType;
+use super::FileType;
 use super::part::Part;
 
 /// A condition of a rule, on the model or on where the tensor is in it.

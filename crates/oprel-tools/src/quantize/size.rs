@@ -8,8 +8,8 @@
 
 use oprel_gguf::{Gguf, QuantType, TensorInfo};
 
+use super::FileType;
 use super::choose::{keep, layers, makes_logits, sorted};
-use super::file_type::FileType;
 use super::measure::loss;
 use super::rows::{Converter, Matrix};
 use super::{

@@ -201,3 +201,9 @@ fn types_may_be_asked_for_by_name() {
     assert_eq!(of("blk.1.attn_q.weight"), QuantType::Q4_K);
     assert_eq!(of("output_norm.weight"), QuantType::F32);
 }
+
+#[test]
+fn a_wrong_file_type_is_told_which_there_are() {
+    let hint = file_type("Q9").unwrap_err().hint().unwrap();
+    assert!(hint.contains("Q4_K_M"), "{hint}");
+}
