@@ -94,6 +94,21 @@ fn nothing_is_connected_to_where_that_is_not_wanted() {
 }
 
 #[test]
+fn switches_of_the_file_count_in_all_their_words() {
+    let place = Place::new();
+    let folder = place.home.path().join(".oprel");
+    std::fs::create_dir_all(&folder).expect("writable");
+    std::fs::write(folder.join("config.yaml"), "offline: y\nnoprune: t\n").expect("writable");
+    let output = place.oprel(&["pull", "hf.co/someone/Demo-GGUF"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("OPREL_OFFLINE"), "{told}");
+    assert!(place.hub.seen().is_empty());
+    let output = place.oprel(&["cache", "clear"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && told.contains("noprune"), "{told}");
+}
+
+#[test]
 fn a_users_own_name_stands_for_a_repository() {
     let place = Place::new();
     let folder = place.home.path().join(".oprel");

@@ -84,6 +84,11 @@ pub fn fetcher() -> Result<oprel_hub::fetch::Fetcher> {
     let lookup = |name: &str| {
         let own = match name {
             "HF_ENDPOINT" => oprel_config::setting("hub"),
+            // In the one word for yes that is read there.
+            "OPREL_OFFLINE" => {
+                let set = oprel_config::current().ok()?;
+                set.is_on("offline").then(|| "1".to_owned())
+            }
             _ => name
                 .strip_prefix("OPREL_")
                 .and_then(|name| oprel_config::setting(&name.to_lowercase())),
@@ -126,8 +131,9 @@ pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
 #[doc(hidden)]
 pub fn places() -> Result<oprel_hub::Places> {
     let mut places = oprel_hub::Places::usual()?;
-    if let Some(root) = oprel_config::current().ok().and_then(|set| set.path("models")) {
-        places.root = root;
+    if let Ok(set) = oprel_config::current() {
+        places.root = set.path("models").unwrap_or(places.root);
+        places.prune &= !set.is_on("noprune");
     }
     Ok(places)
 }
