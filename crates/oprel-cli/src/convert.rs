@@ -10,7 +10,7 @@ use oprel::OprelError;
 use oprel_gguf::{QuantType, Value};
 use oprel_tools::convert::{self, ConvertOptions, Weights};
 use oprel_tools::gguf::{Change, Difference, MaxPart};
-use oprel_tools::imatrix::{Entry, Imatrix};
+use oprel_tools::imatrix::Imatrix;
 use oprel_tools::perplexity::{self, Measured};
 use oprel_tools::quantize::{FileType, Mix, QuantizeOptions};
 use oprel_tools::windows::WindowOptions;
@@ -215,30 +215,17 @@ pub(crate) fn imatrix(args: &args::Imatrix) -> anyhow::Result<()> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let made = made.map_err(of_windows)?;
-    let entry = |m: &collect::Collected| {
-        let (name, sums, counts) = (m.name.clone(), m.sums.clone(), m.counts.clone());
-        Entry { name, sums, counts }
-    };
+    let mut made = made.map_err(of_windows)?;
     let text = over.file.as_ref().map_or("stdin".into(), |path| path.display().to_string());
-    let imatrix = Imatrix {
-        entries: made.matrices.iter().map(entry).collect(),
-        datasets: vec![text],
-        chunk_count: u32::try_from(made.n_windows).unwrap_or(u32::MAX),
-        chunk_size: made.context,
-    };
-    imatrix.write(&args.out).map_err(of_tools)?;
+    made.datasets.push(text);
+    made.write(&args.out).map_err(of_tools)?;
+    let (n, windows, context) = (made.entries.len(), made.chunk_count, made.chunk_size);
     if over.json {
-        return print(
-            &json!({"matrices": imatrix.entries.len(), "windows": made.n_windows, "context": made.context})
-                .to_string(),
-        );
+        return print(&json!({"matrices": n, "windows": windows, "context": context}).to_string());
     }
-    let (n, windows) = (imatrix.entries.len(), made.n_windows);
     print(&harmless(&format!(
-        "wrote {}: {n} matrices over {windows} windows of {} tokens",
-        args.out.display(),
-        made.context
+        "wrote {}: {n} matrices over {windows} windows of {context} tokens",
+        args.out.display()
     )))
 }
 

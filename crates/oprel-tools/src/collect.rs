@@ -7,32 +7,12 @@ use oprel_models::Model;
 use oprel_nn::Observer;
 use oprel_nn::describe::SiteId;
 
+use crate::imatrix::{Entry, Imatrix};
 use crate::windows::{Error, Result, Runner, Text, WindowOptions};
 
-/// What the inputs of one matrix, or of a stack of experts, were like.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Collected {
-    /// The tensor's name: `blk.0.attn_q.weight`.
-    pub name: String,
-    /// Sums of squares (experts, columns).
-    pub sums: Vec<f32>,
-    /// Inputs of each expert; of a plain matrix, its one count.
-    pub counts: Vec<f32>,
-}
-
-/// Importance of a text for a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Importance {
-    /// One for each matrix of the layers.
-    pub matrices: Vec<Collected>,
-    /// Windows that were run.
-    pub n_windows: usize,
-    /// Tokens of a window.
-    pub context: u32,
-}
-
 /// Runs the model over a text, whose windows begin anew as in [`perplexity`](crate::perplexity::perplexity), and sums
-/// the squares of what the matrices of its layers read. The head is left out, as in llama.cpp.
+/// the squares of what the matrices of its layers read. The head is left out, as in llama.cpp; which text it was is for
+/// the caller to add.
 ///
 /// # Errors
 /// If the model cannot be run or is an embedder, or the text is shorter than a window.
@@ -41,7 +21,7 @@ pub fn collect(
     text: &str,
     options: &WindowOptions,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Importance> {
+) -> Result<Imatrix> {
     let mut runner = Runner::new(file, options)?;
     let text = Text::read(file, text, options, 1)?;
     let mut collector = Collector::of(&runner.model);
@@ -50,12 +30,17 @@ pub fn collect(
         file.check()?;
         progress(window + 1, text.n_windows);
     }
-    let matrices = collector.into_matrices();
-    let finite = |m: &Collected| m.sums.iter().all(|x| x.is_finite());
-    if !matrices.iter().all(finite) {
+    let entries = collector.into_entries();
+    let finite = |entry: &Entry| entry.sums.iter().all(|x| x.is_finite());
+    if !entries.iter().all(finite) {
         return Err(Error::NotFinite { at: 0 });
     }
-    Ok(Importance { matrices, n_windows: text.n_windows, context: options.context })
+    Ok(Imatrix {
+        entries,
+        datasets: Vec::new(),
+        chunk_count: u32::try_from(text.n_windows).unwrap_or(u32::MAX),
+        chunk_size: options.context,
+    })
 }
 
 struct Sum {
@@ -95,15 +80,15 @@ impl Collector {
         collector
     }
 
-    fn into_matrices(self) -> Vec<Collected> {
-        let collected = |sum: Sum| Collected {
+    fn into_entries(self) -> Vec<Entry> {
+        let entry = |sum: Sum| Entry {
             name: sum.name,
             sums: sum.squares.into_iter().map(|x| x as f32).collect(),
             counts: sum.counts.into_iter().map(|n| n as f32).collect(),
         };
         // What was never read says nothing.
         let read = self.sums.into_iter().filter(|sum| sum.counts.iter().any(|n| *n > 0));
-        read.map(collected).collect()
+        read.map(entry).collect()
     }
 }
 
@@ -146,11 +131,11 @@ mod tests {
             t.shape.len() > 1 && t.name.starts_with("blk.") && t.name.ends_with(".weight")
         });
         let mut wanted: Vec<&str> = matrices.map(|t| t.name.as_str()).collect();
-        let mut names: Vec<&str> = found.matrices.iter().map(|m| m.name.as_str()).collect();
+        let mut names: Vec<&str> = found.entries.iter().map(|m| m.name.as_str()).collect();
         wanted.sort_unstable();
         names.sort_unstable();
         assert_eq!(names, wanted);
-        for m in &found.matrices {
+        for m in &found.entries {
             assert_eq!(m.counts, [2.0 * 64.0], "{}", m.name);
             assert!(
                 m.sums.iter().all(|x| *x >= 0.0) && m.sums.iter().any(|x| *x > 0.0),
@@ -158,7 +143,7 @@ mod tests {
                 m.name
             );
         }
-        let of = |name: &str| &found.matrices.iter().find(|m| m.name == name).expect("there").sums;
+        let of = |name: &str| &found.entries.iter().find(|m| m.name == name).expect("there").sums;
         assert_eq!(of("blk.0.ffn_up.weight"), of("blk.0.ffn_gate.weight"), "they read the same");
         assert_ne!(of("blk.0.ffn_up.weight"), of("blk.1.ffn_up.weight"));
     }
@@ -186,7 +171,7 @@ mod tests {
         collector.input(SiteId(4), &[1.0, 1.0], 2, &[2]);
         collector.input(SiteId(9), &[9.0, 9.0], 2, &[1]);
         collector.input(SiteId(4), &[9.0, 9.0], 2, &[7]);
-        let found = collector.into_matrices();
+        let found = collector.into_entries();
         assert_eq!(found[0].sums, [9.0, 16.0, 0.0, 0.0, 2.0, 5.0]);
         assert_eq!(found[0].counts, [1.0, 0.0, 2.0]);
     }
