@@ -1,5 +1,5 @@
-//! Attention over a KV cache: decode (bytes of cache a second) and prefill (operations a second), in the
-//! shape of Llama 3.2 1B.
+//! Attention over a KV cache: decode (bytes of cache a second), prefill and a few queries at a time
+//! (operations a second), in the shape of Llama 3.2 1B.
 
 #![allow(missing_docs)] // criterion makes functions without them
 
@@ -124,5 +124,35 @@ fn prefill(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode, prefill);
+/// A piece of a prompt, or proposals: a few queries deep in a text, caches in turn.
+fn few(c: &mut Criterion) {
+    let isa = Isa::detect();
+    let mut pool = Pool::new(2).expect("threads");
+    let depth = 4096;
+    let layout = KvLayout::new(KvTypes::both(KvType::I16), KV_HEADS, PAGE, DIM, DIM);
+    let pages: Vec<u32> = (0..(depth / PAGE) as u32).collect();
+    let mut caches: Vec<Cache> =
+        (0..LAYERS).map(|_| Cache::new(&mut pool, isa, &layout, &pages)).collect();
+    let mut partials = vec![0.0; partial_len(HEADS, DIM, depth)];
+    for n in [1, 2, 4, 6, 8, 16, 32] {
+        let q = numbers(n * HEADS * DIM);
+        let mut out = vec![0.0; n * HEADS * DIM];
+        let seen: Vec<Seen> =
+            (depth - n..depth).map(|at| Seen { start: 0, end: at + 1, at }).collect();
+        let span = AttnSpan { pages: &pages, first: 0, seen: &seen, mask: None };
+        let pairs: usize = seen.iter().map(|seen| seen.end).sum();
+        let mut group = c.benchmark_group(format!("attention {isa} few at {depth}"));
+        group.throughput(Throughput::Elements((4 * pairs * HEADS * DIM) as u64));
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::from_parameter(n), |b| {
+            b.iter(|| {
+                turn = (turn + 1) % LAYERS;
+                let (kv, out, partials) = (caches[turn].kv(), &mut out, &mut partials);
+                attention(&mut pool, isa, &heads(), &layout, kv, &[span], &q, out, partials);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, decode, prefill, few);
 criterion_main!(benches);
