@@ -8,10 +8,12 @@ use std::time::Duration;
 
 /// How fast measurements follow what is measured.
 const FOLLOW: f64 = 0.2;
-/// Fewest tokens of a prompt in a step that tell what a token adds.
+/// Fewest tokens of a prompt in a step of its own that tell what one takes.
 const TELLING: usize = 4;
 /// Steps after which a step of decoding alone is measured again.
-const REMEASURE: u32 = 512;
+const REMEASURE: u32 = 128;
+/// A step that took this many times as long as it should was held up by something else: no more of it counts.
+const HELD_UP: f64 = 1.5;
 
 /// How much longer a step is taken to be for one more token, until that was measured.
 const GUESS: f64 = 0.12;
@@ -23,8 +25,9 @@ const LEAST: f64 = 0.01;
 pub(crate) struct Pace {
     /// By number of decoded tokens: what a step of these alone takes, and steps since it was measured.
     alone: Vec<Option<(f64, u32)>>,
-    /// What a token of a prompt adds to a step of decoding.
-    added: Option<f64>,
+    /// What tokens of prompts added to steps of decoding, and how many they were; the latest weigh most. (Their
+    /// ratio, not the mean of ratios: where there is room for few tokens, noise would look like cost.)
+    added: Option<(f64, f64)>,
     /// What a token of a prompt takes in a step of its own.
     apart: Option<f64>,
     /// How many times as long as undisturbed a step with streams may take.
@@ -57,13 +60,23 @@ impl Pace {
                 *age += 1;
             }
             if let Some(alone) = self.estimate(decoded) {
-                let added = (took - alone).max(0.0) / prompt as f64;
-                // One slow step tells little, and small pieces less than large ones.
-                let weight = if prompt >= TELLING { FOLLOW } else { FOLLOW / 4.0 };
-                self.added =
-                    Some(self.added.map_or(added, |known| known + weight * (added - known)));
+                self.note_added(took - alone, alone, prompt as f64);
             }
         }
+    }
+
+    /// Notes what so many tokens of prompts added to a step that takes so long without them.
+    fn note_added(&mut self, seconds: f64, alone: f64, tokens: f64) {
+        let known = self.added();
+        let most = known.map_or(f64::INFINITY, |one| HELD_UP * (alone + one * tokens) - alone);
+        let seconds = seconds.clamp(0.0, most);
+        let (all, n) = self.added.unwrap_or((seconds, tokens));
+        self.added = Some((follow(Some(all), seconds), follow(Some(n), tokens)));
+    }
+
+    /// What a token of a prompt adds to a step of decoding, if that was measured.
+    fn added(&self) -> Option<f64> {
+        self.added.map(|(seconds, tokens)| seconds / tokens)
     }
 
     /// Most tokens of prompts beside so many decoded ones; `None` if decoding them alone should be
@@ -77,7 +90,7 @@ impl Pace {
             _ => return None,
         };
         // Where nothing is known of prompts, a few tokens tell.
-        let added = self.added.or(self.apart).unwrap_or(alone / 8.0).max(1e-9);
+        let added = self.added().or(self.apart).unwrap_or(alone / 8.0).max(1e-9);
         let room = alone * (self.stretch - 1.0) * Pace::AIM;
         Some(((room / added) as usize).clamp(1, most))
     }
@@ -155,6 +168,24 @@ mod tests {
             let room = 0.030 * (stretch - 1.0) / 0.004 * 400.0;
             assert!(fed as f64 >= 0.5 * room, "{stretch}: {fed} of {room}");
         }
+    }
+
+    #[test]
+    fn a_step_that_something_else_held_up_changes_little() {
+        let mut pace = Pace::new(2.0);
+        pace.record(1, 0, Duration::from_millis(30));
+        for _ in 0..50 {
+            pace.record(1, 6, Duration::from_millis(30 + 24));
+        }
+        let before = pace.beside(1, 512).unwrap();
+        pace.record(1, 6, Duration::from_millis(500));
+        let after = pace.beside(1, 512).unwrap();
+        assert!(after >= before - 2, "{before}, then {after}");
+        // A machine that became slower is believed.
+        for _ in 0..50 {
+            pace.record(1, 3, Duration::from_millis(30 + 36));
+        }
+        assert_eq!(pace.beside(1, 512), Some(2));
     }
 
     #[test]
