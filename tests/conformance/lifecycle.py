@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-from check import DEMO, Skip, check, main, soon, stories
+from check import DEMO, check, main, soon, stories
 from server import Server, free_port
 
 ENDLESS = {
@@ -327,11 +327,6 @@ def no_model():
         assert ask(server, "/api/generate", short(model=str(server.home)))[0] == 404
         assert ask(server, "/api/generate", short())[0] == 200
         assert ask(server, "/api/ps")[2]["models"][0]["name"] == "demo:latest"
-
-
-@check("43", "a store made by Ollama is listed and runs in place")
-def ollama_store():
-    raise Skip("the server has no store yet")
 
 
 main()

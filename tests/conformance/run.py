@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 WORK = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "conformance"
 
 # Scripts that need nothing but Python's own library, and those that need clients.
-PLAIN = ["native_meta", "native_generate", "native_chat", "native_embed", "lifecycle", "cli"]
+PLAIN = ["native_meta", "native_generate", "native_chat", "native_embed", "lifecycle", "store", "cli"]
 HOSTILE = ["hostile", "fuzz"]
 CLIENTS = ["sockets", "client_ollama", "client_openai", "client_anthropic", "client_others"]
 JAVASCRIPT = ["client_ollama.mjs", "client_openai.mjs"]

@@ -163,3 +163,18 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     assert!(place.hub.sent() < (64 << 20) + ((3 * 16) << 20), "{} bytes came", place.hub.sent());
     assert!(output.status.success() || told.contains("GGUF"), "{told}");
 }
+
+#[test]
+fn a_registry_without_tls_is_named_and_what_to_say_about_it() {
+    let place = Place::new();
+    let demo = std::fs::read(DEMO).expect("committed");
+    let model = Model::new("{\"model_format\":\"gguf\"}").with("model", Content::kept(demo));
+    place.hub.add_model("library/plain:latest", model);
+    let registry = place.hub.url(Role::Registry);
+    let name = format!("{}/library/plain", registry.trim_start_matches("http://"));
+    let refused = place.oprel(&["run", &name, "hi"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("speaks no TLS") && told.contains("--insecure"), "{told}");
+    place.ok(&["pull", &name, "--insecure"]);
+    assert!(!place.ok(&["run", &name, "What is oprel?", "-n", "4"]).trim().is_empty());
+}

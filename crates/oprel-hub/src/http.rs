@@ -301,6 +301,8 @@ pub(crate) fn failed(url: &Url, error: &reqwest::Error) -> Error {
         cause = inner.source();
     }
     match () {
+        // As rustls names an answer that is no TLS.
+        () if why.contains("InvalidContentType") => Error::NoTls { host },
         () if error.is_connect() => Error::Unreachable { host, why },
         () if error.is_timeout() => Error::Stalled { host },
         () => Error::Broken { host, why },

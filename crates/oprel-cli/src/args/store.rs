@@ -17,7 +17,7 @@ pub(crate) struct List {
 pub(crate) struct Transfer {
     /// A short name of the catalogue, hf.co/user/repository[:quant], a name of a registry, or the address of a file.
     pub(crate) model: String,
-    /// Speak to a registry without TLS, if its address begins with http://.
+    /// Speak to a registry that has no TLS.
     #[arg(long)]
     pub(crate) insecure: bool,
     /// Print progress as JSON, one object a line.

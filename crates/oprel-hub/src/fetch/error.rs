@@ -32,6 +32,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A host answers, but not in TLS.
+    #[error("{host} speaks no TLS")]
+    NoTls {
+        /// The host.
+        host: String,
+    },
     /// The proxy does not let it through.
     #[error("the proxy lets nothing through to {host}: {why}")]
     Proxy {
@@ -246,6 +252,7 @@ impl Error {
                 format!("ask for access at {page} with the account that your token belongs to")
             }
             Error::NoModel { name } => format!("check the spelling of {name}; `oprel search` finds names"),
+            Error::NoTls { .. } => "if it is one that you trust: `oprel pull NAME --insecure`".into(),
             Error::Insecure { .. } => "say --insecure if that is well".into(),
             Error::NoSpace { .. } => {
                 "remove models with `oprel rm`, or set OPREL_MODELS to a folder on a larger disk".into()
