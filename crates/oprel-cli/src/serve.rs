@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_backend::{LoadOptions, PromptCache};
+use oprel_backend::{LoadOptions, ModelSource, PromptCache};
 use oprel_config::home;
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
-use crate::commands::most_memory;
+use crate::commands::{most_memory, usual_draft};
 use crate::outcome::tell;
 use crate::terminal::has_colours;
 use crate::{config, files, systemd};
@@ -126,7 +126,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         store: store()?,
         fetcher: Some(oprel::fetcher()?),
         catalog: oprel::catalog()?,
-        load: load_options(&args.load)?,
+        load: LoadOptions { usual_draft: draft(args)?, ..load_options(&args.load)? },
         keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),
         most: set.number("max_loaded_models").filter(|&n| n > 0),
         most_waiting: set.number("max_queue").unwrap_or(512),
@@ -225,6 +225,15 @@ fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
         most_memory: most_memory()?,
         ..LoadOptions::default()
     })
+}
+
+/// The smaller model of the whole server. One that cannot be read is told before any model is asked for.
+fn draft(args: &Serve) -> Result<Option<ModelSource>, OprelError> {
+    let draft = usual_draft(args.draft.as_deref())?;
+    if let Some(source) = &draft {
+        source.open()?;
+    }
+    Ok(draft)
 }
 
 /// Where to listen: what was typed, then `OPREL_HOST`, then `OLLAMA_HOST`, then this machine only.

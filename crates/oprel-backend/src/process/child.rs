@@ -38,7 +38,7 @@ pub fn run_worker() -> io::Result<()> {
             ModelSource::File(path) => Some(guard::parts(path)),
             ModelSource::Demo => None,
         };
-        let files = [Some(&source), options.draft.as_ref()];
+        let files = [Some(&source), options.draft.as_ref(), options.usual_draft.as_ref()];
         let files: Vec<_> = files.into_iter().flatten().filter_map(parts).collect();
         let folders: Vec<_> = folder.collect();
         folders.iter().for_each(|f| drop(std::fs::create_dir_all(f)));
