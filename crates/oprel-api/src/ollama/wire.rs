@@ -1,10 +1,10 @@
 //! The objects of a stream, field by field in the order of the dialect.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dialect::Moment;
-use crate::{Sampled, ToolCall, TopToken, Truncation, Usage};
+use crate::{EndReason, Sampled, ToolCall, TopToken, Truncation, Usage};
 
 use super::time::Timestamp;
 use super::voice::Route;
