@@ -13,7 +13,7 @@ use oprel_config::home;
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
-use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, Spans, keep_alive};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -142,6 +142,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         conversations: conversations(args)?,
         models,
         tls: tls(args)?,
+        spans: spans(),
         limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
@@ -329,6 +330,29 @@ fn shared(_: &str) -> Result<Arc<dyn conversations::Store>, OprelError> {
         hint: Some("build it with `--features redis`, or leave --conversations out".into()),
         source: None,
     })
+}
+
+/// Who keeps what is traced of requests. Without them all else is served.
+#[cfg(feature = "otel")]
+fn spans() -> Option<Arc<dyn Spans>> {
+    use oprel_server::otel::{Exporter, Settings};
+    let started = Settings::from_env().and_then(|set| set.map(Exporter::start).transpose());
+    let exporter = started.unwrap_or_else(|error| {
+        tell(&format!("nothing is traced: {error}"));
+        None
+    });
+    exporter.map(|exporter| Arc::new(exporter) as Arc<dyn Spans>)
+}
+
+/// Who keeps what is traced of requests.
+#[cfg(not(feature = "otel"))]
+fn spans() -> Option<Arc<dyn Spans>> {
+    const WHERE: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|url| !url.is_empty());
+    if let Some(name) = WHERE.iter().find(|name| set(name)) {
+        tell(&format!("nothing is traced: {name} is set, and this program was built without OpenTelemetry (--features otel)"));
+    }
+    None
 }
 
 /// Where keys are kept.
