@@ -19,11 +19,7 @@ pub(crate) struct Chosen {
 ///
 /// # Errors
 /// As [`describe`], for one that was named for this model.
-pub(crate) fn choose(
-    source: &ModelSource,
-    options: &LoadOptions,
-    large: &Facts,
-) -> Result<Chosen> {
+pub(crate) fn choose(source: &ModelSource, options: &LoadOptions, large: &Facts) -> Result<Chosen> {
     if let Some(draft) = &options.draft {
         return Ok(Chosen { model: Some(describe(draft, large)?), missing: None });
     }

@@ -13,7 +13,9 @@ use oprel_config::home;
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
-use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, Spans, keep_alive};
+use oprel_server::{
+    Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, Spans, keep_alive,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -350,7 +352,9 @@ fn spans() -> Option<Arc<dyn Spans>> {
     const WHERE: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
     let set = |name: &&str| std::env::var_os(name).is_some_and(|url| !url.is_empty());
     if let Some(name) = WHERE.iter().find(|name| set(name)) {
-        tell(&format!("nothing is traced: {name} is set, and this program was built without OpenTelemetry (--features otel)"));
+        tell(&format!(
+            "nothing is traced: {name} is set, and this program was built without OpenTelemetry (--features otel)"
+        ));
     }
     None
 }

@@ -65,7 +65,8 @@ fn a_socket_that_was_handed_over_is_served_and_the_manager_is_told() {
     let mut asks = TcpStream::connect(address).unwrap();
     let body = r#"{"model":"demo"}"#;
     let n = body.len();
-    write!(asks, "POST /load HTTP/1.0\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{body}").unwrap();
+    write!(asks, "POST /load HTTP/1.0\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{body}")
+        .unwrap();
     let mut answer = String::new();
     asks.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("200 OK"), "{answer}");

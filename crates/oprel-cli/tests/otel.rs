@@ -91,18 +91,24 @@ fn a_request_is_told_with_its_trace_its_tokens_and_its_failure() {
     assert!(ask(route, &parent("01"), &chat("demo", true)).contains("[DONE]"));
     let sent = heard();
     assert!(sent.head.starts_with("post /otlp/v1/traces "), "{}", sent.head);
-    assert!(sent.head.contains("content-type: application/json") && sent.head.contains("x-key: a b"));
+    assert!(
+        sent.head.contains("content-type: application/json") && sent.head.contains("x-key: a b")
+    );
     let all = &sent.body["resourceSpans"][0];
     let name = json!({"key": "service.name", "value": {"stringValue": "tested"}});
     assert!(all["resource"]["attributes"].as_array().unwrap().contains(&name));
     let span = &all["scopeSpans"][0]["spans"][0];
     assert_eq!(span["traceId"], "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!((&span["parentSpanId"], &span["name"]), (&json!("b7ad6b7169203331"), &json!("chat demo")));
+    assert_eq!(
+        (&span["parentSpanId"], &span["name"]),
+        (&json!("b7ad6b7169203331"), &json!("chat demo"))
+    );
     assert_eq!(attribute(span, "gen_ai.usage.output_tokens"), json!({"intValue": "5"}));
     assert_eq!(attribute(span, "oprel.backend"), json!({"stringValue": "worker"}));
     let ends = attribute(span, "gen_ai.response.finish_reasons");
     assert_eq!(ends["arrayValue"]["values"][0]["stringValue"], "length");
-    let first = attribute(span, "gen_ai.server.time_to_first_token")["doubleValue"].as_f64().unwrap();
+    let first =
+        attribute(span, "gen_ai.server.time_to_first_token")["doubleValue"].as_f64().unwrap();
     let time = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
     let took = (time("endTimeUnixNano") - time("startTimeUnixNano")) as f64 / 1e9;
     assert!(first > 0.0 && first < took && took < 60.0, "{first} of {took}");
@@ -125,10 +131,8 @@ fn a_request_is_told_with_its_trace_its_tokens_and_its_failure() {
 
 #[test]
 fn a_collector_that_is_not_there_hurts_nobody_and_a_wrong_address_is_told() {
-    let set = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
-    ];
+    let set =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_BSP_SCHEDULE_DELAY", "1")];
     let mut server = daemon::start(&["--no-socket"], &set).unwrap_or_else(|o| panic!("{o:?}"));
     let body = r#"{"model":"demo","prompt":"hi","stream":false,"options":{"num_predict":2}}"#;
     assert!(server.post("/api/generate", body).contains("200 OK"));

@@ -86,16 +86,16 @@ fn a_draft_of_the_server_is_for_models_of_its_vocabulary_and_changes_no_answer()
     let alone = said(&serve(&[]));
     let server = serve(&["--draft", &small]);
     assert_eq!(said(&server), alone);
-    assert!(server.get("/models").contains("\"draft\":true,\"without_draft\":null"));
+    assert!(server.fetch("/models").contains("\"draft\":true,\"without_draft\":null"));
     for path in [&other, &small] {
         assert!(server.post("/load", &format!("{{\"model\":\"{path}\"}}")).contains("200 OK"));
     }
-    let models = server.get("/models");
+    let models = server.fetch("/models");
     assert!(models.contains("that of the model \\\"<|im_tsart|>\\\""), "{models}");
     assert!(models.contains("\"draft\":false,\"without_draft\":null"), "{models}");
     let set = daemon::start(&[], &[("OPREL_DRAFT", &small)]).unwrap_or_else(|o| panic!("{o:?}"));
     said(&set);
-    assert!(set.get("/models").contains("\"draft\":true"));
+    assert!(set.fetch("/models").contains("\"draft\":true"));
     let absent = daemon::start(&["--draft", "nowhere.gguf"], &[]).err().unwrap();
     assert_eq!(absent.status.code(), Some(3));
     assert!(text(&absent.stderr).contains("no model file at 'nowhere.gguf'"), "{absent:?}");

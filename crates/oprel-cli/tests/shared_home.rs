@@ -32,13 +32,13 @@ fn servers_that_start_at_one_moment_share_conversations() {
         // An answer is appended when it is over, which its client need not wait for.
         let until = Instant::now() + Duration::from_secs(10);
         let version = format!("\"version\":{}", 2 * at + 2);
-        while !server.get("/conversations/c").contains(&version) {
-            assert!(Instant::now() < until, "{}", server.get("/conversations/c"));
+        while !server.fetch("/conversations/c").contains(&version) {
+            assert!(Instant::now() < until, "{}", server.fetch("/conversations/c"));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
     for server in &servers {
-        let known = server.get("/conversations/c");
+        let known = server.fetch("/conversations/c");
         assert!((0..3).all(|at| known.contains(&format!("question {at}"))), "{known}");
     }
     // One that is killed leaves the others at work.
@@ -47,5 +47,5 @@ fn servers_that_start_at_one_moment_share_conversations() {
     killed.ended();
     let answer = say(&servers[0], "and now");
     assert!(answer.contains("200 OK"), "{answer}");
-    assert!(servers[1].get("/conversations/c").contains("and now"));
+    assert!(servers[1].fetch("/conversations/c").contains("and now"));
 }

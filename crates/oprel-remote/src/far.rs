@@ -182,7 +182,7 @@ fn refusal(status: StatusCode, rest: Option<Duration>, body: &[u8]) -> Refusal {
             let failure = Failure { hint: Some(hint), ..failure(ErrorKind::Backend) };
             Refusal { failure, kind: Kind::Well }
         }
-        404 | 405 | 501 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks },
+        404 | 405 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks },
         400..500 => {
             let failure = failure(ErrorKind::Validation);
             let failure = match too_long(error, &message) {
@@ -191,6 +191,7 @@ fn refusal(status: StatusCode, rest: Option<Duration>, body: &[u8]) -> Refusal {
             };
             Refusal { failure, kind: Kind::Well }
         }
+        501 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks },
         _ => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Ill },
     }
 }

@@ -172,11 +172,7 @@ impl<T> Drop for Task<T> {
 
 impl Inner {
     /// Asks one server after another for something that is said at once; `what` is what that is called.
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        what: &str,
-        (path, body): Call,
-    ) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(&self, what: &str, (path, body): Call) -> Result<T, Failure> {
         let (mut tried, mut last) = (Tried::default(), None);
         loop {
             let turn = match self.fleet.turn(0, &mut tried) {

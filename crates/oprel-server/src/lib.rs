@@ -10,9 +10,9 @@ mod metrics;
 mod models;
 mod name;
 mod openapi;
-mod peer;
 #[cfg(feature = "otel")]
 pub mod otel;
+mod peer;
 mod routes;
 mod span;
 mod stored;

@@ -47,7 +47,9 @@ pub enum Error {
         url: String,
     },
     /// Another protocol is wanted.
-    #[error("{variable} is '{name}': http/json is spoken, which collectors take where they take http/protobuf")]
+    #[error(
+        "{variable} is '{name}': http/json is spoken, which collectors take where they take http/protobuf"
+    )]
     Protocol {
         /// Where it was said.
         variable: String,

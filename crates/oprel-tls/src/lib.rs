@@ -102,7 +102,9 @@ impl Connector {
 pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(Refusal::InvalidCertificate(_) | Refusal::AlertReceived(_)) = error.downcast_ref() {
+        if let Some(Refusal::InvalidCertificate(_) | Refusal::AlertReceived(_)) =
+            error.downcast_ref()
+        {
             return true;
         }
         // An error of input and output hides the one that it was made of from those that ask for reasons.

@@ -250,7 +250,9 @@ mod tests {
         for _ in 0..5 {
             let (open, gate) = channel::<()>();
             gates.push(open);
-            desks.put(Box::new(move |_| drop(gate.recv())));
+            desks.put(Box::new(move |_| {
+                let _ = gate.recv();
+            }));
         }
         let (say, said) = channel();
         desks.put(Box::new(move |_| say.send(()).unwrap()));

@@ -79,7 +79,7 @@ impl Server {
         self.post_or_get("POST", path, body)
     }
 
-    pub(crate) fn get(&self, path: &str) -> String {
+    pub(crate) fn fetch(&self, path: &str) -> String {
         self.post_or_get("GET", path, "")
     }
 

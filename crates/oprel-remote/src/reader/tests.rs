@@ -118,7 +118,8 @@ fn reasons_are_told_apart() {
 #[test]
 fn a_bound_that_nobody_asked_for_is_told() {
     let ends = |most_tokens, context, prompt: u32, made: u32| {
-        let usage = json!({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": made}});
+        let usage =
+            json!({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": made}});
         let expects = Expects { most_tokens, context, ..expects() };
         ends(expects, &[finish("length"), usage, done()]).unwrap()
     };

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    Answer, Cause, Constraint, EmbedRequest, EndReason, ErrorKind, Event, Failure, Input, InputOverflow,
-    Message, Request, RerankRequest, Tool, ToolChoice,
+    Answer, Cause, Constraint, EmbedRequest, EndReason, ErrorKind, Event, Failure, Input,
+    InputOverflow, Message, Request, RerankRequest, Tool, ToolChoice,
 };
 use oprel_backend::{Backend, Events, Health, wait};
 use oprel_remote::{Patience, Place, Remote};

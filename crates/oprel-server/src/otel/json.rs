@@ -156,7 +156,10 @@ mod tests {
         let span = &sent["scopeSpans"][0]["spans"][0];
         assert_eq!((&span["name"], &span["kind"]), (&json!("chat demo"), &json!(2)));
         assert_eq!(span["traceId"], "ab".repeat(16));
-        assert_eq!((&span["parentSpanId"], &span["flags"]), (&json!("01".repeat(8)), &json!(0x301)));
+        assert_eq!(
+            (&span["parentSpanId"], &span["flags"]),
+            (&json!("01".repeat(8)), &json!(0x301))
+        );
         assert_eq!(span["spanId"].as_str().unwrap().len(), 16);
         assert_eq!(span["startTimeUnixNano"], "5000000000000000001");
         assert_eq!(span["endTimeUnixNano"], "5000000000000000010");

@@ -43,7 +43,10 @@ impl Settings {
         // The variable for traces, else that for all, and which of them it was.
         let chosen = |name: &str| {
             let names = ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"];
-            names.into_iter().map(|start| format!("{start}{name}")).find_map(|n| Some((set(&n)?, n)))
+            names
+                .into_iter()
+                .map(|start| format!("{start}{name}"))
+                .find_map(|n| Some((set(&n)?, n)))
         };
         let is_off = set("OTEL_SDK_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true"))
             || set("OTEL_TRACES_EXPORTER").is_some_and(|name| name == "none");
@@ -128,7 +131,8 @@ fn headers(said: Option<(String, String)>) -> Result<Vec<(HeaderName, HeaderValu
 /// What is told of this program; its name is its own if nobody says another.
 fn resource(attributes: Option<String>, name: Option<String>) -> Vec<(String, String)> {
     const NAME: &str = "service.name";
-    let mut all: Vec<_> = attributes.as_deref().map(|text| pairs(text).collect()).unwrap_or_default();
+    let mut all: Vec<_> =
+        attributes.as_deref().map(|text| pairs(text).collect()).unwrap_or_default();
     let known = all.iter().position(|(key, _)| key == NAME).map(|at| all.remove(at).1);
     let name = name.or(known).unwrap_or_else(|| "oprel".into());
     all.push((NAME.into(), name));
