@@ -191,7 +191,9 @@ fn refusal(status: StatusCode, rest: Option<Duration>, body: &[u8]) -> Refusal {
             };
             Refusal { failure, kind: Kind::Well }
         }
-        501 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks },
+        _ if status == StatusCode::NOT_IMPLEMENTED => {
+            Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks }
+        }
         _ => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Ill },
     }
 }
