@@ -126,6 +126,8 @@ pub enum EndReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// Whoever made it allows fewer tokens than were asked for.
+    Capped,
     /// The time is over.
     Deadline,
     /// Nobody wants it any more.
@@ -137,6 +139,12 @@ impl EndReason {
     pub fn is_natural(&self) -> bool {
         use EndReason::*;
         matches!(self, EndOfText | StopText(_) | StopToken(_) | Complete)
+    }
+
+    /// Whether the field has no word of its own for it, and it is told besides: `length` stands for [`EndReason::MaxTokens`].
+    pub(crate) fn is_told_besides(&self) -> bool {
+        use EndReason::*;
+        matches!(self, ContextFull | Capped | Deadline | Cancelled)
     }
 
     /// The word of the field: `stop` for a whole answer, `length` for one cut by a limit,

@@ -187,7 +187,7 @@ pub(crate) fn more(truncated: &[Truncation], end: Option<&EndReason>) -> Option<
     if !truncated.is_empty() {
         more.insert("truncated".into(), json!(truncated));
     }
-    if let Some(end @ (EndReason::Cancelled | EndReason::Deadline | EndReason::ContextFull)) = end {
+    if let Some(end) = end.filter(|end| end.is_told_besides()) {
         more.insert("end".into(), json!(end));
     }
     (!more.is_empty()).then_some(Value::Object(more))

@@ -103,6 +103,10 @@ pub struct Description {
     pub isa: String,
     /// Threads of its engine.
     pub threads: usize,
+    /// Whether a smaller model proposes tokens for it.
+    pub has_draft: bool,
+    /// Why the usual smaller model does not, where there is one.
+    pub without_draft: Option<String>,
 }
 
 impl Description {
@@ -128,6 +132,8 @@ impl Native {
             load_ns: u64::try_from(self.load_time().as_nanos()).unwrap_or(u64::MAX),
             isa: machine.isa.name().into(),
             threads: machine.threads,
+            has_draft: self.has_draft(),
+            without_draft: self.without_draft().map(str::to_string),
         }
     }
 }

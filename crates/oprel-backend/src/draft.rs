@@ -1,15 +1,45 @@
 //! A smaller model that proposes tokens for another one: it must mean the same by each of them.
 
+use oprel_engine::why_no_draft;
 use oprel_models::Model;
 use oprel_tokenizer::Tokenizer;
 
-use crate::{Error, Facts, ModelSource, Result};
+use crate::{Error, Facts, LoadOptions, ModelSource, Result};
+
+/// The smaller model that a large one is loaded with.
+#[derive(Default)]
+pub(crate) struct Chosen {
+    /// What it is.
+    pub(crate) model: Option<Model>,
+    /// Why the usual one is not it.
+    pub(crate) missing: Option<String>,
+}
+
+/// The smaller model that options name, else the usual one, if that can propose tokens for the model of these facts.
+///
+/// # Errors
+/// As [`describe`], for one that was named for this model.
+pub(crate) fn choose(source: &ModelSource, options: &LoadOptions, large: &Facts) -> Result<Chosen> {
+    if let Some(draft) = &options.draft {
+        return Ok(Chosen { model: Some(describe(draft, large)?), missing: None });
+    }
+    // A model proposes nothing to itself.
+    let usual = options.usual_draft.as_ref().filter(|usual| *usual != source);
+    let Some(usual) = usual else { return Ok(Chosen::default()) };
+    Ok(match describe(usual, large) {
+        Err(error) => Chosen { model: None, missing: Some(error.to_string()) },
+        Ok(model) => match why_no_draft(&model.decoder, large.n_vocab) {
+            Some(why) => Chosen { model: None, missing: Some(why) },
+            None => Chosen { model: Some(model), missing: None },
+        },
+    })
+}
 
 /// Describes a smaller model for the model of these facts.
 ///
 /// # Errors
 /// If there is no such file, it is damaged or not supported, or what differs in its vocabulary.
-pub(crate) fn describe(source: &ModelSource, large: &Facts) -> Result<Model> {
+fn describe(source: &ModelSource, large: &Facts) -> Result<Model> {
     let file = source.open()?;
     let model = oprel_models::describe(&file)?;
     let tokenizer = Tokenizer::from_metadata(file.metadata())?;

@@ -14,7 +14,7 @@ use oprel_nn::{Dev, Exec, KvTypes, Placement};
 use oprel_telemetry::{Roots, free_memory};
 
 use crate::disk::Disk;
-use crate::{Error, Facts, Result, fingerprint};
+use crate::{Error, Facts, Result, draft, fingerprint};
 
 /// More threads than any machine has cores.
 const MOST_THREADS: usize = 1024;
@@ -67,6 +67,8 @@ pub struct LoadOptions {
     pub template: Option<String>,
     /// A smaller model of the same vocabulary, which proposes tokens where that pays.
     pub draft: Option<ModelSource>,
+    /// The same, for whatever model has its vocabulary: others, and those that have one of their own, do without.
+    pub usual_draft: Option<ModelSource>,
     /// Load it even if memory does not suffice: parts of the file are then read again and again, and the
     /// system may end this process.
     pub overcommit: bool,
@@ -224,10 +226,13 @@ impl Parts<'_> {
 /// # Errors
 /// As loading it, save that there may not be so much memory.
 pub fn needs(source: &ModelSource, options: &LoadOptions) -> Result<(Needs, u32)> {
-    let describe =
-        |source: &ModelSource| -> Result<Model> { Ok(oprel_models::describe(&source.open()?)?) };
-    let model = describe(source)?;
-    let draft = options.draft.as_ref().map(describe).transpose()?;
+    let file = source.open()?;
+    let model = oprel_models::describe(&file)?;
+    let draft = match (&options.draft, &options.usual_draft) {
+        (Some(draft), _) => Some(oprel_models::describe(&draft.open()?)?),
+        (None, Some(_)) => draft::choose(source, options, &Facts::of(file, &model, None)?)?.model,
+        (None, None) => None,
+    };
     let parts = Parts { model: &model, draft: draft.as_ref(), options };
     // What is chosen to fit is not what decides whether it does.
     let context = options.context.unwrap_or_else(|| parts.wish().usual(&model.decoder));

@@ -41,6 +41,8 @@ pub struct Native {
     bounds: Bounds,
     machine: Machine,
     memory: Memory,
+    has_draft: bool,
+    without_draft: Option<String>,
     load: Duration,
 }
 
@@ -52,9 +54,15 @@ impl Native {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Native> {
         let start = Instant::now();
         let (facts, model) = describe(source, options.template.as_deref())?;
-        let draft = options.draft.as_ref().map(|draft| draft::describe(draft, &facts));
-        let draft = draft.transpose()?;
-        let (engine, machine) = engine(&facts.file, &model, draft.as_ref(), options)?;
+        let mut draft = draft::choose(source, options, &facts)?;
+        let (engine, machine) = match engine(&facts.file, &model, draft.model.as_ref(), options) {
+            // The usual one is worth no refusal.
+            Err(Error::TooLarge(why)) if options.draft.is_none() && draft.model.is_some() => {
+                draft = draft::Chosen { model: None, missing: Some(why.to_string()) };
+                engine(&facts.file, &model, None, options)?
+            }
+            made => made?,
+        };
         let (bounds, memory) = (engine.bounds(), engine.memory());
         let (commands, inbox) = channel();
         let pulse = Arc::<Pulse>::default();
@@ -72,6 +80,8 @@ impl Native {
             bounds,
             machine,
             memory,
+            has_draft: draft.model.is_some(),
+            without_draft: draft.missing,
             load: start.elapsed(),
         })
     }
@@ -99,6 +109,16 @@ impl Native {
     /// Memory that was taken.
     pub fn memory(&self) -> Memory {
         self.memory
+    }
+
+    /// Whether a smaller model proposes tokens for it.
+    pub fn has_draft(&self) -> bool {
+        self.has_draft
+    }
+
+    /// Why the usual smaller model does not, where one was given.
+    pub fn without_draft(&self) -> Option<&str> {
+        self.without_draft.as_deref()
     }
 
     /// How long loading took.

@@ -2,6 +2,7 @@
 //! and what was being said goes on where it was.
 
 mod child;
+mod desks;
 mod guard;
 mod parent;
 mod wire;

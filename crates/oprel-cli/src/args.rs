@@ -165,11 +165,15 @@ pub(crate) struct Serve {
     /// A model that other servers have: NAME=PROFILE:URL[,URL...][#MODEL]; may be given several times.
     ///
     /// PROFILE is vllm, sglang, tabby, llama-server or generic (any that speaks OpenAI's protocol); URL is
-    /// http://host[:port][/path] or unix:/path/of/a.sock; MODEL is what they call it, if they have several. Their key
+    /// http[s]://host[:port][/path] or unix:/path/of/a.sock; MODEL is what they call it, if they have several. Their key
     /// is read from OPREL_REMOTE_KEY_NAME (NAME in capitals, `_` for what is no letter or digit), else from
     /// OPREL_REMOTE_KEY.
     #[arg(long, value_name = "NAME=PROFILE:URL")]
     pub(crate) remote: Vec<String>,
+    /// A smaller model, by name or path: it proposes tokens for all models of its vocabulary, whose answers stay the
+    /// same and come sooner where that pays [default: the setting draft]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) draft: Option<String>,
     /// Write a systemd unit that serves with these options at every login, instead of serving.
     #[arg(long)]
     pub(crate) install: bool,

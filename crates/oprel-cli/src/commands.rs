@@ -140,6 +140,16 @@ pub(crate) fn most_memory() -> Result<Option<u64>, OprelError> {
     Ok(megabytes.map(|megabytes| megabytes.saturating_mul(1 << 20)))
 }
 
+/// The smaller model that proposes tokens where it can: as it was typed, else as it is set.
+///
+/// # Errors
+/// If the store has no model of this name.
+pub(crate) fn usual_draft(typed: Option<&str>) -> Result<Option<ModelSource>, OprelError> {
+    let set = config::get()?.text("draft").map(oprel_config::expanded);
+    let set = set.map(|text| text.to_string_lossy().into_owned());
+    typed.map(str::to_owned).or(set).map(|draft| source(&draft)).transpose()
+}
+
 /// What arguments leave to the settings.
 impl Load {
     pub(crate) fn kv(&self) -> Result<KvTypes, OprelError> {

@@ -5,7 +5,7 @@ use oprel::{Client, Daemon, Model, ModelSource, OprelError};
 use serde_json::json;
 
 use crate::args::{Load, Place};
-use crate::commands::{Meant, builder, meant, source};
+use crate::commands::{Meant, builder, meant, source, usual_draft};
 use crate::terminal::Spinner;
 use crate::transfer;
 
@@ -67,6 +67,8 @@ fn open_present(
     let mut builder = builder(model, load)?;
     if let Some(draft) = draft {
         builder = builder.draft(source(draft)?);
+    } else if let Some(draft) = usual_draft(None)? {
+        builder = builder.usual_draft(draft);
     }
     Ok(builder.load()?)
 }

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use oprel::OprelError;
+use oprel::{ModelSource, OprelError};
 use serde_json::json;
 
 use crate::args::Serve;
-use crate::commands::print;
+use crate::commands::{Meant, meant, print};
 
 /// How a unit of ours begins: others are not written over.
 const MARK: &str = "# Written by `oprel serve --install`";
@@ -105,17 +105,24 @@ fn options(typed: Vec<String>) -> anyhow::Result<Vec<String>> {
         path.into_os_string().into_string().map_err(|_| anyhow::Error::msg("a path is no UTF-8"))
     };
     let mut options = Vec::new();
-    let mut is_path = false;
+    let mut before = String::new();
     for word in typed.into_iter().filter(|word| !own.contains(&word.as_str())) {
-        let split = word.split_once('=').filter(|(option, _)| PATHS.contains(option));
+        let split = word.split_once('=').filter(|(option, value)| is_file(option, value));
         options.push(match split {
             Some((option, path)) => format!("{option}={}", whole(path)?),
-            None if is_path => whole(&word)?,
+            None if is_file(&before, &word) => whole(&word)?,
             None => word.clone(),
         });
-        is_path = PATHS.contains(&word.as_str());
+        before = word;
     }
     Ok(options)
+}
+
+/// Whether the value of an option is a path. A model may also have a name.
+fn is_file(option: &str, value: &str) -> bool {
+    let is_model = option == "--draft";
+    let is_named = !matches!(meant(value), Meant::Source(ModelSource::File(_)));
+    PATHS.contains(&option) || (is_model && !is_named)
 }
 
 fn unit(
@@ -207,6 +214,9 @@ mod tests {
         let here = std::env::current_dir().unwrap().join("x.sock").display().to_string();
         let kept = format!("--port 7 --socket {here} --prompt-cache=/c --tls-cert {here}");
         assert_eq!(options(typed).unwrap(), words(&kept));
+        let small = std::path::absolute("x.gguf").unwrap().display().to_string();
+        let kept = options(words("--draft ./x.gguf --draft=small:1b --draft demo")).unwrap();
+        assert_eq!(kept, words(&format!("--draft {small} --draft=small:1b --draft demo")));
     }
 
     #[test]

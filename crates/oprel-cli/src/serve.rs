@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use oprel::OprelError;
-use oprel_backend::{LoadOptions, PromptCache};
+use oprel_backend::{LoadOptions, ModelSource, PromptCache};
 use oprel_config::home;
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
-use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, keep_alive};
+use oprel_server::{
+    Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, Spans, keep_alive,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Load, LogFormat, Serve};
-use crate::commands::most_memory;
+use crate::commands::{most_memory, usual_draft};
 use crate::outcome::tell;
 use crate::terminal::has_colours;
 use crate::{config, files, systemd};
@@ -126,7 +128,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         store: store()?,
         fetcher: Some(oprel::fetcher()?),
         catalog: oprel::catalog()?,
-        load: load_options(&args.load)?,
+        load: LoadOptions { usual_draft: draft(args)?, ..load_options(&args.load)? },
         keep_alive: keep.unwrap_or(KeepAlive::For(Duration::from_secs(300))),
         most: set.number("max_loaded_models").filter(|&n| n > 0),
         most_waiting: set.number("max_queue").unwrap_or(512),
@@ -142,6 +144,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         conversations: conversations(args)?,
         models,
         tls: tls(args)?,
+        spans: spans(),
         limits: Limits { grace: Duration::from_secs(args.grace), ..Limits::default() },
         most_body: MOST_BODY,
         version: SPEAKS.into(),
@@ -225,6 +228,15 @@ fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
         most_memory: most_memory()?,
         ..LoadOptions::default()
     })
+}
+
+/// The smaller model of the whole server. One that cannot be read is told before any model is asked for.
+fn draft(args: &Serve) -> Result<Option<ModelSource>, OprelError> {
+    let draft = usual_draft(args.draft.as_deref())?;
+    if let Some(source) = &draft {
+        source.open()?;
+    }
+    Ok(draft)
 }
 
 /// Where to listen: what was typed, then `OPREL_HOST`, then `OLLAMA_HOST`, then this machine only.
@@ -320,6 +332,31 @@ fn shared(_: &str) -> Result<Arc<dyn conversations::Store>, OprelError> {
         hint: Some("build it with `--features redis`, or leave --conversations out".into()),
         source: None,
     })
+}
+
+/// Who keeps what is traced of requests. Without them all else is served.
+#[cfg(feature = "otel")]
+fn spans() -> Option<Arc<dyn Spans>> {
+    use oprel_server::otel::{Exporter, Settings};
+    let started = Settings::from_env().and_then(|set| set.map(Exporter::start).transpose());
+    let exporter = started.unwrap_or_else(|error| {
+        tell(&format!("nothing is traced: {error}"));
+        None
+    });
+    exporter.map(|exporter| Arc::new(exporter) as Arc<dyn Spans>)
+}
+
+/// Who keeps what is traced of requests.
+#[cfg(not(feature = "otel"))]
+fn spans() -> Option<Arc<dyn Spans>> {
+    const WHERE: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    let set = |name: &&str| std::env::var_os(name).is_some_and(|url| !url.is_empty());
+    if let Some(name) = WHERE.iter().find(|name| set(name)) {
+        tell(&format!(
+            "nothing is traced: {name} is set, and this program was built without OpenTelemetry (--features otel)"
+        ));
+    }
+    None
 }
 
 /// Where keys are kept.

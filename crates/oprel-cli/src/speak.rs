@@ -113,6 +113,11 @@ impl<'a> Mouth<'a> {
                 self.out.flush()?;
                 tell("\n(the context is full)");
             }
+            Event::End(EndReason::Capped) => {
+                self.rest()?;
+                self.out.flush()?;
+                tell("\n(the model's server allows no more tokens, although more were asked for)");
+            }
             _ => {}
         }
         self.out.flush()

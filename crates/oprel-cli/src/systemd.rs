@@ -3,7 +3,8 @@
 
 use oprel_server::Given;
 
-/// Sockets that were handed over (`LISTEN_FDS`), if they are for this process.
+/// Sockets that were handed over (`LISTEN_FDS`), if they are for this process. What this process starts gets none of
+/// them.
 #[cfg(target_os = "linux")]
 pub(crate) fn sockets() -> Result<Vec<Given>, oprel::OprelError> {
     use rustix::net::{AddressFamily, sockopt};
@@ -20,11 +21,14 @@ pub(crate) fn sockets() -> Result<Vec<Given>, oprel::OprelError> {
         if !sockopt::socket_acceptconn(&socket)? {
             return Err(std::io::Error::other("it does not listen"));
         }
-        match sockopt::socket_domain(&socket)? {
-            AddressFamily::UNIX => Ok(Given::Unix(socket.into())),
-            AddressFamily::INET | AddressFamily::INET6 => Ok(Given::Tcp(socket.into())),
-            _ => Err(std::io::Error::other("it is of an unknown kind")),
-        }
+        let given = match sockopt::socket_domain(&socket)? {
+            AddressFamily::UNIX => Given::Unix(socket.into()),
+            AddressFamily::INET | AddressFamily::INET6 => Given::Tcp(socket.into()),
+            _ => return Err(std::io::Error::other("it is of an unknown kind")),
+        };
+        // What was handed over outlives the start of another program; this copy of it does not.
+        nix::unistd::close(at)?;
+        Ok(given)
     };
     let taken = (FIRST..FIRST + n).map(|at| {
         take(at).map_err(|error| {

@@ -76,7 +76,7 @@ fn a_place_that_makes_no_sense_is_refused_at_the_start() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(says(&["--remote", "x=ollama:http://a"]).contains("a profile is one of vllm"));
-    assert!(says(&["--remote", "x=vllm:https://a"]).contains("https is not spoken"));
+    assert!(says(&["--remote", "x=vllm:ftp://a"]).contains("must begin with http://"));
     let twice = ["--remote", "x=vllm:http://a", "--remote", "X:latest=vllm:http://b"];
     assert!(says(&twice).contains("twice"));
 }

@@ -6,7 +6,7 @@ mod daemon;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{oprel, serve, text};
+use daemon::{Server, oprel, serve, text};
 
 const HELLO: &str = r#"{"model":"demo","stream":false,"options":{"num_predict":4},"messages":[{"role":"user","content":"What is oprel?"}]}"#;
 
@@ -62,6 +62,43 @@ fn vectors_and_rankings_come_from_a_server_where_one_is() {
     let json = server.run(&["run", "demo", "What is oprel?", "-n", "3", "--json"]);
     assert!(text(&json.stdout).contains("\"done_reason\":\"length\""), "{json:?}");
     assert_eq!(server.workers().len(), 1);
+}
+
+#[test]
+fn a_draft_of_the_server_is_for_models_of_its_vocabulary_and_changes_no_answer() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = place.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf");
+    let mut bytes = std::fs::read(demo).unwrap();
+    let small = file("small.gguf", &bytes);
+    // One token of another name, as long as the old one.
+    let at = bytes.windows(12).position(|w| w == b"<|im_start|>").unwrap();
+    bytes[at..at + 12].copy_from_slice(b"<|im_tsart|>");
+    let other = file("other.gguf", &bytes);
+    let said = |server: &Server| {
+        let answer = server.post("/api/chat", HELLO);
+        answer.split("\"message\":").nth(1).unwrap().split("\"done\"").next().unwrap().to_string()
+    };
+    let alone = said(&serve(&[]));
+    let server = serve(&["--draft", &small]);
+    assert_eq!(said(&server), alone);
+    assert!(server.fetch("/models").contains("\"draft\":true,\"without_draft\":null"));
+    for path in [&other, &small] {
+        assert!(server.post("/load", &format!("{{\"model\":\"{path}\"}}")).contains("200 OK"));
+    }
+    let models = server.fetch("/models");
+    assert!(models.contains("that of the model \\\"<|im_tsart|>\\\""), "{models}");
+    assert!(models.contains("\"draft\":false,\"without_draft\":null"), "{models}");
+    let set = daemon::start(&[], &[("OPREL_DRAFT", &small)]).unwrap_or_else(|o| panic!("{o:?}"));
+    said(&set);
+    assert!(set.fetch("/models").contains("\"draft\":true"));
+    let absent = daemon::start(&["--draft", "nowhere.gguf"], &[]).err().unwrap();
+    assert_eq!(absent.status.code(), Some(3));
+    assert!(text(&absent.stderr).contains("no model file at 'nowhere.gguf'"), "{absent:?}");
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn clients_that_trust_the_certificate_are_answered_over_both_versions_of_http() 
     assert!(String::from_utf8_lossy(&listed.stdout).contains("demo:latest"), "{listed:?}");
     let stranger = run(&server, &["ps"], "localhost.pem");
     let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
-    assert!(!stranger.status.success() && said.contains("certificate"), "{said}");
+    assert!(!stranger.status.success() && said.contains("is not trusted"), "{said}");
+    assert!(said.contains("OPREL_TLS_CA"), "{said}");
     // Where there is a curl, it speaks HTTP/2 with it.
     let url = format!("https://{}/api/version", server.address.replace("127.0.0.1", "localhost"));
     let curl = Command::new("curl")
@@ -57,6 +58,25 @@ fn clients_that_trust_the_certificate_are_answered_over_both_versions_of_http() 
     let _ = plain.read_to_end(&mut said);
     assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
     assert!(run(&server, &["ps"], "authority.pem").status.success());
+}
+
+#[test]
+fn a_model_elsewhere_is_asked_over_tls_where_its_certificate_is_trusted() {
+    let far = serve("localhost.pem", "localhost.key").unwrap_or_else(|o| panic!("{o:?}"));
+    let place = format!("far=generic:https://{}/v1#demo:latest", far.address);
+    let near = |authority: &str| {
+        let authority = file(authority).display().to_string();
+        let set = [("OPREL_TLS_CA", authority.as_str())];
+        daemon::start(&["--no-socket", "--remote", &place], &set).unwrap()
+    };
+    let ask = r#"{"model":"far","stream":false,"options":{"num_predict":4},"messages":[{"role":"user","content":"hi"}]}"#;
+    let trusting = near("authority.pem");
+    for _ in 0..3 {
+        let answer = trusting.post("/api/chat", ask);
+        assert!(answer.contains("200 OK") && answer.contains("\"eval_count\":4"), "{answer}");
+    }
+    let answer = near("localhost.pem").post("/api/chat", ask);
+    assert!(answer.contains("is not trusted") && answer.contains("OPREL_TLS_CA"), "{answer}");
 }
 
 #[test]

@@ -201,17 +201,35 @@ fn dropping_an_answer_frees_it_and_dropping_the_worker_ends_its_process() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
+/// A request whose prompt takes long to be made.
+fn slow() -> Request {
+    let loops =
+        "{% for i in range(2000) %}{% for j in range(2000) %}{{ '' }}{% endfor %}{% endfor %}";
+    let messages = (0..40).map(|i| Message::user(format!("{i}"))).collect();
+    let mut chat = Chat { messages, ..Chat::default() };
+    chat.template = Some(loops.into());
+    Request { input: Input::Messages(chat), ..request("", 1, 0.0) }
+}
+
+#[test]
+fn prompts_that_take_long_to_be_made_keep_nobody_waiting() {
+    let worker = demo();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut renderings: Vec<_> = (0..6).map(|_| worker.generate(slow())).collect();
+    assert!(renderings.iter_mut().all(|later| later.as_mut().poll(&mut context).is_pending()));
+    for _ in 0..3 {
+        let start = Instant::now();
+        let answer = Answer::fold(one(&worker, &request("Hi", 3, 0.0))).unwrap();
+        assert_eq!(answer.tokens.len(), 3);
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+    let open = renderings.iter_mut().map(|later| later.as_mut().poll(&mut context).is_pending());
+    assert!(open.filter(|is_open| *is_open).count() > 2, "they were not long");
+}
+
 #[test]
 fn what_nobody_wants_keeps_nobody_waiting() {
     let worker = demo();
-    let loops =
-        "{% for i in range(2000) %}{% for j in range(2000) %}{{ '' }}{% endfor %}{% endfor %}";
-    let slow = || {
-        let messages = (0..40).map(|i| Message::user(format!("{i}"))).collect();
-        let mut chat = Chat { messages, ..Chat::default() };
-        chat.template = Some(loops.into());
-        Request { input: Input::Messages(chat), ..request("", 1, 0.0) }
-    };
     // Polled once, they are under way: renderings that fill all desks, and more texts than are soon read.
     let mut context = Context::from_waker(Waker::noop());
     let mut renderings: Vec<_> = (0..12).map(|_| worker.generate(slow())).collect();

@@ -205,7 +205,11 @@ impl AsyncClient {
     }
 
     fn unreachable(&self, error: &legacy::Error) -> Error {
-        Error::Unreachable { endpoint: self.endpoint.to_string(), why: innermost(error) }
+        let (endpoint, why) = (self.endpoint.to_string(), innermost(error));
+        match oprel_tls::is_refusal(error) {
+            true => Error::Untrusted { endpoint, why },
+            false => Error::Unreachable { endpoint, why },
+        }
     }
 }
 

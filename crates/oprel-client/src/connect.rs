@@ -18,7 +18,7 @@ use tower::Service;
 
 use crate::Endpoint;
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, greetings of TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes connections.
@@ -41,7 +41,22 @@ impl Connect {
         Connect { endpoint, tls: Arc::default() }
     }
 
-    /// Whom to trust: the authorities in the file that the setting `tls_ca` names, else this system's.
+    async fn make(&self) -> io::Result<Stream> {
+        let io: Box<dyn Io> = match &self.endpoint {
+            Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+            Endpoint::Tls { host, port } => {
+                let tls = self.tls()?;
+                Box::new(tls.connect(host, tcp(host, *port).await?).await?)
+            }
+            #[cfg(unix)]
+            Endpoint::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+            #[cfg(not(unix))]
+            Endpoint::Socket(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Stream(TokioIo::new(io)))
+    }
+
+    /// Whom to trust: the usual authorities, and those in the file that the setting `tls_ca` names.
     fn tls(&self) -> io::Result<Connector> {
         let load = || {
             let own = oprel_config::current().ok().and_then(|set| set.path("tls_ca"));
@@ -66,26 +81,15 @@ impl Service<Uri> for Connect {
     fn call(&mut self, _: Uri) -> Self::Future {
         let connect = self.clone();
         Box::pin(async move {
-            let io: Box<dyn Io> = match &connect.endpoint {
-                Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
-                Endpoint::Tls { host, port } => {
-                    let tls = connect.tls()?;
-                    Box::new(tls.connect(host, tcp(host, *port).await?).await?)
-                }
-                #[cfg(unix)]
-                Endpoint::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
-                #[cfg(not(unix))]
-                Endpoint::Socket(_) => return Err(io::ErrorKind::Unsupported.into()),
-            };
-            Ok(Stream(TokioIo::new(io)))
+            let made = tokio::time::timeout(CONNECT, connect.make()).await;
+            made.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
         })
     }
 }
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, port)));
-    let stream = stream.await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let stream = TcpStream::connect((host, port)).await?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }

@@ -86,7 +86,9 @@ impl Daemon {
         }
         if !self.starts {
             let why = match client.get("/health").await {
-                Err(error @ Error::Unreachable { .. }) => return Err(error),
+                Err(error @ (Error::Unreachable { .. } | Error::Untrusted { .. })) => {
+                    return Err(error);
+                }
                 Err(Error::Refused { status: 503, .. }) => "it is stopping",
                 _ => "what answers there is another program",
             };

@@ -15,6 +15,14 @@ pub enum Error {
         /// What the system says.
         why: String,
     },
+    /// What answers there is not believed to be the daemon.
+    #[error("what answers at {endpoint} is not trusted: {why}")]
+    Untrusted {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What TLS says.
+        why: String,
+    },
     /// There is no program that could be started.
     #[error("no daemon answers, and none can be started: {what}")]
     NoProgram {
@@ -82,6 +90,10 @@ impl Error {
     }
 }
 
+/// What to do where a certificate is not trusted.
+pub const DISTRUST: &str =
+    "where the certificate is of an authority of your own, name that: OPREL_TLS_CA=authority.pem";
+
 /// The innermost reason of an error: what the system said.
 pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut why = error;
@@ -99,6 +111,7 @@ impl From<Error> for Failure {
             Error::Unreachable { .. } | Error::Elsewhere { .. } => {
                 Some("start one with `oprel serve`".to_string())
             }
+            Error::Untrusted { .. } => Some(DISTRUST.to_string()),
             Error::NoProgram { .. } => {
                 Some("set OPREL_BIN to the program oprel, or put it on PATH".to_string())
             }

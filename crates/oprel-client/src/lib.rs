@@ -17,7 +17,7 @@ pub use blocking::{Client, Events};
 pub use connect::{Connect, Stream};
 pub use daemon::Daemon;
 pub use endpoint::Endpoint;
-pub use error::{Error, Result, innermost};
+pub use error::{DISTRUST, Error, Result, innermost};
 pub use events::AsyncEvents;
 pub use oprel_api::native::Generate;
 pub use program::on_path;

@@ -90,6 +90,7 @@ pub const SETTINGS: &[Setting] = &[
 
     new("context_length", Kind::Number, "the model's own, at most 4096; of the server, what fits", "context length of requests that say none")
         .ollama().old(&["ctx_size"]),
+    new("draft", Kind::Text, "none", "a smaller model that proposes tokens for all models of its vocabulary"),
     new("threads", Kind::Number, "one for each physical core", "CPU threads").old(&["n_threads"]),
     new("batch_size", Kind::Number, "512", "most tokens of prompts in one step").old(&["n_batch"]),
     new("gpu_layers", Kind::Signed, "as many as fit", "layers on the GPU; -1 for all").old(&["n_gpu_layers"]),

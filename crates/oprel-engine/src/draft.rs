@@ -10,7 +10,7 @@ mod lookup;
 mod model;
 mod record;
 
-pub use model::DraftModel;
+pub use model::{DraftModel, why_no_draft};
 pub(crate) use model::{Follow, Model, Wish};
 pub(crate) use record::{Deal, HOPE};
 

@@ -24,7 +24,7 @@ mod state;
 mod store;
 
 pub use bounds::Bounds;
-pub use draft::DraftModel;
+pub use draft::{DraftModel, why_no_draft};
 pub use engine::{Becomes, Engine, Options, Scope};
 pub use error::{Error, Result};
 pub use guide::{Constraint, Guide};

@@ -3,7 +3,6 @@
 //! Redirects are followed by hand, because a secret goes to the host that it is for and to no other.
 
 use std::error::Error as _;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -289,11 +288,11 @@ pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
 /// What a request that got no answer, or half of one, comes to.
 pub(crate) fn failed(url: &Url, error: &reqwest::Error) -> Error {
     let (host, why) = (host(url), innermost(error));
+    if oprel_tls::is_refusal(error) {
+        return Error::Tls { host, why };
+    }
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if is_tls(inner) {
-            return Error::Tls { host, why };
-        }
         let said = inner.to_string();
         if said.contains("tunnel") || said.contains("proxy") {
             return Error::Proxy { host, why };
@@ -307,13 +306,6 @@ pub(crate) fn failed(url: &Url, error: &reqwest::Error) -> Error {
         () if error.is_timeout() => Error::Stalled { host },
         () => Error::Broken { host, why },
     }
-}
-
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-    wrapped.is_some_and(|error| error.to_string().starts_with("invalid peer certificate"))
-        || error.to_string().starts_with("invalid peer certificate")
-        || error.to_string().contains("received fatal alert")
 }
 
 /// The reason that has none itself.

@@ -50,8 +50,10 @@ pub(crate) struct Expects {
     pub(crate) tool_choice: ToolChoice,
     /// What the arguments of calls must be, by tool, where that was promised.
     pub(crate) arguments: Vec<(String, Verifier)>,
-    /// Whether it was bounded in tokens.
-    pub(crate) is_bounded: bool,
+    /// Most tokens of it, where it was bounded.
+    pub(crate) most_tokens: Option<u32>,
+    /// Tokens that the context holds; the largest number where nobody tells.
+    pub(crate) context: u32,
 }
 
 impl Ask {
@@ -74,7 +76,8 @@ impl Ask {
             verifier: verifier(request.constraint.as_ref())?,
             tool_choice: ToolChoice::Auto,
             arguments: Vec::new(),
-            is_bounded: false,
+            most_tokens: None,
+            context,
         };
         match &request.input {
             Input::Messages(chat) => {
@@ -107,7 +110,7 @@ impl Ask {
         // A bound that the context keeps anyway is none: some servers refuse it.
         if let Some(most) = request.limits.max_tokens.filter(|&most| most < context) {
             body.insert("max_tokens".into(), json!(most));
-            expects.is_bounded = true;
+            expects.most_tokens = Some(most);
         }
         let fit = fit(profile, model, context, request, &mut body, &mut expects)?;
         write_ends(profile, request, &mut body)?;
@@ -140,7 +143,7 @@ fn fit(
 ) -> Result<Fit, Failure> {
     let drops = request.limits.input_overflow == InputOverflow::DropOldest;
     let fit = Fit { count: None, context, drops: drops && expects.is_chat };
-    if expects.is_chat || expects.is_bounded || !profile.texts_end_soon {
+    if expects.is_chat || expects.most_tokens.is_some() || !profile.texts_end_soon {
         return Ok(fit);
     }
     match &request.input {
@@ -157,7 +160,7 @@ fn fit(
         }
         _ => {
             body.insert("max_tokens".into(), json!(USUAL_REST));
-            expects.is_bounded = true;
+            expects.most_tokens = Some(USUAL_REST);
             Ok(fit)
         }
     }

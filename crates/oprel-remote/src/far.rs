@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 use oprel_api::{Cause, ErrorKind, Failure};
-use oprel_client::{Connect, innermost};
+use oprel_client::{Connect, DISTRUST, innermost};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     Ill,
     /// It is well; the request is at fault.
     Well,
+    /// It is well, and cannot do this, or not with this model.
+    Lacks,
 }
 
 impl Kind {
@@ -105,9 +107,7 @@ impl Far {
             .body(Full::new(bytes.into()))
             .map_err(|e| self.refusal(Kind::Well, &e.to_string()))?;
         let response = self.http.request(request).await;
-        let response = response.map_err(|e| {
-            self.refusal(Kind::Gone, &format!("it does not answer: {}", innermost(&e)))
-        })?;
+        let response = response.map_err(|e| self.unheard(&e))?;
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.refused(response).await),
@@ -130,6 +130,17 @@ impl Far {
     /// Whether it says that it is well.
     pub(crate) async fn is_well(&self, path: &str) -> Result<(), Refusal> {
         self.send(path, None).await.map(drop)
+    }
+
+    /// A request that nobody answered.
+    fn unheard(&self, error: &legacy::Error) -> Refusal {
+        let why = innermost(error);
+        if !oprel_tls::is_refusal(error) {
+            return self.refusal(Kind::Gone, &format!("it does not answer: {why}"));
+        }
+        let mut refusal = self.refusal(Kind::Gone, &format!("it is not trusted: {why}"));
+        refusal.failure.hint = Some(DISTRUST.into());
+        refusal
     }
 
     /// A refusal in words.
@@ -171,7 +182,7 @@ fn refusal(status: StatusCode, rest: Option<Duration>, body: &[u8]) -> Refusal {
             let failure = Failure { hint: Some(hint), ..failure(ErrorKind::Backend) };
             Refusal { failure, kind: Kind::Well }
         }
-        404 | 405 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Well },
+        404 | 405 => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks },
         400..500 => {
             let failure = failure(ErrorKind::Validation);
             let failure = match too_long(error, &message) {
@@ -179,6 +190,9 @@ fn refusal(status: StatusCode, rest: Option<Duration>, body: &[u8]) -> Refusal {
                 None => failure,
             };
             Refusal { failure, kind: Kind::Well }
+        }
+        _ if status == StatusCode::NOT_IMPLEMENTED => {
+            Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Lacks }
         }
         _ => Refusal { failure: failure(ErrorKind::Backend), kind: Kind::Ill },
     }
@@ -224,7 +238,8 @@ mod tests {
             (502, Kind::Gone),
             (500, Kind::Ill),
             (400, Kind::Well),
-            (404, Kind::Well),
+            (404, Kind::Lacks),
+            (501, Kind::Lacks),
             (401, Kind::Well),
         ];
         for (status, kind) in table {

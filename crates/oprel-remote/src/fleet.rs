@@ -156,7 +156,7 @@ impl Fleet {
         let said = tokio::time::timeout(CHECK_TIME, server.far.is_well(health)).await;
         match said {
             Ok(Ok(())) => server.breaker().succeed(),
-            Ok(Err(Refusal { kind: Kind::Well, .. })) => server.breaker().succeed(),
+            Ok(Err(Refusal { kind: Kind::Well | Kind::Lacks, .. })) => server.breaker().succeed(),
             Ok(Err(refusal)) => self.ill(at, &refusal.failure.message),
             Err(_) => self.ill(at, "it does not say whether it is well"),
         }
@@ -213,7 +213,7 @@ impl Turn {
     pub(crate) fn refused(mut self, refusal: &Refusal) {
         match refusal.kind {
             Kind::Gone | Kind::Ill => self.ill(&refusal.failure.message),
-            Kind::Well => self.well(),
+            Kind::Well | Kind::Lacks => self.well(),
             Kind::Busy(rest) => {
                 self.judged = true;
                 let now = self.fleet.now();

@@ -148,6 +148,9 @@ impl LlamaServer {
             load_ns: u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
             memory_bytes: std::fs::metadata(&launch.model).map_or(0, |file| file.len()),
             threads: launch.options.threads.unwrap_or_default(),
+            without_draft: launch.options.usual_draft.as_ref().map(|_| {
+                "a model that proposes tokens is not supported by llama-server".to_string()
+            }),
             ..(*known).clone()
         };
         Ok(LlamaServer {

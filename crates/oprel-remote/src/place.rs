@@ -69,7 +69,7 @@ impl Place {
 }
 
 impl Address {
-    /// Reads `http://host[:port][/path]` or `unix:/path/of/a.sock`; a last `/v1` is understood.
+    /// Reads `http[s]://host[:port][/path]` or `unix:/path/of/a.sock`; a last `/v1` is understood.
     ///
     /// # Errors
     /// A `Validation` that says what is wrong.
@@ -81,12 +81,9 @@ impl Address {
             }
             return Ok(Address { endpoint: Endpoint::parse(url), base: String::new() });
         }
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => {
-                return Err(wrong("https is not spoken to other engines; use a tunnel or a proxy"));
-            }
-            _ => return Err(wrong("it must begin with http:// or unix:")),
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+            _ => return Err(wrong("it must begin with http://, https:// or unix:")),
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         if host.contains('@') {
@@ -109,7 +106,7 @@ impl Address {
             path.strip_suffix("v1").filter(|p| p.is_empty() || p.ends_with('/')).unwrap_or(path);
         let path = path.trim_end_matches('/');
         let base = if path.is_empty() { String::new() } else { format!("/{path}") };
-        Ok(Address { endpoint: Endpoint::parse(&format!("http://{host}")), base })
+        Ok(Address { endpoint: Endpoint::parse(&format!("{scheme}://{host}")), base })
     }
 }
 
@@ -141,6 +138,9 @@ mod tests {
         assert_eq!((place.name.tag.as_str(), place.model), ("4b", None));
         let place = Place::parse("x=generic:http://[::1]:7").unwrap();
         assert_eq!(place.servers[0].to_string(), "http://[::1]:7");
+        let place = Place::parse("x=generic:https://a/v1,https://b:7/llm").unwrap();
+        let servers: Vec<_> = place.servers.iter().map(Address::to_string).collect();
+        assert_eq!(servers, ["https://a:443", "https://b:7/llm"]);
     }
 
     #[test]
@@ -151,7 +151,8 @@ mod tests {
             ("demo=vllm:http://a", "name models of this machine"),
             ("./m=vllm:http://a", "name models of this machine"),
             ("big=ollama:http://a", "vllm, sglang, tabby, llama-server, generic"),
-            ("big=vllm:https://a", "https is not spoken"),
+            ("big=vllm:https://", "no host"),
+            ("big=vllm:ftp://a", "must begin with http://"),
             ("big=vllm:a:8000", "must begin with http://"),
             ("big=vllm:http://", "no host"),
             ("big=vllm:http://a:b", "no number"),

@@ -196,6 +196,10 @@ async fn read(
     let ended = reader.end(&mut events);
     match ended {
         Ok((usage, reason)) => {
+            if reason == EndReason::Capped {
+                let (asked, made) = (wanted.expects.most_tokens, usage.generated_tokens);
+                tracing::warn!(server = far.name(), asked, made, "it allows no more tokens");
+            }
             let usage = timed(usage, wanted.submitted, first_token);
             events.extend(cut.told(usage.prompt_tokens).map(Event::Truncated));
             events.extend([Event::Usage(usage), Event::End(reason)]);

@@ -14,6 +14,8 @@ use crate::wire::{CallDelta, Choice, Chunk, Logprob, Logprobs};
 
 /// The id of a token that only its text is known of.
 const NO_ID: u32 = u32::MAX;
+/// Tokens that a full context may lack: servers count what belongs to it differently.
+const NEARLY: u32 = 16;
 /// Most calls of an answer, and most bytes of it.
 const MOST_CALLS: usize = 256;
 const MOST_BYTES: usize = 64 << 20;
@@ -242,13 +244,26 @@ impl Reader {
                 token.map_or(EndReason::EndOfText, EndReason::StopToken)
             }
             ("stop" | "eos" | "tool_calls" | "function_call", _) => EndReason::EndOfText,
-            ("length", _) if self.expects.is_bounded => EndReason::MaxTokens,
-            ("length", _) => EndReason::ContextFull,
+            ("length", _) => self.bound(),
             ("content_filter", _) => return Err(Wrong::said("it withheld the rest of its answer")),
             (other, _) => {
                 return Err(Wrong::ill(format!("its answer ended for the reason {other:?}")));
             }
         })
+    }
+
+    /// Which bound ended it: servers have bounds of their own, and do not say so.
+    fn bound(&self) -> EndReason {
+        let Usage { prompt_tokens, generated_tokens: made, .. } = self.usage;
+        let context = self.expects.context;
+        let is_full = prompt_tokens.saturating_add(made).saturating_add(NEARLY) >= context;
+        match self.expects.most_tokens {
+            Some(most) if made == 0 || made >= most => EndReason::MaxTokens,
+            _ if is_full => EndReason::ContextFull,
+            // Where neither the context nor what was made is known, the one is as good a guess as the other.
+            None if made == 0 || context == u32::MAX => EndReason::ContextFull,
+            _ => EndReason::Capped,
+        }
     }
 
     /// Whether a whole answer is what was asked for.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest,
+    Cause, EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest,
 };
 use oprel_backend::{Backend, Description, Events, Health, Later, way};
 use oprel_tokenizer::TokenizeOptions;
@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::ask::Ask;
-use crate::far::Far;
+use crate::far::{Far, Kind};
 use crate::fleet::{Fleet, Tried};
 use crate::probe::{Known, probe};
 use crate::pump::{Wanted, run, stopped};
@@ -171,8 +171,8 @@ impl<T> Drop for Task<T> {
 }
 
 impl Inner {
-    /// Asks one server after another for something that is said at once.
-    async fn ask<T: DeserializeOwned>(&self, (path, body): Call) -> Result<T, Failure> {
+    /// Asks one server after another for something that is said at once; `what` is what that is called.
+    async fn ask<T: DeserializeOwned>(&self, what: &str, (path, body): Call) -> Result<T, Failure> {
         let (mut tried, mut last) = (Tried::default(), None);
         loop {
             let turn = match self.fleet.turn(0, &mut tried) {
@@ -186,9 +186,12 @@ impl Inner {
                     return Ok(said);
                 }
                 Ok(Err(refusal)) => refusal,
-                Err(_) => turn.far().refusal(crate::far::Kind::Ill, "it does not answer"),
+                Err(_) => turn.far().refusal(Kind::Ill, "it does not answer"),
             };
             turn.refused(&refusal);
+            if refusal.kind == Kind::Lacks {
+                return Err(incapable(what, &refusal.failure));
+            }
             if !refusal.kind.may_go_elsewhere() {
                 return Err(refusal.failure);
             }
@@ -198,16 +201,16 @@ impl Inner {
 
     async fn tokenize(&self, text: &str, options: TokenizeOptions) -> Result<Vec<u32>, Failure> {
         let call = tokens::tokenize(self.profile, &self.model, text, options)?;
-        tokens::tokens(&self.ask(call).await?)
+        tokens::tokens(&self.ask("tokenize", call).await?)
     }
 
     async fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>, Failure> {
         match tokens::prompt(self.profile, &self.model, request)? {
             PromptCall::Tokens(tokens) => Ok(tokens),
-            PromptCall::Ask(call) => tokens::tokens(&self.ask(call).await?),
+            PromptCall::Ask(call) => tokens::tokens(&self.ask("tokenize", call).await?),
             PromptCall::Text(text, options) => self.tokenize(&text, options).await,
             PromptCall::Render(call) => {
-                let said: Value = self.ask(call).await?;
+                let said: Value = self.ask("apply-template", call).await?;
                 let text = said["prompt"].as_str();
                 let text = text.ok_or_else(|| backend("its prompt cannot be read".into()))?;
                 let options = TokenizeOptions { add_special: true, parse_special: true };
@@ -242,14 +245,14 @@ impl Backend for Remote {
     fn embed(&self, request: EmbedRequest) -> Later<'_, Embeddings> {
         self.later(|inner| async move {
             let call = tokens::embed(&inner.model, &request)?;
-            tokens::embedded(&request, inner.ask(call).await?)
+            tokens::embedded(&request, inner.ask("embeddings", call).await?)
         })
     }
 
     fn rerank(&self, request: RerankRequest) -> Later<'_, Ranking> {
         self.later(|inner| async move {
             let call = tokens::rerank(inner.profile, &inner.model, &request)?;
-            tokens::ranked(&request, inner.ask(call).await?)
+            tokens::ranked(&request, inner.ask("rerank", call).await?)
         })
     }
 
@@ -264,7 +267,7 @@ impl Backend for Remote {
     fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
         self.later(|inner| async move {
             let call = tokens::detokenize(inner.profile, &inner.model, &tokens)?;
-            tokens::text(inner.profile, &inner.ask(call).await?)
+            tokens::text(inner.profile, &inner.ask("detokenize", call).await?)
         })
     }
 
@@ -290,6 +293,12 @@ impl Drop for Remote {
             runtime.shutdown_background();
         }
     }
+}
+
+/// The failure of something that no server of a model can do.
+fn incapable(what: &str, said: &Failure) -> Failure {
+    let message = format!("the model's server does not support {what}: {said}");
+    Failure::new(ErrorKind::Validation, message).because(Cause::Incapable(what.into()))
 }
 
 fn backend(message: String) -> Failure {

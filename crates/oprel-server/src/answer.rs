@@ -21,6 +21,7 @@ use crate::models::Lease;
 use crate::name::Name;
 use crate::peer::Peer;
 use crate::routes::Note;
+use crate::span::{self, Tracing};
 
 /// How long a failure may take to show and still have a status of its own.
 const FIRST_EVENT: Duration = Duration::from_secs(5);
@@ -84,9 +85,16 @@ pub(crate) async fn generate(
     call: Call,
     note: Option<Note>,
 ) -> Response {
-    match try_generate(app, peer, call, note).await {
+    let operation = span::operation(&call.request);
+    let spans = app.options.spans.as_ref();
+    let mut tracing = Some(Tracing::begin(spans, peer.trace, operation, &call.model));
+    match try_generate(app, peer, call, note, &mut tracing).await {
         Ok(response) => response,
-        Err(failure) => speech.fail(failure),
+        Err(failure) => {
+            // Whoever took it was told of the failure by an event.
+            tracing.iter_mut().for_each(|tracing| tracing.fail(&failure));
+            speech.fail(failure)
+        }
     }
 }
 
@@ -95,10 +103,12 @@ async fn try_generate(
     peer: &Peer,
     mut call: Call,
     note: Option<Note>,
+    tracing: &mut Option<Tracing>,
 ) -> Result<Response, Failure> {
     let received = Instant::now();
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
+    tracing.iter_mut().for_each(|t| t.goes_to(name.label(), lease.backend().kind()));
     let description = lease.backend().describe();
     let preset = lease.preset();
     preset.fill(&mut call.request);
@@ -111,6 +121,7 @@ async fn try_generate(
     if request.client.is_empty() {
         request.client.clone_from(&peer.client);
     }
+    tracing.iter_mut().for_each(|t| t.asks(&request));
     let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
     let streams = match lease.backend().generate(request).await {
         Ok(streams) => streams,
@@ -130,6 +141,7 @@ async fn try_generate(
         begun: false,
         load_ns,
         watch,
+        tracing: tracing.take(),
         note,
         _lease: lease,
     };
@@ -259,6 +271,7 @@ struct Talk {
     begun: bool,
     load_ns: u64,
     watch: Watch,
+    tracing: Option<Tracing>,
     note: Option<Note>,
     _lease: Lease,
 }
@@ -279,6 +292,7 @@ impl Talk {
                         usage.total_ns += self.load_ns;
                     }
                     self.watch.event(at, &event);
+                    self.tracing.iter_mut().for_each(|tracing| tracing.event(at, &event));
                     if let Some(note) = self.note.as_mut().filter(|_| at == 0) {
                         note.event(&event);
                     }
@@ -342,15 +356,26 @@ pub(crate) async fn embed(
     speech: Speech,
     call: EmbedCall,
 ) -> Response {
-    match try_embed(app, peer, call).await {
+    let spans = app.options.spans.as_ref();
+    let mut tracing = Tracing::begin(spans, peer.trace, "embeddings", &call.model);
+    match try_embed(app, peer, call, &mut tracing).await {
         Ok(response) => response,
-        Err(failure) => speech.fail(failure),
+        Err(failure) => {
+            tracing.fail(&failure);
+            speech.fail(failure)
+        }
     }
 }
 
-async fn try_embed(app: &Arc<App>, peer: &Peer, call: EmbedCall) -> Result<Response, Failure> {
+async fn try_embed(
+    app: &Arc<App>,
+    peer: &Peer,
+    call: EmbedCall,
+    tracing: &mut Tracing,
+) -> Result<Response, Failure> {
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
+    tracing.goes_to(name.label(), lease.backend().kind());
     let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
     let made = lease.backend().embed(call.request).await;
     let mut made = match made {
@@ -368,6 +393,7 @@ async fn try_embed(app: &Arc<App>, peer: &Peer, call: EmbedCall) -> Result<Respo
     if made.vectors.iter().flatten().any(|x| !x.is_finite()) {
         return Err(Failure::new(ErrorKind::Backend, "the model gave vectors that are no numbers"));
     }
+    tracing.made(&made.usage);
     let head = Head { backend: lease.backend().kind(), ignored: call.ignored };
     let mut moment = moment(&name);
     moment.prompt_tokens = Some(made.usage.prompt_tokens);

@@ -10,8 +10,11 @@ mod metrics;
 mod models;
 mod name;
 mod openapi;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod peer;
 mod routes;
+mod span;
 mod stored;
 
 use std::hash::{BuildHasher, RandomState};
@@ -32,6 +35,7 @@ pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
 pub use oprel_tls as tls;
 pub use peer::Gate;
+pub use span::{Parent, Span, Spans};
 
 use metrics::Metrics;
 use models::Models;
@@ -62,6 +66,8 @@ pub struct Options {
     pub models: Policy,
     /// Limits on connections.
     pub limits: Limits,
+    /// Who keeps what is traced of requests.
+    pub spans: Option<Arc<dyn Spans>>,
     /// Certificate and key, where TCP is spoken over TLS alone.
     pub tls: Option<oprel_tls::Acceptor>,
     /// Most bytes of a body.
@@ -168,6 +174,9 @@ impl Server {
         let until = Instant::now() + LAST_WORDS;
         while places.available_permits() < limits.connections && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Some(spans) = &app.options.spans {
+            spans.flush().await;
         }
         #[cfg(unix)]
         if let Some(path) = &app.options.socket {

@@ -308,7 +308,10 @@ impl Models {
         };
         match outcome {
             Ok(backend) => {
-                tracing::info!(model = %slot.name, backend = backend.kind(), "loaded");
+                let known = backend.describe();
+                let (draft, without_draft) = (known.has_draft, known.without_draft.as_deref());
+                let kind = backend.kind();
+                tracing::info!(model = %slot.name, backend = kind, draft, without_draft, "loaded");
                 slot.touch();
                 slot.state.send_replace(State::Ready(backend));
             }

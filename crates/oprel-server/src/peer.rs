@@ -14,6 +14,7 @@ use oprel_api::{ErrorKind, Failure};
 
 use crate::App;
 use crate::keys::Scope;
+use crate::span::Parent;
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) enum From {
 }
 
 /// Who sends a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// Clients share an engine fairly.
     pub(crate) client: String,
@@ -33,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) owner: String,
     /// Whether it may name files of this machine.
     pub(crate) trusted: bool,
+    /// What its request is a step of.
+    pub(crate) trace: Option<Parent>,
 }
 
 /// Names by which this server may be called, and pages that may call it.
@@ -56,7 +59,7 @@ const HEADERS: &str = "Authorization, Content-Type, User-Agent, Accept, X-Reques
     Anthropic-Version, Anthropic-Beta, OpenAI-Beta, X-Request-Id, X-Stainless-Arch, \
     X-Stainless-Async, X-Stainless-Custom-Poll-Interval, X-Stainless-Helper-Method, X-Stainless-Lang, \
     X-Stainless-Os, X-Stainless-Package-Version, X-Stainless-Poll-Helper, X-Stainless-Retry-Count, \
-    X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout";
+    X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, Traceparent";
 
 impl Gate {
     /// Whether a request may name this host: a page of another name that points here is not let in.
@@ -132,6 +135,7 @@ pub(crate) async fn check(
     }
     let mut response = match admit(&app, &request, from) {
         Ok(peer) => {
+            let peer = Peer { trace: Parent::of(request.headers()), ..peer };
             request.extensions_mut().insert(peer);
             next.run(request).await
         }
@@ -159,7 +163,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
     let free = over_socket || (near && !app.options.keys_for_all) || app.options.keys.is_empty();
     let path = request.uri().path();
     let Some(needed) = scope_of(path) else {
-        return Ok(Peer { client, owner: String::new(), trusted: false });
+        return Ok(Peer { client, ..Peer::default() });
     };
     if let Some(key) = sent_key(headers).and_then(|text| app.options.keys.find(text)) {
         return match key.allows(needed) {
@@ -167,6 +171,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
                 client: key.id.clone(),
                 trusted: key.allows(Scope::Admin),
                 owner: key.id,
+                trace: None,
             }),
             false => {
                 let message = format!("this key has no scope '{}'", needed.as_str());
@@ -176,7 +181,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
     }
     match free {
         // Clients of the field send words as keys where none is asked for.
-        true => Ok(Peer { client, owner: String::new(), trusted: here }),
+        true => Ok(Peer { client, trusted: here, ..Peer::default() }),
         false => {
             let message = "a key is needed: `Authorization: Bearer opk_...`".to_string();
             Err(Box::new(refuse(path, StatusCode::UNAUTHORIZED, message)))

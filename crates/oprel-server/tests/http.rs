@@ -68,6 +68,7 @@ fn running_with(change: impl FnOnce(&mut Options)) -> Running {
             patience: Duration::from_secs(5),
         },
         limits: Limits { head: Duration::from_secs(1), ..Limits::default() },
+        spans: None,
         tls: None,
         most_body: 1 << 20,
         version: "0.32.0".into(),

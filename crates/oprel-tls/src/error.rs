@@ -57,9 +57,6 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// The system has no list of authorities where it is looked for.
-    #[error("this system's list of certificate authorities was not found")]
-    NoAuthorities,
 }
 
 impl Error {
@@ -72,9 +69,6 @@ impl Error {
             Error::Pair { .. } => {
                 Some("give the file with the certificate first and its authorities after it")
             }
-            Error::NoAuthorities => Some(
-                "name a file with the authorities that you trust: OPREL_TLS_CA=authorities.pem",
-            ),
             _ => None,
         }
     }

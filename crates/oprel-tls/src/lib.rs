@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, Error as Refusal, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -73,28 +73,12 @@ impl Acceptor {
 }
 
 impl Connector {
-    /// Trusts the authorities in a file, or those that this system trusts, and speaks these protocols.
+    /// Trusts whom [`client_config`] trusts, with the authorities in `more`, and speaks these protocols.
     ///
     /// # Errors
-    /// If the processor lacks what the cryptography needs, or there are no authorities to be read.
-    pub fn load(authorities: Option<&Path>, protocols: &[&[u8]]) -> Result<Connector> {
-        let provider = provider()?;
-        let path = match authorities {
-            Some(path) => path.to_path_buf(),
-            None => system().ok_or(Error::NoAuthorities)?,
-        };
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(files::certificates(&path)?);
-        if added == 0 {
-            return Err(Error::NoCertificate { path });
-        }
-        let malformed = |why: rustls::Error| Error::Malformed { path, why: why.to_string() };
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(malformed)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    /// As [`client_config`].
+    pub fn load(more: Option<&Path>, protocols: &[&[u8]]) -> Result<Connector> {
+        let config = client_config(more, protocols)?;
         Ok(Connector(TlsConnector::from(Arc::new(config))))
     }
 
@@ -111,6 +95,26 @@ impl Connector {
         let name = ServerName::try_from(host).map_err(io::Error::other)?;
         self.0.connect(name, io).await
     }
+}
+
+/// Whether one end of a connection refused the other over TLS, as an error or one of its reasons says: its certificate
+/// is not believed, or it wants something that cannot be had here.
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Refusal::InvalidCertificate(_) | Refusal::AlertReceived(_)) =
+            error.downcast_ref()
+        {
+            return true;
+        }
+        // An error of input and output hides the one that it was made of from those that ask for reasons.
+        let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match made_of {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// What a client of other programs' making is configured with: it trusts the authorities that browsers trust, those

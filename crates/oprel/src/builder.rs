@@ -138,6 +138,13 @@ impl ModelBuilder {
         self
     }
 
+    /// The same, for whatever model has its vocabulary: where it cannot propose tokens, the model is loaded without
+    /// it. One of [`draft`](Self::draft), and one that the model has in the store, come first.
+    pub fn usual_draft(mut self, source: ModelSource) -> Self {
+        self.options.usual_draft = Some(source);
+        self
+    }
+
     /// Most bytes that the model may need; unset, what is free. One that needs more is refused.
     ///
     /// # Examples
@@ -203,6 +210,7 @@ fn refuse_what_is_the_daemons(options: &LoadOptions) -> Result<()> {
         ("executor", options.executor != usual.executor),
         ("isa", options.isa != usual.isa),
         ("draft", options.draft != usual.draft),
+        ("usual_draft", options.usual_draft != usual.usual_draft),
         ("max_memory", options.most_memory != usual.most_memory),
         ("overcommit", options.overcommit != usual.overcommit),
     ];

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::dialect::{Moment, Voice};
 use crate::{Answer, EndReason, Event, Failure, Piece, Sampled, Truncation, Usage};
 
-use super::wire::{Call, Ending, Logprob, Metrics, Said, said, truncated};
+use super::wire::{Call, Ending, Logprob, Metrics, Said, more, said};
 
 /// Content type of a stream.
 const STREAM: &str = "application/x-ndjson";
@@ -71,7 +71,7 @@ impl NdJson {
             done_reason: reason.filter(|r| **r != EndReason::Cancelled).map(EndReason::as_str),
             context: gives.then(|| [&self.prompt[..], &self.answer].concat()),
             metrics: Some(Metrics::of(&self.usage)),
-            oprel: truncated(&self.truncated),
+            oprel: more(&self.truncated, reason),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The objects of a stream, field by field in the order of the dialect.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dialect::Moment;
-use crate::{Sampled, ToolCall, TopToken, Truncation, Usage};
+use crate::{EndReason, Sampled, ToolCall, TopToken, Truncation, Usage};
 
 use super::time::Timestamp;
 use super::voice::Route;
@@ -230,14 +230,21 @@ impl Logprob {
     }
 }
 
-/// All that was left out, in one object.
-pub(super) fn truncated(all: &[Truncation]) -> Option<Value> {
+/// What the dialect has no word for: all that was left out, in one object, and an end that is no length.
+pub(super) fn more(truncated: &[Truncation], end: Option<&EndReason>) -> Option<Value> {
+    let mut more = Map::new();
+    more.extend(sum(truncated).map(|sum| ("truncated".to_string(), json!(sum))));
+    let end = end.filter(|end| end.is_told_besides() && **end != EndReason::Cancelled);
+    more.extend(end.map(|end| ("end".to_string(), json!(end))));
+    (!more.is_empty()).then_some(Value::Object(more))
+}
+
+fn sum(all: &[Truncation]) -> Option<Truncation> {
     let last = all.last()?;
-    let sum = Truncation {
+    Some(Truncation {
         dropped_messages: all.iter().map(|t| t.dropped_messages).sum(),
         dropped_tokens: all.iter().fold(0, |sum: u32, t| sum.saturating_add(t.dropped_tokens)),
         kept_tokens: last.kept_tokens,
         during_answer: all.iter().any(|t| t.during_answer),
-    };
-    Some(json!({ "truncated": sum }))
+    })
 }

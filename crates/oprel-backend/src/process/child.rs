@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use oprel_api::{Event, Failure, Request};
 
+use super::desks::{Desks, Turn};
 use super::guard;
 use super::wire::{self, Frames, FromWorker, Reply, ToWorker};
 use crate::hearing::Hearing;
@@ -38,7 +39,7 @@ pub fn run_worker() -> io::Result<()> {
             ModelSource::File(path) => Some(guard::parts(path)),
             ModelSource::Demo => None,
         };
-        let files = [Some(&source), options.draft.as_ref()];
+        let files = [Some(&source), options.draft.as_ref(), options.usual_draft.as_ref()];
         let files: Vec<_> = files.into_iter().flatten().filter_map(parts).collect();
         let folders: Vec<_> = folder.collect();
         folders.iter().for_each(|f| drop(std::fs::create_dir_all(f)));
@@ -90,7 +91,7 @@ fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -
                 None => continue,
             },
         };
-        let _ = if job.only_looks() { window.send(job) } else { work.send(job) };
+        if job.only_looks() { window.put(job) } else { work.put(job) }
     }
     // Desks end with their work; the engine writes out what it computed when its last owner goes.
     drop((work, window));
@@ -110,23 +111,9 @@ fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -
 }
 
 /// Threads that take jobs from one queue.
-fn desks(n: usize, native: &Arc<Native>, said: &Sender<FromWorker>) -> io::Result<Sender<Job>> {
-    let (work, desk) = channel();
-    let desk = Arc::new(Mutex::new(desk));
-    for _ in 0..n {
-        let (native, desk, said) = (native.clone(), desk.clone(), said.clone());
-        let at_desk = move || {
-            while let Some(job) = next(&desk) {
-                job.run(&native, &said)
-            }
-        };
-        std::thread::Builder::new().name("oprel-worker-desk".into()).spawn(at_desk)?;
-    }
-    Ok(work)
-}
-
-fn next(desk: &Mutex<Receiver<Job>>) -> Option<Job> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+fn desks(n: usize, native: &Arc<Native>, said: &Sender<FromWorker>) -> io::Result<Desks<Job>> {
+    let (native, said) = (native.clone(), said.clone());
+    Desks::open(n, move |job: Job, turn: &Turn| job.run(&native, turn, &said))
 }
 
 /// Writes what is to be said, as much at a time as there is.
@@ -157,19 +144,21 @@ impl Job {
         matches!(self, Job::Call { call: ToWorker::Gauges { .. }, .. })
     }
 
-    /// Does it, unless nobody wants it any more; rendering ends as soon as nobody does.
-    fn run(self, native: &Native, said: &Sender<FromWorker>) {
+    /// Does it, unless nobody wants it any more; rendering ends as soon as nobody does, or it may not go on.
+    fn run(self, native: &Native, turn: &Turn, said: &Sender<FromWorker>) {
         let wanted_by = match &self {
             Job::Generate { answers, .. } => answers.clone(),
             Job::Call { answer, .. } => vec![answer.clone()],
         };
         let is_wanted = move || wanted_by.iter().any(|answer| answer.is_wanted());
         if is_wanted() {
-            oprel_chat::while_wanted(is_wanted, || self.work(native, said));
+            let pace = turn.clone();
+            let goes_on = move || is_wanted() && pace.goes_on();
+            oprel_chat::while_wanted(goes_on, || self.work(native, turn, said));
         }
     }
 
-    fn work(self, native: &Native, said: &Sender<FromWorker>) {
+    fn work(self, native: &Native, turn: &Turn, said: &Sender<FromWorker>) {
         match self {
             Job::Generate { answers, request } => {
                 let id = answers.first().map_or(0, |a| a.id);
@@ -178,9 +167,10 @@ impl Job {
                     Some(Box::new(Teller { answer, said: said.clone() }) as Box<dyn Listener>)
                 };
                 let taken = native.generate_to(&request, teller).map_err(Failure::from);
+                let taken = taken.map_err(|failure| turn.told(failure));
                 reply(said, id, taken.map(|()| Reply::Taken));
             }
-            Job::Call { answer, call } => call_of(native, answer, call, said),
+            Job::Call { answer, call } => call_of(native, answer, call, turn, said),
         }
     }
 }
@@ -190,7 +180,13 @@ fn reply(said: &Sender<FromWorker>, id: u64, reply: Result<Reply, Failure>) {
 }
 
 /// Answers a call. What takes the engine long is told later, and keeps no desk.
-fn call_of(native: &Native, answer: Arc<Answer>, call: ToWorker, said: &Sender<FromWorker>) {
+fn call_of(
+    native: &Native,
+    answer: Arc<Answer>,
+    call: ToWorker,
+    turn: &Turn,
+    said: &Sender<FromWorker>,
+) {
     let id = answer.id;
     let outcome = match call {
         ToWorker::Embed { request, .. } => {
@@ -210,7 +206,7 @@ fn call_of(native: &Native, answer: Arc<Answer>, call: ToWorker, said: &Sender<F
         ToWorker::Gauges { .. } => wait(Backend::gauges(native)).map(Reply::Gauges),
         _ => return,
     };
-    reply(said, id, outcome);
+    reply(said, id, outcome.map_err(|failure| turn.told(failure)));
 }
 
 /// Who hears what became of a call.

@@ -9,6 +9,12 @@ pub(super) fn begin() {
     linux::begin();
 }
 
+/// Lets this thread, for as long as it lives, go on only where no other wants the processor.
+pub(super) fn step_back() {
+    #[cfg(target_os = "linux")]
+    linux::step_back();
+}
+
 /// Becomes another program, which dies with the process `parent` that started this one, where the system
 /// can promise that. Returns only if it cannot be run.
 ///
@@ -56,7 +62,9 @@ mod linux {
         ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
         RulesetError, path_beneath_rules,
     };
-    use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+    use rustix::process::{
+        Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
+    };
 
     /// What the standard library, the kernels and the clock read.
     const SYSTEM: &[&str] = &[
@@ -76,6 +84,13 @@ mod linux {
         let _ = setrlimit(Resource::Core, none);
         // When memory runs out, a model goes before the daemon that serves the others.
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    }
+
+    pub(super) fn step_back() {
+        /// As nice as can be.
+        const NICEST: i32 = 19;
+        // Here the name of a thread stands for it alone.
+        let _ = setpriority_process(Some(rustix::thread::gettid()), NICEST);
     }
 
     pub(super) fn confine(files: &[PathBuf], folders: &[PathBuf]) -> Result<(), RulesetError> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Description, Executor, LoadOptions, ModelSource, PromptCache};
 
 /// Changes whenever messages do.
-const PROTOCOL: u32 = 4;
+const PROTOCOL: u32 = 5;
 /// Longest frame.
 const MOST_BYTES: usize = 512 << 20;
 
@@ -178,6 +178,7 @@ pub(super) struct Load {
     isa: Option<String>,
     template: Option<String>,
     draft: Option<Source>,
+    usual_draft: Option<Source>,
     overcommit: bool,
     most_memory: Option<u64>,
 }
@@ -197,6 +198,7 @@ impl Load {
             isa,
             template,
             draft,
+            usual_draft,
             overcommit,
             most_memory,
         } = options.clone();
@@ -214,6 +216,7 @@ impl Load {
             isa,
             template,
             draft: draft.as_ref().map(Source::from),
+            usual_draft: usual_draft.as_ref().map(Source::from),
             overcommit,
             most_memory,
         }
@@ -236,6 +239,7 @@ impl Load {
             isa: self.isa,
             template: self.template,
             draft: self.draft.map(ModelSource::from),
+            usual_draft: self.usual_draft.map(ModelSource::from),
             overcommit: self.overcommit,
             most_memory: self.most_memory,
         };
@@ -382,6 +386,7 @@ mod tests {
             prompt_cache: Some(PromptCache { folder: "x".into(), most_bytes: 5 }),
             template: Some("{{ .Prompt }}".into()),
             draft: Some(ModelSource::Demo),
+            usual_draft: Some(ModelSource::File("b.gguf".into())),
             overcommit: true,
             most_memory: Some(7 << 30),
             ..LoadOptions::default()

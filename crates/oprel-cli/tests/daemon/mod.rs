@@ -79,6 +79,10 @@ impl Server {
         self.post_or_get("POST", path, body)
     }
 
+    pub(crate) fn fetch(&self, path: &str) -> String {
+        self.post_or_get("GET", path, "")
+    }
+
     pub(crate) fn post_or_get(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let (address, n) = (&self.address, body.len());

@@ -98,6 +98,18 @@ pub(crate) struct Model {
     n_read: u64,
 }
 
+/// Why a model cannot propose tokens for one with so many of them; `None` if it can.
+pub fn why_no_draft(decoder: &Decoder, n_vocab: u32) -> Option<String> {
+    if decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })) {
+        return Some("it has recurrent layers, whose state cannot take back a token".into());
+    }
+    if !decoder.heads.iter().any(|h| h.out.is_some()) {
+        return Some("it makes no text".into());
+    }
+    let n = decoder.n_vocab;
+    (n != n_vocab).then(|| format!("its vocabulary has {n} tokens, not {n_vocab}"))
+}
+
 impl Follow {
     /// How much of the text is in the state. The last token is always fed: its logits are needed.
     fn known(&self, tokens: &[u32]) -> usize {
@@ -127,15 +139,7 @@ impl Model {
         caches: bool,
     ) -> Result<Model> {
         let DraftModel { decoder, weights, placement, .. } = model;
-        let refuse = |why: &str| Err(Error::Draft { why: why.into() });
-        if decoder.slots.iter().any(|s| matches!(s, StateSpec::Recurrent { .. })) {
-            return refuse("it has recurrent layers, whose state cannot take back a token");
-        }
-        if !decoder.heads.iter().any(|h| h.out.is_some()) {
-            return refuse("it makes no text");
-        }
-        if decoder.n_vocab != n_vocab {
-            let why = format!("its vocabulary has {} tokens, not {n_vocab}", decoder.n_vocab);
+        if let Some(why) = why_no_draft(decoder, n_vocab) {
             return Err(Error::Draft { why });
         }
         let memory = model.exec.prepare(decoder, weights, placement, &limits)?;

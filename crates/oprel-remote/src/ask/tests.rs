@@ -156,12 +156,12 @@ fn texts_and_tokens_go_to_the_route_of_texts_and_several_answers_have_several_se
     assert_eq!(seeds, [json!(5), json!(6), json!(7)]);
     assert_eq!((&ask.bodies[0]["prompt"], &ask.bodies[0]["logprobs"]), (&json!("once"), &json!(2)));
     assert_eq!(ask.bodies[0]["max_tokens"], 9);
-    assert!(ask.expects.is_bounded);
+    assert_eq!(ask.expects.most_tokens, Some(9));
     request.limits.max_tokens = Some(40_960);
     // Without a bound, a bare text has what its prompt leaves; llama.cpp's server does that by itself.
     let ask = asked("vllm", &request).unwrap();
     assert_eq!(ask.fit.count.unwrap().0, "/tokenize");
-    assert_eq!((ask.bodies[0].get("max_tokens"), ask.expects.is_bounded), (None, false));
+    assert_eq!((ask.bodies[0].get("max_tokens"), ask.expects.most_tokens), (None, None));
     let ask = asked("llama-server", &request).unwrap();
     assert_eq!((ask.bodies[0].get("max_tokens"), ask.fit.count), (None, None));
     assert_eq!(body("generic", &Request::raw("once"))["max_tokens"], 4096);

@@ -183,9 +183,12 @@ fn is_well(socket: &Path) -> bool {
     ask().unwrap_or(false)
 }
 
-/// Variables of the environment that would change what is asked for here, or are nobody else's business.
+/// Variables of the environment that would change what is asked for here, or are nobody else's business: sockets that
+/// were handed to this process are among them, and who is to be told how it stands.
 fn is_passed_on(name: &str) -> bool {
-    !name.starts_with("LLAMA_ARG_")
+    !name.starts_with("LISTEN_")
+        && name != "NOTIFY_SOCKET"
+        && !name.starts_with("LLAMA_ARG_")
         && !name.starts_with("OPREL_REMOTE_KEY")
         && name != "LLAMA_API_KEY"
 }

@@ -9,7 +9,8 @@ fn expects() -> Expects {
         verifier: None,
         tool_choice: ToolChoice::Auto,
         arguments: Vec::new(),
-        is_bounded: false,
+        most_tokens: None,
+        context: 512,
     }
 }
 
@@ -101,7 +102,7 @@ fn reasons_are_told_apart() {
         choice[key] = value;
         json!({"choices": [choice]})
     };
-    let bounded = Expects { is_bounded: true, ..expects() };
+    let bounded = Expects { most_tokens: Some(9), ..expects() };
     let table = [
         (expects(), with("stop_reason", json!("\n")), EndReason::StopText("\n".into())),
         (expects(), with("matched_stop", json!(5)), EndReason::StopToken(5)),
@@ -112,6 +113,24 @@ fn reasons_are_told_apart() {
     for (expects, chunk, wanted) in table {
         assert_eq!(ends(expects, &[chunk, done()]), Ok(wanted));
     }
+}
+
+#[test]
+fn a_bound_that_nobody_asked_for_is_told() {
+    let ends = |most_tokens, context, prompt: u32, made: u32| {
+        let usage =
+            json!({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": made}});
+        let expects = Expects { most_tokens, context, ..expects() };
+        ends(expects, &[finish("length"), usage, done()]).unwrap()
+    };
+    assert_eq!(ends(Some(9), 512, 7, 9), EndReason::MaxTokens);
+    assert_eq!(ends(Some(9), 512, 7, 0), EndReason::MaxTokens);
+    assert_eq!(ends(Some(400), 512, 7, 16), EndReason::Capped);
+    assert_eq!(ends(Some(400), u32::MAX, 7, 16), EndReason::Capped);
+    assert_eq!(ends(Some(400), 512, 312, 200), EndReason::ContextFull);
+    assert_eq!(ends(None, 512, 312, 199), EndReason::ContextFull);
+    assert_eq!(ends(None, 512, 7, 16), EndReason::Capped);
+    assert_eq!(ends(None, u32::MAX, 7, 16), EndReason::ContextFull);
 }
 
 #[test]

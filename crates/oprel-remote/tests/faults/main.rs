@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    Answer, Cause, Constraint, EmbedRequest, EndReason, Event, Failure, Input, InputOverflow,
-    Message, Request, RerankRequest, Tool, ToolChoice,
+    Answer, Cause, Constraint, EmbedRequest, EndReason, ErrorKind, Event, Failure, Input,
+    InputOverflow, Message, Request, RerankRequest, Tool, ToolChoice,
 };
 use oprel_backend::{Backend, Events, Health, wait};
 use oprel_remote::{Patience, Place, Remote};
@@ -354,6 +354,36 @@ fn vectors_rankings_and_tokens_are_asked_for() {
     assert_eq!(wait(remote.detokenize(vec![1])).unwrap(), "abc");
     assert_eq!(wait(remote.prompt_tokens(Request::prompt("hi"))).unwrap(), [1, 2, 3]);
     assert!(server.all_asked().iter().all(|asked| !asked.path.contains("completions")));
+}
+
+#[test]
+fn what_a_server_cannot_do_is_the_requests_fault_and_says_nothing_of_its_health() {
+    let server = Standin::new(vec![whole("x")]);
+    let remote = remote(&[&server]);
+    server.only_answers();
+    for _ in 0..5 {
+        let refused = wait(remote.embed(EmbedRequest::new(["a"]))).unwrap_err();
+        assert_eq!(refused.cause, Some(Cause::Incapable("embeddings".into())));
+        assert_eq!(refused.kind, ErrorKind::Validation);
+        let said = &refused.message;
+        assert!(said.starts_with("the model's server does not support embeddings: "), "{said}");
+        assert!(said.ends_with("Not Found"), "{said}");
+        let refused = wait(remote.rerank(RerankRequest::new("q", ["a"]))).unwrap_err();
+        assert_eq!(refused.cause, Some(Cause::Incapable("rerank".into())));
+        assert!(wait(remote.detokenize(vec![1])).is_err());
+    }
+    assert_eq!(ask(&remote, Request::prompt("hi")).unwrap().text, "x");
+}
+
+#[test]
+fn a_bound_of_the_servers_own_is_told() {
+    let server = Standin::new(vec![stream(vec![text("a b"), finish("length"), usage(), done()])]);
+    let mut request = Request::prompt("hi");
+    request.limits.max_tokens = Some(100);
+    let remote = remote(&[&server]);
+    assert_eq!(ask(&remote, request.clone()).unwrap().end, Some(EndReason::Capped));
+    request.limits.max_tokens = Some(2);
+    assert_eq!(ask(&remote, request).unwrap().end, Some(EndReason::MaxTokens));
 }
 
 #[test]

@@ -35,6 +35,8 @@ struct Shared {
     /// Clients that went away while they were told something.
     left: AtomicUsize,
     gone: AtomicBool,
+    /// It has no routes but those for answers.
+    only_answers: AtomicBool,
 }
 
 /// A request that came.
@@ -100,6 +102,11 @@ impl Standin {
         Standin { address, shared }
     }
 
+    /// From now on there are no vectors, rankings or tokens to be had.
+    pub(crate) fn only_answers(&self) {
+        self.shared.only_answers.store(true, Ordering::Relaxed);
+    }
+
     /// What it was asked for answers.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         let all = self.shared.asked.lock().unwrap();
@@ -133,7 +140,12 @@ impl Shared {
                 return Ok(());
             }
             self.asked.lock().unwrap().push(asked.clone());
+            let only_answers = self.only_answers.load(Ordering::Relaxed);
             let body = match asked.path.as_str() {
+                "/tokenize" | "/detokenize" | "/v1/embeddings" | "/v1/rerank" if only_answers => {
+                    respond(&mut stream, 404, "", &json!({"detail": "Not Found"}).to_string())?;
+                    continue;
+                }
                 "/health" => json!({"status": "ok"}),
                 "/v1/models" => json!({"data": [{"id": "far-model", "max_model_len": 512}]}),
                 "/tokenize" => json!({"tokens": [1, 2, 3], "count": 3}),

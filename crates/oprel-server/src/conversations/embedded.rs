@@ -1,8 +1,12 @@
-//! Conversations in one file beside the server.
+//! Conversations in one file beside the server, which servers of one user share.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition,
+};
 
 use crate::unix_s;
 
@@ -12,6 +16,15 @@ use super::{Bounds, Error, Head, Item, Result, Store};
 const HEADS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("heads");
 /// Bytes of the file that are kept in memory.
 const CACHE: usize = 4 << 20;
+/// How long another server may take to let the file be shared.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
+/// How processes share the file, where the system lets them lock parts of it.
+const MODE: ConcurrencyMode = match cfg!(any(target_os = "linux", target_vendor = "apple", windows))
+{
+    true => ConcurrencyMode::MultiWriter,
+    false => ConcurrencyMode::ExclusiveWriter,
+};
 /// Messages by owner, id and place.
 const ITEMS: TableDefinition<'_, (&str, &str, u64), &[u8]> = TableDefinition::new("items");
 
@@ -25,17 +38,35 @@ fn unreachable(error: impl std::fmt::Display) -> Error {
     Error::Unreachable { why: error.to_string() }
 }
 
+/// Opens a file that other servers may have open, too. One that has it for itself is waited for.
+fn shared(path: &Path) -> Result<Database> {
+    let begun = Instant::now();
+    loop {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE).set_concurrency_mode(MODE);
+        match builder.create(path) {
+            Err(DatabaseError::DatabaseAlreadyOpen) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
+                let why = format!("another program has '{}' for itself", path.display());
+                return Err(Error::Unreachable { why });
+            }
+            opened => return opened.map_err(unreachable),
+        }
+    }
+}
+
 impl Embedded {
     /// Opens a file, or makes it.
     ///
     /// # Errors
-    /// If it cannot be opened, is none of ours, or another server has it open.
+    /// If it cannot be opened, is none of ours, or another program has it for itself.
     pub fn open(path: &Path, bounds: Bounds) -> Result<Embedded> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(unreachable)?;
         }
-        let mut builder = Database::builder();
-        let database = builder.set_cache_size(CACHE).create(path).map_err(unreachable)?;
+        let database = shared(path)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -124,6 +124,8 @@ async fn models(State(app): State<Arc<App>>) -> Response {
             "capabilities": d.capabilities,
             "threads": d.threads,
             "isa": d.isa,
+            "draft": d.has_draft,
+            "without_draft": d.without_draft,
         })
     });
     answer::json(StatusCode::OK, &json!({"models": loaded.collect::<Vec<_>>()}))

@@ -111,6 +111,7 @@ fn an_end_has_a_reason() {
         (EndReason::Complete, Some("stop")),
         (EndReason::MaxTokens, Some("length")),
         (EndReason::ContextFull, Some("length")),
+        (EndReason::Capped, Some("length")),
         (EndReason::Deadline, Some("length")),
         (EndReason::Cancelled, None),
     ];
@@ -120,6 +121,10 @@ fn an_end_has_a_reason() {
             let said: Value = serde_json::from_str(&said).unwrap();
             assert_eq!(said["done"], json!(true));
             assert_eq!(said.get("done_reason").and_then(Value::as_str), text);
+            let besides = said["oprel"]["end"].as_str();
+            let word = json!(reason);
+            let is_besides = reason.is_told_besides() && text.is_some();
+            assert_eq!(besides, word.as_str().filter(|_| is_besides), "{reason:?}");
         }
     }
 }
