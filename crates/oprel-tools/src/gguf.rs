@@ -7,11 +7,9 @@ mod diff;
 mod edit;
 mod split;
 
-use std::path::Path;
-
 use oprel_gguf::{Gguf, TensorInfo, Writer};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 pub use diff::{Difference, diff};
 pub use edit::{Change, Edited, edit};
 pub use split::{MaxPart, merge, part_path, split};
@@ -30,13 +28,6 @@ fn add<'a>(writer: &mut Writer<'a>, model: &'a Gguf, tensor: &'a TensorInfo) -> 
         out.write_all(&model.bytes(tensor))
     })?;
     Ok(())
-}
-
-/// Fails if `path` is one of the files of `model`.
-fn refuse_same(model: &Gguf, path: &Path) -> Result<()> {
-    let Ok(there) = path.canonicalize() else { return Ok(()) };
-    let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
-    if is_input { Err(Error::Same { path: path.to_owned() }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -119,6 +119,30 @@ impl Store {
         }
     }
 
+    /// Takes in a file that `make` writes to the path it is given. Nothing is left of one that fails.
+    pub(crate) fn put_made(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<Blob> {
+        self.may_write()?;
+        let temporary = disk::fresh_name(&self.own.blobs());
+        let put = make(&temporary).and_then(|()| self.put_own(&temporary));
+        if put.is_err() {
+            // What cannot be removed now is garbage that a collection finds.
+            let _ = disk::remove(&temporary);
+        }
+        put
+    }
+
+    /// Gives a file of the store its name as a blob.
+    fn put_own(&self, path: &Path) -> Result<Blob> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let (digest, size) = digest_of(file).map_err(Error::io("read", path))?;
+        if let Some(blob) = self.renew(&digest, Some(size)) {
+            disk::remove(path)?;
+            return Ok(blob);
+        }
+        disk::rename(path, &self.own.blob(&digest))?;
+        Ok(Blob { digest, size, new: true })
+    }
+
     /// A blob that is there, made new so that no collection takes it. One of another size than it must have is damaged.
     fn renew(&self, digest: &Digest, size: Option<u64>) -> Option<Blob> {
         let path = self.own.blob(digest);

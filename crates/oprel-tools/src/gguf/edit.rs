@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use oprel_gguf::{Gguf, Metadata, TensorInfo, Value, Writer};
 
-use super::{add, like, refuse_same};
+use super::{add, like};
 use crate::error::{Error, Result};
-use crate::space;
+use crate::output::{check_space, refuse_same};
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,9 +71,8 @@ fn writer<'a>(model: &'a Gguf, changes: &[Change]) -> Result<Writer<'a>> {
 
 fn rewrite(model: &Gguf, to: &Path, changes: &[Change]) -> Result<Edited> {
     let writer = writer(model, changes)?;
-    space::check(to, writer.file_bytes()?)?;
-    writer.write_file(to)?;
-    model.check()?;
+    check_space(to, writer.file_bytes()?)?;
+    writer.write_checked(to, |_| Ok::<_, Error>(model.check()?))?;
     Ok(Edited::Rewritten)
 }
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use oprel_gguf::{Gguf, TensorInfo, Value};
 
-use super::{add, like, refuse_same};
+use super::{add, like};
 use crate::error::{Error, Result};
-use crate::space;
+use crate::output::{check_space, refuse_same};
 
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
@@ -50,7 +50,7 @@ pub fn split(input: &Path, prefix: &Path, max: MaxPart) -> Result<Vec<PathBuf>> 
     for path in &paths {
         refuse_same(&model, path)?;
     }
-    space::check(&paths[0], model.total_bytes())?;
+    check_space(&paths[0], model.total_bytes())?;
     let write = |(no, tensors): (usize, &Vec<&TensorInfo>)| {
         write_part(&model, no, parts.len(), tensors, &paths[no])
     };
@@ -124,7 +124,7 @@ pub fn merge(input: &Path, output: &Path) -> Result<()> {
         return Err(Error::Request("the model is one file already"));
     }
     refuse_same(&model, output)?;
-    space::check(output, model.total_bytes())?;
+    check_space(output, model.total_bytes())?;
     let mut writer = like(&model)?;
     let kept = |(key, _): &(&str, &Value)| ![NO, COUNT, TENSORS].contains(key);
     for (key, value) in model.metadata().iter().filter(kept) {
@@ -133,6 +133,5 @@ pub fn merge(input: &Path, output: &Path) -> Result<()> {
     for tensor in model.tensors() {
         add(&mut writer, &model, tensor)?;
     }
-    writer.write_file(output)?;
-    Ok(model.check()?)
+    writer.write_checked(output, |_| Ok(model.check()?))
 }

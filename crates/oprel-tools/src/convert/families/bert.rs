@@ -1,7 +1,7 @@
 //! BERT and RoBERTa: embedders, and rerankers with a classifier.
 
 use super::super::config::Config;
-use super::super::error::Result;
+use crate::error::Result;
 use super::super::keys::Keys;
 use super::super::out::Out;
 use super::{Family, PLAIN};

@@ -1,7 +1,7 @@
 //! Decoders of dense layers with attention in each; and Mixtral, which shares Llama's tensors.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
+use crate::error::{Error, Result};
 use super::super::keys::Keys;
 use super::super::out::{Change, Out};
 use super::shared::{experts_apart, llama3_factors, paired};

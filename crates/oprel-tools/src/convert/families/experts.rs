@@ -1,7 +1,7 @@
 //! Decoders with routed experts in their layers.
 
 use super::super::config::Config;
-use super::super::error::Result;
+use crate::error::Result;
 use super::super::keys::Keys;
 use super::super::out::{Out, Source};
 use super::super::tensors::Stored;

@@ -1,7 +1,7 @@
 //! Models whose layers are, or have beside them, state spaces, delta rules or short convolutions.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
+use crate::error::{Error, Result};
 use super::super::keys::Keys;
 use super::super::out::{Change, Out};
 use super::experts::qwen_keys;

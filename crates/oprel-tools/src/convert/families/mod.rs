@@ -8,7 +8,7 @@ mod hybrid;
 mod shared;
 
 use super::config::Config;
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 use super::keys::Keys;
 use super::out::Out;
 

@@ -1,7 +1,7 @@
 //! What several families do to their tensors.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
+use crate::error::{Error, Result};
 use super::super::out::Out;
 
 /// Queries and keys for rope on adjacent pairs; everything else as it is.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use oprel_gguf::Value;
 use serde_json::{Map, Value as Json};
 
-use super::super::error::{Error, Result};
+use crate::error::{Error, Result};
 use super::{Files, Vocabulary, base64, kind, pre};
 
 const FILE: &str = "tokenizer.json";

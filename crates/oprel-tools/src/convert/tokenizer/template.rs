@@ -6,7 +6,7 @@ use oprel_gguf::{StrArray, Value};
 use serde_json::Value as Json;
 
 use super::super::config::{read_json, read_text};
-use super::super::error::Result;
+use crate::error::Result;
 use super::Entries;
 
 const KEY: &str = "tokenizer.chat_template";
