@@ -213,6 +213,15 @@ fn tokenize(args: &Tokenize) -> anyhow::Result<()> {
 }
 
 fn show(args: &Show) -> anyhow::Result<()> {
+    let is_there = args.at.server.is_some() || matches!(meant(&args.model), Meant::Named(_));
+    if let Some(client) = args.at.elsewhere()?.filter(|_| is_there) {
+        let shown = client.show(&args.model, args.verbose).map_err(OprelError::from)?;
+        return match store::part_of_answer(&shown, args) {
+            Some(part) => print(harmless(part).trim_end()),
+            None if args.json => print(&serde_json::to_string_pretty(&shown)?),
+            None => tell_show(&serde_json::from_value(shown)?, args),
+        };
+    }
     let source = match store::stored(&args.model)? {
         Some(model) => match store::show_part(&model, args)? {
             store::Shown::Done => return Ok(()),
@@ -227,7 +236,11 @@ fn show(args: &Show) -> anyhow::Result<()> {
     if args.json {
         return print(&serde_json::to_string_pretty(&show)?);
     }
-    print(&harmless(&summary(&show)))?;
+    tell_show(&show, args)
+}
+
+fn tell_show(show: &oprel::Show, args: &Show) -> anyhow::Result<()> {
+    print(&harmless(&summary(show)))?;
     if args.verbose {
         print("\nMetadata")?;
         for (key, value) in &show.model_info {

@@ -1,12 +1,11 @@
 //! `oprel convert`, `quantize`, `imatrix`, `perplexity`, `gguf`: files to files.
 
 use std::io::IsTerminal;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use oprel::OprelError;
+use oprel::{Failure, OprelError};
 use oprel_gguf::{QuantType, Value};
 use oprel_tools::convert::{self, ConvertOptions, Weights};
 use oprel_tools::gguf::{Change, Difference, MaxPart};
@@ -20,22 +19,13 @@ use serde_json::json;
 use crate::args::{self, Over, WeightsArg};
 use crate::columns::bytes;
 use crate::commands::{print, source};
+use crate::interrupt;
 use crate::outcome::{harmless, tell};
 use crate::terminal::bar_style;
 
 /// An error of the tools, with what to do.
-fn failed(error: impl std::fmt::Display, hint: Option<String>) -> OprelError {
-    OprelError::Validation { message: error.to_string(), hint, source: None }
-}
-
-fn of_tools(error: oprel_tools::Error) -> OprelError {
-    let hint = error.hint();
-    failed(error, hint)
-}
-
-fn of_windows(error: oprel_tools::windows::Error) -> OprelError {
-    let hint = error.hint();
-    failed(error, hint)
+pub(crate) fn of_tools(error: oprel_tools::Error) -> OprelError {
+    Failure::from(error).into()
 }
 
 /// A bar on standard error, where that is a terminal.
@@ -58,17 +48,16 @@ pub(crate) fn convert(args: &args::Convert) -> anyhow::Result<()> {
         WeightsArg::Q8_0 => Weights::Q8_0,
     };
     let options = ConvertOptions { weights, name: args.name.clone() };
+    interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
     let made = convert::convert(&args.folder, &args.out, &options, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
         bar.set_message(harmless(progress.tensor));
+        interrupt::flow()
     });
     bar.finish_and_clear();
-    let made = made.map_err(|error| {
-        let hint = error.hint();
-        failed(error, hint)
-    })?;
+    let made = made.map_err(of_tools)?;
     if args.json {
         return print(
             &json!({"architecture": made.architecture, "tensors": made.n_tensors, "bytes": made.n_bytes,
@@ -113,6 +102,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
         overrides: overrides.collect::<Result<_, OprelError>>()?,
         threads: args.threads,
     };
+    interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
     let made = quantize::quantize(&args.input, &args.output, mix, &options, &mut |progress| {
         bar.set_length(progress.total_bytes);
@@ -122,7 +112,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
             false => format!("{} {} -> {}", progress.tensor, progress.from, progress.to),
         };
         bar.set_message(harmless(&what));
-        ControlFlow::Continue(())
+        interrupt::flow()
     });
     bar.finish_and_clear();
     let made = made.map_err(of_tools)?;
@@ -215,7 +205,7 @@ pub(crate) fn imatrix(args: &args::Imatrix) -> anyhow::Result<()> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let mut made = made.map_err(of_windows)?;
+    let mut made = made.map_err(of_tools)?;
     let text = over.file.as_ref().map_or("stdin".into(), |path| path.display().to_string());
     made.datasets.push(text);
     made.write(&args.out).map_err(of_tools)?;
@@ -242,7 +232,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         let save = args.save_base.as_deref();
         let made = perplexity::perplexity(&file, &text, &over.options(), save, &mut progress);
         bar.finish_and_clear();
-        let made = made.map_err(of_windows)?;
+        let made = made.map_err(of_tools)?;
         if over.json {
             let all = json!({"perplexity": pair(made.perplexity), "tokens": made.n_tokens});
             return print(&all.to_string());
@@ -252,7 +242,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
     };
     let made = perplexity::divergence(&file, base, &over.options(), &mut progress);
     bar.finish_and_clear();
-    let made = made.map_err(of_windows)?;
+    let made = made.map_err(of_tools)?;
     if over.json {
         let all = json!({
             "perplexity": pair(made.perplexity), "base_perplexity": pair(made.base_perplexity),

@@ -73,16 +73,17 @@ impl Maker for Here<'_> {
     }
 
     fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure> {
-        let from = file.file_type();
+        let (from, mut all) = (file.file_type(), 0);
+        let mut tell = |done_bytes, total_bytes| {
+            (self.0)(&Making::Quantizing { from, to: to.name(), done_bytes, total_bytes })
+        };
         let options = QuantizeOptions::default();
         quantize_model(file, path, Mix::Named(to), &options, &mut |progress| {
-            (self.0)(&Making::Quantizing {
-                from,
-                to: to.name(),
-                done_bytes: progress.done_bytes,
-                total_bytes: progress.total_bytes,
-            })
+            all = progress.total_bytes;
+            tell(progress.done_bytes, all)
         })?;
+        // It is done, and too late to stop it.
+        let _ = tell(all, all);
         Ok(())
     }
 }

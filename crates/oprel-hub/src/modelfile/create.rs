@@ -89,6 +89,16 @@ pub fn create(
     making.finish(name, recipe)
 }
 
+/// A GGUF file of this machine with all its parts, and their names.
+///
+/// # Errors
+/// If it cannot be read, or is of another format.
+pub fn parts(path: &Path) -> Result<(Gguf, Vec<(PathBuf, String)>)> {
+    let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
+    let parts = file.paths().map(|part| (part.to_owned(), file_name(part))).collect();
+    Ok((file, parts))
+}
+
 /// A model that is coming into being.
 struct Making<'a> {
     store: &'a Store,
@@ -159,11 +169,7 @@ impl Making<'_> {
         path: &Path,
         pieces: &[Piece],
     ) -> Result<(Gguf, Vec<(PathBuf, String)>)> {
-        let PieceAt::Blob(_) = piece.at else {
-            let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
-            let parts = file.paths().map(|part| (part.to_owned(), file_name(part))).collect();
-            return Ok((file, parts));
-        };
+        let PieceAt::Blob(_) = piece.at else { return parts(path) };
         let Some((prefix, _, count)) = crate::quant::part_of(&piece.name) else {
             let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
             return Ok((file, vec![(path.to_owned(), piece.name.clone())]));

@@ -104,7 +104,7 @@ impl Store {
         if !real.is_file() {
             return Err(Error::NoFile { path: path.to_owned() });
         }
-        let (digest, size) = digest_of(File::open(&real).map_err(failed)?).map_err(failed)?;
+        let (digest, size) = Digest::of_reader(File::open(&real).map_err(failed)?).map_err(failed)?;
         if let Some(blob) = self.renew(&digest, Some(size)) {
             return Ok(blob);
         }
@@ -134,7 +134,7 @@ impl Store {
     /// Gives a file of the store its name as a blob.
     fn put_own(&self, path: &Path) -> Result<Blob> {
         let file = File::open(path).map_err(Error::io("read", path))?;
-        let (digest, size) = digest_of(file).map_err(Error::io("read", path))?;
+        let (digest, size) = Digest::of_reader(file).map_err(Error::io("read", path))?;
         if let Some(blob) = self.renew(&digest, Some(size)) {
             disk::remove(path)?;
             return Ok(blob);
@@ -307,23 +307,6 @@ impl Store {
         match self.access {
             Access::Write => Ok(()),
             Access::Read => Err(Error::ReadOnly { root: self.own.path.clone() }),
-        }
-    }
-}
-
-/// The SHA-256 and number of the bytes of a file.
-pub(super) fn digest_of(mut file: File) -> std::io::Result<(Digest, u64)> {
-    let (mut hasher, mut size) = (Sha256::new(), 0);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok((Digest::finish(hasher), size)),
-            Ok(n) => {
-                hasher.update(chunk.get(..n).unwrap_or_default());
-                size += n as u64;
-            }
-            Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(why),
         }
     }
 }
