@@ -222,14 +222,17 @@ fn show(args: &Show) -> anyhow::Result<()> {
             None => tell_show(&serde_json::from_value(shown)?, args),
         };
     }
-    let source = match store::stored(&args.model)? {
+    let (source, template) = match store::stored(&args.model)? {
         Some(model) => match store::show_part(&model, args)? {
             store::Shown::Done => return Ok(()),
-            store::Shown::File(path) => ModelSource::File(path),
+            store::Shown::File(path, template) => (ModelSource::File(path), template),
         },
-        None => source(&args.model)?,
+        None => (source(&args.model)?, None),
     };
-    let show = oprel::show(&source, args.verbose)?;
+    let show = match template {
+        Some(template) => oprel::show_with_template(&source, &template, args.verbose)?,
+        None => oprel::show(&source, args.verbose)?,
+    };
     if let Some(part) = store::part_of_file(&show, args)? {
         return print(&harmless(&part));
     }

@@ -218,8 +218,8 @@ fn line(damage: &Damage) -> String {
 pub(crate) enum Shown {
     /// Nothing.
     Done,
-    /// Its file.
-    File(PathBuf),
+    /// Its file, and the chat template that it has instead of the file's.
+    File(PathBuf, Option<String>),
 }
 
 /// The model of the store that a text names; `None` if it names a file, the demo or nothing in the store.
@@ -249,7 +249,8 @@ pub(crate) fn show_part(model: &StoredModel, args: &Show) -> anyhow::Result<Show
     } else {
         let file = model.files.first().cloned();
         let what = format!("'{name}' has no GGUF file");
-        return file.map(Shown::File).ok_or_else(|| OprelError::validation(what).into());
+        let shown = file.map(|file| Shown::File(file, model.template.clone()));
+        return shown.ok_or_else(|| OprelError::validation(what).into());
     };
     print(harmless(&part).trim_end())?;
     Ok(Shown::Done)
