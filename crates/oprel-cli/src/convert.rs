@@ -278,6 +278,10 @@ fn shown(measured: Measured) -> String {
 }
 
 pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
+    let goes_on = &|| !interrupt::is_pressed();
+    if !matches!(command, args::Gguf::Diff { .. }) {
+        interrupt::watch()?;
+    }
     match command {
         args::Gguf::Split { input, prefix, size, tensors } => {
             let most = match (size, tensors) {
@@ -287,13 +291,13 @@ pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
                     return Err(OprelError::validation("say --size or --tensors").into());
                 }
             };
-            for part in oprel_tools::gguf::split(input, prefix, most).map_err(of_tools)? {
+            for part in oprel_tools::gguf::split(input, prefix, most, goes_on).map_err(of_tools)? {
                 print(&harmless(&part.display().to_string()))?;
             }
             Ok(())
         }
         args::Gguf::Merge { input, output } => {
-            oprel_tools::gguf::merge(input, output).map_err(of_tools)?;
+            oprel_tools::gguf::merge(input, output, goes_on).map_err(of_tools)?;
             print(&harmless(&format!("wrote {}", output.display())))
         }
         args::Gguf::Edit { file, out, set, remove } => {
@@ -309,7 +313,7 @@ pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
                 )
                 .into());
             }
-            oprel_tools::gguf::edit(file, out.as_deref(), &changes).map_err(of_tools)?;
+            oprel_tools::gguf::edit(file, out.as_deref(), &changes, goes_on).map_err(of_tools)?;
             let path = out.as_ref().unwrap_or(file);
             print(&harmless(&format!("changed {}", path.display())))
         }
