@@ -122,8 +122,7 @@ fn talk(model: ModelBuilder) -> Result<(), OprelError> {
 fn convert(folder: &Path) -> Result<(), OprelError> {
     let options = oprel_tools::convert::ConvertOptions::default();
     let to = folder.join("out.gguf");
-    let made = oprel_tools::convert::convert(folder, &to, &options, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let made =
+        oprel_tools::convert::convert(folder, &to, &options, &mut |_| ControlFlow::Continue(()));
     made.map(|_| ()).map_err(|error| oprel::Failure::from(error).into())
 }

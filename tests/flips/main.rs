@@ -43,7 +43,12 @@ fn every_byte_of_a_header_and_samples_of_the_data() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.gguf");
         models::write(&path, family);
-        check(family, &path, &of_file(&path, usize::MAX, (0, 200)), &Asked::File { path: path.clone() });
+        check(
+            family,
+            &path,
+            &of_file(&path, usize::MAX, (0, 200)),
+            &Asked::File { path: path.clone() },
+        );
     }
 }
 

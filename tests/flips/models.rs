@@ -17,8 +17,30 @@ pub(crate) const VOCABULARIES: &[&str] = &["llama", "gpt2", "bert", "t5", "rwkv"
 
 /// Tokens, of which there are as many for each kind.
 const TOKENS: &[&str] = &[
-    "<unk>", "<s>", "</s>", "a", "b", "ab", "h", "i", "hi", "\u{2581}", "\u{2581}a", "\u{2581}b", "\u{120}", "\u{120}a", "##b", "[",
-    "]", "user", "u", "s", "e", "r", "<0x0A>", "x",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "a",
+    "b",
+    "ab",
+    "h",
+    "i",
+    "hi",
+    "\u{2581}",
+    "\u{2581}a",
+    "\u{2581}b",
+    "\u{120}",
+    "\u{120}a",
+    "##b",
+    "[",
+    "]",
+    "user",
+    "u",
+    "s",
+    "e",
+    "r",
+    "<0x0A>",
+    "x",
 ];
 
 /// Bytes before the data.

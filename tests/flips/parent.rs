@@ -73,7 +73,9 @@ pub(crate) fn check(what: &str, file: &Path, flips: &Flips, asked: &Asked) {
                     }
                     _ => {}
                 },
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => break Some("it hangs".to_owned()),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    break Some("it hangs".to_owned());
+                }
                 Err(_) => break running.end(),
             }
         };

@@ -95,7 +95,8 @@ mod tests {
     use crate::ModelSource;
     use crate::load::describe;
 
-    const TEMPLATE: &str = "{{ if .Suffix }}<P>{{ .Prompt }}<S>{{ .Suffix }}<M>{{ else }}{{ .Prompt }}{{ end }}";
+    const TEMPLATE: &str =
+        "{{ if .Suffix }}<P>{{ .Prompt }}<S>{{ .Suffix }}<M>{{ else }}{{ .Prompt }}{{ end }}";
 
     fn request(change: impl FnOnce(&mut Prompt)) -> Request {
         let mut prompt =

@@ -1,8 +1,6 @@
 //! What Go's text/template makes of the cases in `golden/go/`, byte for byte. `make_golden.go` wrote it.
 
-use oprel_chat::{
-    Capabilities, ChatTemplate, Error, Gap, LocalTime, RenderInput, SpecialTokens,
-};
+use oprel_chat::{Capabilities, ChatTemplate, Error, Gap, LocalTime, RenderInput, SpecialTokens};
 use serde_json::{Map, Value, json};
 
 /// The moment that `make_golden.go` shows.
@@ -246,7 +244,9 @@ fn a_gap_is_filled_where_the_template_says_how() {
     assert!(template.fills_gaps());
     let text = template.render_gap(&gap, now).unwrap();
     assert_eq!(text.as_deref(), Some("<PRE>let x =<SUF>;<MID>"));
-    for other in ["{{ .System }}{{ .Prompt }}", "{% for m in messages %}{{ m.content }}{% endfor %}"] {
+    for other in
+        ["{{ .System }}{{ .Prompt }}", "{% for m in messages %}{{ m.content }}{% endfor %}"]
+    {
         let template = compile(other).unwrap();
         assert!(!template.fills_gaps());
         assert_eq!(template.render_gap(&gap, now).unwrap(), None);

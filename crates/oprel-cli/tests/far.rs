@@ -57,7 +57,9 @@ fn names(listed: &str) -> Vec<&str> {
 #[test]
 fn a_model_is_made_there_of_files_that_are_here() {
     let place = Place::new();
-    place.modelfile("FROM ./m.gguf\nSYSTEM Be brief.\nPARAMETER stop <x>\nMESSAGE user hi\nLICENSE MIT");
+    place.modelfile(
+        "FROM ./m.gguf\nSYSTEM Be brief.\nPARAMETER stop <x>\nMESSAGE user hi\nLICENSE MIT",
+    );
     let made = place.run(&["create", "mine", "--server", &place.there.address]);
     let told = text(&made.stderr);
     assert!(made.status.success(), "{told}");

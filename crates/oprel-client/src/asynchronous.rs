@@ -199,7 +199,8 @@ impl AsyncClient {
             Err(Error::Refused { status: 404, .. }) => {}
             known => return known.map(|_| ()),
         }
-        let body = Upload::of(file, sent).map_err(|error| Error::File { why: error.to_string() })?;
+        let body =
+            Upload::of(file, sent).map_err(|error| Error::File { why: error.to_string() })?;
         self.send_body(Method::POST, &path, body.boxed_unsync()).await.map(|_| ())
     }
 
@@ -278,9 +279,7 @@ impl AsyncClient {
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request
-            .body(body)
-            .map_err(|e| Error::Answer { what: e.to_string() })?;
+        let request = request.body(body).map_err(|e| Error::Answer { what: e.to_string() })?;
         let response = self.http.request(request).await.map_err(|e| self.unreachable(&e))?;
         if response.status().is_success() {
             return Ok(response);

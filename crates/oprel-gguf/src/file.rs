@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::bytes::{Bytes, Source};
-use crate::{FileType, QuantType, endian};
 use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::metadata::Metadata;
 use crate::parse::{Names, Parsed, parse};
 use crate::split;
 use crate::tensor::TensorInfo;
+use crate::{FileType, QuantType, endian};
 
 /// A GGUF model, open for reading. Cheap to clone; clones share everything.
 #[derive(Clone)]

@@ -228,12 +228,7 @@ pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan> {
     of(file, &asked, (context.max(1), needs), host)
 }
 
-fn of(
-    file: &Gguf,
-    asked: &Asked<'_>,
-    (context, needs): (u32, Needs),
-    host: &Host,
-) -> Result<Plan> {
+fn of(file: &Gguf, asked: &Asked<'_>, (context, needs): (u32, Needs), host: &Host) -> Result<Plan> {
     let (model, kv) = (asked.model, asked.wish.kv);
     let free = host.memory.free_bytes;
     let total = needs.total(context);

@@ -81,8 +81,8 @@ fn send(client: &Client, pieces: &[Piece], told: &Arc<Told>) -> anyhow::Result<M
 
 fn send_file(client: &Client, path: &Path, told: &Arc<Told>) -> anyhow::Result<Digest> {
     let open = || File::open(path).with_context(|| format!("cannot read '{}'", path.display()));
-    let (digest, total) = Digest::of_reader(open()?)
-        .with_context(|| format!("cannot read '{}'", path.display()))?;
+    let (digest, total) =
+        Digest::of_reader(open()?).with_context(|| format!("cannot read '{}'", path.display()))?;
     let id: String = digest.hex().chars().take(ID).collect();
     let told = told.clone();
     let status = format!("sending {id}");

@@ -226,7 +226,8 @@ impl Making<'_> {
         let from = file.file_type();
         let Some(to) = self.quantize.filter(|to| to.name() != from) else { return Ok(false) };
         if !WHOLE.iter().any(|whole| whole.name() == from) {
-            let why = format!("only models of F32, F16 or BF16 are quantized, and this one is {from}");
+            let why =
+                format!("only models of F32, F16 or BF16 are quantized, and this one is {from}");
             return Err(Error::Source { path: name.into(), why });
         }
         let maker = &mut *self.maker;
@@ -315,8 +316,7 @@ impl Making<'_> {
                 _ => {}
             }
         }
-        let mut words =
-            self.maker.capabilities(&Gguf::open_parts(&files)?, template.as_deref());
+        let mut words = self.maker.capabilities(&Gguf::open_parts(&files)?, template.as_deref());
         if self.layers.iter().any(|layer| layer.kind() == LayerKind::Projector) {
             words.push("vision");
         }

@@ -104,7 +104,8 @@ impl Store {
         if !real.is_file() {
             return Err(Error::NoFile { path: path.to_owned() });
         }
-        let (digest, size) = Digest::of_reader(File::open(&real).map_err(failed)?).map_err(failed)?;
+        let (digest, size) =
+            Digest::of_reader(File::open(&real).map_err(failed)?).map_err(failed)?;
         if let Some(blob) = self.renew(&digest, Some(size)) {
             return Ok(blob);
         }

@@ -28,7 +28,9 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path)(e)),
         Ok(found) if found.len() > MAX_JSON => {
-            return Err(Error::io("read", path)(std::io::Error::other("it is larger than 256 MiB")));
+            return Err(Error::io("read", path)(std::io::Error::other(
+                "it is larger than 256 MiB",
+            )));
         }
         Ok(_) => {}
     }

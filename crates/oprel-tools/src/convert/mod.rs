@@ -23,9 +23,9 @@ use std::path::Path;
 use oprel_gguf::{FileType, Gguf, QuantType, Value, Writer};
 use oprel_tokenizer::Tokenizer;
 
-use config::{Config, read_json};
 use crate::error::{Error, Result};
 use crate::output::check_space;
+use config::{Config, read_json};
 use families::Family;
 use keys::Keys;
 use out::{Out, Source};

@@ -63,11 +63,7 @@ pub fn edit(
 }
 
 /// A writer of the model with all changes.
-fn writer<'a>(
-    model: &'a Gguf,
-    changes: &[Change],
-    goes_on: &'a GoesOn<'_>,
-) -> Result<Writer<'a>> {
+fn writer<'a>(model: &'a Gguf, changes: &[Change], goes_on: &'a GoesOn<'_>) -> Result<Writer<'a>> {
     let mut writer = like(model)?;
     for (key, value) in changed(model.metadata(), changes)? {
         writer.set(&key, value)?;
@@ -78,12 +74,7 @@ fn writer<'a>(
     Ok(writer)
 }
 
-fn rewrite(
-    model: &Gguf,
-    to: &Path,
-    changes: &[Change],
-    goes_on: &GoesOn<'_>,
-) -> Result<Edited> {
+fn rewrite(model: &Gguf, to: &Path, changes: &[Change], goes_on: &GoesOn<'_>) -> Result<Edited> {
     let writer = writer(model, changes, goes_on)?;
     check_space(to, writer.file_bytes()?)?;
     write(writer, to, model, goes_on)?;
@@ -91,11 +82,7 @@ fn rewrite(
 }
 
 /// All before the data, if that takes as many bytes as before and the data lies as a writer puts it.
-fn new_head(
-    model: &Gguf,
-    changes: &[Change],
-    goes_on: &GoesOn<'_>,
-) -> Result<Option<Vec<u8>>> {
+fn new_head(model: &Gguf, changes: &[Change], goes_on: &GoesOn<'_>) -> Result<Option<Vec<u8>>> {
     let writer = writer(model, changes, goes_on)?;
     let data = model.tensors().iter().map(TensorInfo::file_offset).min();
     let is_same = writer.file_bytes()? == model.total_bytes();

@@ -138,7 +138,10 @@ fn an_edit_that_was_cut_off_is_taken_back() {
     let mut broken = before.clone();
     broken[..150].fill(0xee);
     fs::write(&path, &broken).unwrap();
-    assert_eq!(edit(&path, None, &[set("llama.block_count", 5u32)], GO_ON).unwrap(), Edited::InPlace);
+    assert_eq!(
+        edit(&path, None, &[set("llama.block_count", 5u32)], GO_ON).unwrap(),
+        Edited::InPlace
+    );
     let model = Gguf::open(&path).unwrap();
     assert_eq!(model.metadata().str("general.name").unwrap(), Some("a name"));
     assert_eq!(model.metadata().u64("llama.block_count").unwrap(), Some(5));

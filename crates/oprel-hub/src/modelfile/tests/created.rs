@@ -225,7 +225,10 @@ fn weights_are_stored_as_what_was_asked_for() {
         create(&store, &name(called), &recipe, &mut |_| {})
     };
     let of_file = Recipe {
-        files: vec![Piece { name: "whole.gguf".into(), at: PieceAt::Path(place.path().join("whole.gguf")) }],
+        files: vec![Piece {
+            name: "whole.gguf".into(),
+            at: PieceAt::Path(place.path().join("whole.gguf")),
+        }],
         ..Recipe::default()
     };
     let of_model = Recipe { model: Some("whole".into()), ..Recipe::default() };

@@ -11,9 +11,8 @@ use super::folders::Folder;
 fn refused(folder: &Folder) -> Error {
     let to = folder.path().join("out.gguf");
     std::fs::write(&to, "an older model").expect("a file");
-    let refused = convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let refused =
+        convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| ControlFlow::Continue(()));
     assert_eq!(std::fs::read(&to).expect("it stays"), b"an older model");
     std::fs::remove_file(&to).expect("a file");
     assert!(!folder.path().join("out.gguf.partial").exists(), "nothing is left behind");
