@@ -88,18 +88,26 @@ pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
 }
 
 pub(crate) fn remove(args: &Remove) -> anyhow::Result<()> {
-    if let Some(client) = args.at.elsewhere()? {
-        return removed(args, |model| Ok(client.remove(model).map_err(OprelError::from)?));
+    match args.at.elsewhere()? {
+        Some(client) => removed(&args.models, |model| {
+            client.remove(model).map_err(OprelError::from)?;
+            Ok(())
+        }),
+        None => remove_here(&args.models),
     }
+}
+
+/// Removes models of this user's store.
+pub(crate) fn remove_here(models: &[String]) -> anyhow::Result<()> {
     let store = open(Access::Write)?;
-    removed(args, |model| {
+    removed(models, |model| {
         store.remove(&name(model)?).map_err(OprelError::from)?;
         Ok(())
     })
 }
 
-fn removed(args: &Remove, remove: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    for model in &args.models {
+fn removed(models: &[String], remove: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for model in models {
         remove(model)?;
         print(&harmless(&format!("deleted '{model}'")))?;
     }
