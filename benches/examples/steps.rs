@@ -72,7 +72,7 @@ impl Bench {
         let tokens = PROMPT.max(options.chunk + spans);
         let context = options.context.max(PROMPT) + options.chunk.max(1);
         let (each, n_groups) = (context.div_ceil(PAGE_LEN), groups(&model.decoder.slots).len());
-        let cpu = CpuOptions { threads: Some(options.threads), isa: None };
+        let cpu = CpuOptions { threads: options.threads, isa: None };
         let mut exec = CpuExec::new(cpu)?;
         let limits = Limits {
             tokens: tokens as u32,

@@ -25,7 +25,7 @@ const MOST_GROUPS: usize = 4;
 
 /// An executor with a prepared model; `None` if it does not run such models.
 fn prepared(model: &Model) -> Option<CpuExec> {
-    let options = CpuOptions { threads: Some(2), isa: None };
+    let options = CpuOptions { threads: 2, isa: None };
     let mut exec = CpuExec::new(options).expect("threads");
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
     let limits = Limits {

@@ -86,7 +86,7 @@ impl Exec for Timed {
 fn answers(model: &Model, draft: Option<&Model>, asks: &[Ask]) -> (Vec<Vec<u32>>, Engine) {
     let clock = Arc::new(AtomicU64::new(0));
     let exec = |step, token| {
-        let options = CpuOptions { threads: Some(2), isa: None };
+        let options = CpuOptions { threads: 2, isa: None };
         let exec = CpuExec::new(options).expect("threads");
         Box::new(Timed { exec, clock: clock.clone(), step, token })
     };

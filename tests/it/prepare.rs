@@ -109,7 +109,7 @@ fn what_will_be_taken_is_known_before() {
     for (name, model) in all() {
         for kv in [KvType::I16, KvType::Q8_0] {
             let limits = limits(&model.decoder, 100, kv);
-            let mut exec = CpuExec::new(CpuOptions { threads: Some(1), isa: None }).unwrap();
+            let mut exec = CpuExec::new(CpuOptions { threads: 1, isa: None }).unwrap();
             let needs = oprel_nn::cpu::needs(&model.decoder, &model.weights, &limits, exec.isa());
             let taken = prepare(&mut exec, &model, &model.decoder, &limits);
             let (needs, taken) = match (needs, taken) {

@@ -32,7 +32,7 @@ impl Dice {
 }
 
 fn engine(model: &Model, options: &Options) -> Engine {
-    let threads = CpuOptions { threads: Some(2), isa: None };
+    let threads = CpuOptions { threads: 2, isa: None };
     let exec = CpuExec::new(threads).expect("threads");
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
     let (decoder, weights) = (&model.decoder, &model.weights);

@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &str, u32)] = &[
     ("crates/oprel-tokenizer", "oprel-tokenizer", 2),
     ("crates/oprel-chat", "oprel-chat", 2),
     ("crates/oprel-config", "oprel-config", 0),
-    ("crates/oprel-hub", "oprel-hub", 2),
+    ("crates/oprel-hub", "oprel-hub", 3),
     ("crates/oprel-telemetry", "oprel-telemetry", 2),
     ("crates/oprel-tools", "oprel-tools", 5),
     ("crates/oprel-constraint", "oprel-constraint", 3),

@@ -12,7 +12,7 @@ use oprel_nn::{
 
 /// Every executor, on the CPU alone; each is the other's test.
 pub fn executors() -> Vec<(&'static str, Box<dyn Exec>)> {
-    let one_thread = CpuOptions { threads: Some(1), isa: None };
+    let one_thread = CpuOptions { threads: 1, isa: None };
     let cpu = CpuExec::new(one_thread).expect("no thread is started");
     vec![("candle", Box::new(CandleExec::cpu())), ("cpu", Box::new(cpu))]
 }

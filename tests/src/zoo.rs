@@ -4,6 +4,7 @@
 //! `tests/zoo/README.md`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use oprel_gguf::{Array, Gguf, Value, Writer};
 use oprel_quant::QuantType;
@@ -48,8 +49,17 @@ impl Skeleton {
     /// Reads a committed skeleton; `None` if the set has none of this name.
     pub fn load(set: Set, name: &str) -> Option<Skeleton> {
         let folder = set.folder();
-        let text = std::fs::read_to_string(root().join(format!("tests/zoo/{folder}/{name}.json")));
-        Some(Skeleton { json: serde_json::from_str(&text.ok()?).expect("skeletons are JSON") })
+        let path = root().join(format!("tests/zoo/{folder}/{name}.json"));
+        path.exists().then(|| Skeleton::read(&path))
+    }
+
+    /// Reads a skeleton that lies elsewhere.
+    ///
+    /// # Panics
+    /// If it cannot be read, or is none.
+    pub fn read(path: &Path) -> Skeleton {
+        let text = std::fs::read_to_string(path).expect("a file");
+        Skeleton { json: serde_json::from_str(&text).expect("skeletons are JSON") }
     }
 
     /// Replaces the value of a metadata key, keeping its type.

@@ -10,7 +10,7 @@ use oprel_nn::Pooling;
 use oprel_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, gap};
 
 /// What a model can do, as clients of the field name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,15 +146,13 @@ pub fn capabilities(file: &Gguf, template: Option<&str>) -> Vec<Capability> {
     let chosen = templates(file, template).ok().filter(|t| !t.choose(true).stands_in);
     let compiled =
         chosen.and_then(|t| ChatTemplate::compile(t.choose(true).source, Default::default()).ok());
-    if let Some(can) = compiled.map(|t| Capabilities::of(&t)) {
+    if let Some(can) = compiled.as_ref().map(Capabilities::of) {
         all.extend(can.tools.then_some(Capability::Tools));
         all.extend(can.thinking.then_some(Capability::Thinking));
     }
-    if let Ok(tokenizer) = Tokenizer::from_metadata(metadata) {
-        let fim = tokenizer.fim();
-        if fim.prefix.is_some() && fim.suffix.is_some() {
-            all.push(Capability::Insert);
-        }
+    let has_marks = || Tokenizer::from_metadata(metadata).is_ok_and(|t| gap::is_in(t.fim()));
+    if compiled.is_some_and(|t| t.fills_gaps()) || has_marks() {
+        all.push(Capability::Insert);
     }
     all
 }

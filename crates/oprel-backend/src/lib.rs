@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod facts;
 mod fingerprint;
+mod gap;
 mod guide;
 mod hearing;
 mod load;

@@ -9,9 +9,9 @@ use oprel_engine::{DraftModel, Engine, Options, Scope};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::candle::CandleExec;
-use oprel_nn::cpu::{CpuExec, CpuOptions, default_threads};
+use oprel_nn::cpu::{CpuExec, CpuOptions};
 use oprel_nn::{Dev, Exec, KvTypes, Placement};
-use oprel_telemetry::{Roots, free_memory};
+use oprel_telemetry::{Roots, free_memory, suited_threads};
 
 use crate::disk::Disk;
 use crate::{Error, Facts, Result, draft, fingerprint};
@@ -133,6 +133,7 @@ struct Parts<'a> {
     model: &'a Model,
     draft: Option<&'a Model>,
     options: &'a LoadOptions,
+    threads: usize,
 }
 
 impl Parts<'_> {
@@ -161,9 +162,8 @@ impl Parts<'_> {
 
     /// What both models need for one text of so many tokens; the reference is not counted.
     fn needs(&self, context: u32, kv: KvTypes) -> Result<Needs, oprel_engine::Error> {
-        let threads = self.options.threads.unwrap_or_else(default_threads);
         let isa = self.options.isa.as_deref().and_then(|name| Isa::parse(name).ok());
-        let machine = (isa.unwrap_or_else(Isa::detect), threads);
+        let machine = (isa.unwrap_or_else(Isa::detect), self.threads);
         let of = |model: &Model, scope, options: &Options| {
             fit::needs((&model.decoder, &model.weights), scope, options, machine)
         };
@@ -233,7 +233,8 @@ pub fn needs(source: &ModelSource, options: &LoadOptions) -> Result<(Needs, u32)
         (None, Some(_)) => draft::choose(source, options, &Facts::of(file, &model, None)?)?.model,
         (None, None) => None,
     };
-    let parts = Parts { model: &model, draft: draft.as_ref(), options };
+    let (draft, threads) = (draft.as_ref(), threads(options));
+    let parts = Parts { model: &model, draft, options, threads };
     // What is chosen to fit is not what decides whether it does.
     let context = options.context.unwrap_or_else(|| parts.wish().usual(&model.decoder));
     Ok((parts.needs(context, options.kv)?, context))
@@ -261,7 +262,7 @@ pub(crate) fn engine(
     draft: Option<&Model>,
     options: &LoadOptions,
 ) -> Result<(Engine, Machine)> {
-    let parts = Parts { model, draft, options };
+    let parts = Parts { model, draft, options, threads: threads(options) };
     let (exec, machine) = executor(options)?;
     let mut sizes = parts.sizes()?;
     let context = sizes.context;
@@ -287,11 +288,16 @@ pub(crate) fn engine(
     Ok((engine, machine))
 }
 
+/// Threads of an executor: as many as are asked for, else as suit this machine.
+fn threads(options: &LoadOptions) -> usize {
+    options.threads.unwrap_or_else(|| suited_threads(&Roots::default()).min(MOST_THREADS))
+}
+
 /// An executor, and what it runs with: instruction set and threads.
 fn executor(options: &LoadOptions) -> Result<(Box<dyn Exec>, Machine)> {
-    let threads = options.threads;
-    if threads.is_some_and(|n| n == 0 || n > MOST_THREADS) {
-        let value = threads.unwrap_or_default().to_string();
+    let threads = threads(options);
+    if threads == 0 || threads > MOST_THREADS {
+        let value = threads.to_string();
         let why = format!("must be from 1 to {MOST_THREADS}");
         return Err(Error::Option { option: "threads", value, why });
     }

@@ -8,7 +8,7 @@ use oprel_chat::{ChatTemplate, LocalTime};
 use oprel_tokenizer::TokenizeOptions;
 
 use crate::facts::special_tokens;
-use crate::{Error, Facts, Result};
+use crate::{Error, Facts, Result, gap};
 
 /// A prompt, tokenized.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,6 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
         ("adapters", !request.adapters.is_empty()),
         ("images", chat.is_some_and(|c| c.messages.iter().any(|m| m.content.has_media()))),
         ("images", prompt.is_some_and(|p| !p.media.is_empty())),
-        ("suffix", prompt.is_some_and(|p| p.suffix.is_some())),
     ];
     if let Some((field, _)) = refused.into_iter().find(|(_, asked)| *asked) {
         return Err(Error::Unsupported { field });
@@ -43,7 +42,10 @@ pub(crate) fn check(facts: &Facts, request: &Request) -> Result<()> {
     if prompt.is_some_and(|p| p.raw && p.think.is_some()) {
         return Err(oprel_api::Error::Conflict { field: "think", other: "raw" }.into());
     }
-    check_template(facts, request)
+    match prompt.filter(|p| p.suffix.is_some()) {
+        Some(prompt) => gap::check(facts, prompt),
+        None => check_template(facts, request),
+    }
 }
 
 /// Refuses, by name, what the chat template would leave out. What a template of the request's own can
@@ -85,6 +87,11 @@ pub(crate) fn tokens(
     let cut = request.limits.input_overflow == InputOverflow::DropOldest;
     match &request.input {
         Input::Tokens(tokens) => Ok(fitted(tokens.clone(), cut.then_some(room))),
+        Input::Prompt(prompt) if prompt.suffix.is_some() => {
+            let suffix = prompt.suffix.as_deref().unwrap_or_default();
+            // Cut in the middle it would ask for something else.
+            Ok(fitted(gap::tokens(facts, prompt, suffix, now)?, None))
+        }
         Input::Prompt(prompt) if prompt.raw || !chats(facts, prompt) => {
             let mut tokens = prompt.context.clone();
             let options = TokenizeOptions {
@@ -210,7 +217,7 @@ fn fewest<T>(
 }
 
 /// Templates write BOS as text; a second one is not added.
-fn tokenize_rendered(facts: &Facts, text: &str, at_start: bool) -> Vec<u32> {
+pub(crate) fn tokenize_rendered(facts: &Facts, text: &str, at_start: bool) -> Vec<u32> {
     let tokenizer = &facts.tokenizer;
     let bos = tokenizer.bos().and_then(|id| tokenizer.raw_piece(id)).unwrap_or_default();
     let add_special = at_start && (bos.is_empty() || !text.starts_with(bos));

@@ -17,7 +17,7 @@ mod printf;
 mod tree;
 mod value;
 
-pub(crate) use chat::render;
+pub(crate) use chat::{render, render_gap};
 pub(crate) use tree::Program;
 
 use crate::Result;

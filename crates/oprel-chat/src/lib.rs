@@ -23,7 +23,7 @@ pub use capabilities::Capabilities;
 pub use choose::{CHATML, Chosen, Templates};
 pub use error::{Error, Result};
 pub use message::{message_json, tool_json};
-pub use template::{ChatTemplate, RenderInput, SpecialTokens};
+pub use template::{ChatTemplate, Gap, RenderInput, SpecialTokens};
 pub use thinking::{Said, ThinkSplitter, ThinkTags};
 pub use time::LocalTime;
 pub use tool_calls::{Spoken, ToolCallParser, ToolFormat};

@@ -58,6 +58,17 @@ pub struct RenderInput<'a> {
     pub now: LocalTime,
 }
 
+/// A text with a gap that is to be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap<'a> {
+    /// What the system says, if anything.
+    pub system: Option<&'a str>,
+    /// What stands before the gap.
+    pub before: &'a str,
+    /// What stands after it.
+    pub after: &'a str,
+}
+
 impl<'a> RenderInput<'a> {
     /// Messages without tools, followed by the beginning of the assistant's message.
     pub fn new(messages: &'a [Json], now: LocalTime) -> RenderInput<'a> {
@@ -113,6 +124,24 @@ impl ChatTemplate {
             return self.render_open(input);
         }
         self.render_messages(input, input.messages)
+    }
+
+    /// Whether the template says how a gap in a text is to be filled, as some of Go's do.
+    pub fn fills_gaps(&self) -> bool {
+        matches!(&self.program, Program::Go(program) if program.reads("Suffix"))
+    }
+
+    /// The text that asks for what stands between `gap`'s two sides; `None` from a template that cannot ask that.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_gap(&self, gap: &Gap<'_>, now: LocalTime) -> Result<Option<String>> {
+        match &self.program {
+            Program::Go(program) if self.fills_gaps() => {
+                go::render_gap(program, gap, now, LIMITS).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn render_messages(&self, input: &RenderInput<'_>, messages: &[Json]) -> Result<String> {

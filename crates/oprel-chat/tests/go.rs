@@ -1,6 +1,6 @@
 //! What Go's text/template makes of the cases in `golden/go/`, byte for byte. `make_golden.go` wrote it.
 
-use oprel_chat::{Capabilities, ChatTemplate, Error, LocalTime, RenderInput, SpecialTokens};
+use oprel_chat::{Capabilities, ChatTemplate, Error, Gap, LocalTime, RenderInput, SpecialTokens};
 use serde_json::{Map, Value, json};
 
 /// The moment that `make_golden.go` shows.
@@ -232,4 +232,23 @@ fn keys_of_a_request_reach_the_template() {
     let input =
         RenderInput { kwargs: Some(&kwargs), ..RenderInput::new(&messages, LocalTime::utc(NOW)) };
     assert_eq!(template.render(&input).unwrap(), "xHi");
+}
+
+#[test]
+fn a_gap_is_filled_where_the_template_says_how() {
+    let template = "{{- if .Suffix }}<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>\
+        {{- else }}{{ .System }}{{ .Prompt }}{{ .Response }} tail{{ end }}";
+    let gap = Gap { system: None, before: "let x =", after: ";" };
+    let now = LocalTime::utc(0);
+    let template = compile(template).unwrap();
+    assert!(template.fills_gaps());
+    let text = template.render_gap(&gap, now).unwrap();
+    assert_eq!(text.as_deref(), Some("<PRE>let x =<SUF>;<MID>"));
+    for other in
+        ["{{ .System }}{{ .Prompt }}", "{% for m in messages %}{{ m.content }}{% endfor %}"]
+    {
+        let template = compile(other).unwrap();
+        assert!(!template.fills_gaps());
+        assert_eq!(template.render_gap(&gap, now).unwrap(), None);
+    }
 }

@@ -220,6 +220,8 @@ pub(crate) struct Ps {
     /// Print JSON, as /api/ps.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -229,6 +231,8 @@ pub(crate) struct Stop {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, Subcommand)]
@@ -275,6 +279,15 @@ pub(crate) enum BackendArg {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+// Whose store.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct At {
+    /// The server: http[s]://host[:port] or unix:/path [default: OPREL_HOST; commands over models then take the store of
+    /// this user, unless OPREL_HOST is another machine]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
 }
 
 // Who answers.

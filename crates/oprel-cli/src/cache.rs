@@ -16,7 +16,7 @@ pub(crate) fn run(command: &args::Cache) -> anyhow::Result<()> {
     match command {
         args::Cache::List { json } => list(*json),
         args::Cache::Delete { models } => {
-            crate::store::remove(&args::Remove { models: models.clone() })
+            crate::store::remove_here(models)
         }
         args::Cache::Clear => clear(),
         args::Cache::Verify(args) => crate::store::verify(args),

@@ -15,15 +15,12 @@ use oprel::{Constraint, InputOverflow, Message, Model, OprelError, Think};
 
 use crate::args::Ask;
 use crate::engine;
-use crate::outcome::{explain, tell};
+use crate::outcome::{INTERRUPTED, explain, tell};
 use crate::settings::Settings;
 use crate::speak::{Style, speak, timing};
 use command::{Command, Set};
 use input::{Entered, Input};
 use saved::Saved;
-
-/// Exit code of a program that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
 
 /// Chats until the user leaves, or the pipe ends.
 pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
@@ -89,7 +86,7 @@ impl Interrupts {
         let press = move || {
             let unheard = interrupts.pressed.swap(true, Ordering::Relaxed);
             if unheard || interrupts.loading.load(Ordering::Relaxed) {
-                std::process::exit(INTERRUPTED);
+                std::process::exit(INTERRUPTED.into());
             }
         };
         ctrlc::set_handler(press).context("cannot watch for Ctrl-C")

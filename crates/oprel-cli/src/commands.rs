@@ -223,21 +223,37 @@ fn tokenize(args: &Tokenize) -> anyhow::Result<()> {
 }
 
 fn show(args: &Show) -> anyhow::Result<()> {
-    let source = match store::stored(&args.model)? {
+    let is_there = args.at.server.is_some() || matches!(meant(&args.model), Meant::Named(_));
+    if let Some(client) = args.at.elsewhere()?.filter(|_| is_there) {
+        let shown = client.show(&args.model, args.verbose).map_err(OprelError::from)?;
+        return match store::part_of_answer(&shown, args) {
+            Some(part) => print(harmless(part).trim_end()),
+            None if args.json => print(&serde_json::to_string_pretty(&shown)?),
+            None => tell_show(&serde_json::from_value(shown)?, args),
+        };
+    }
+    let (source, template) = match store::stored(&args.model)? {
         Some(model) => match store::show_part(&model, args)? {
             store::Shown::Done => return Ok(()),
-            store::Shown::File(path) => ModelSource::File(path),
+            store::Shown::File(path, template) => (ModelSource::File(path), template),
         },
-        None => source(&args.model)?,
+        None => (source(&args.model)?, None),
     };
-    let show = oprel::show(&source, args.verbose)?;
+    let show = match template {
+        Some(template) => oprel::show_with_template(&source, &template, args.verbose)?,
+        None => oprel::show(&source, args.verbose)?,
+    };
     if let Some(part) = store::part_of_file(&show, args)? {
         return print(&harmless(&part));
     }
     if args.json {
         return print(&serde_json::to_string_pretty(&show)?);
     }
-    print(&harmless(&summary(&show)))?;
+    tell_show(&show, args)
+}
+
+fn tell_show(show: &oprel::Show, args: &Show) -> anyhow::Result<()> {
+    print(&harmless(&summary(show)))?;
     if args.verbose {
         print("\nMetadata")?;
         for (key, value) in &show.model_info {

@@ -1,12 +1,11 @@
 //! `oprel convert`, `quantize`, `imatrix`, `perplexity`, `gguf`: files to files.
 
 use std::io::IsTerminal;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use oprel::OprelError;
+use oprel::{Failure, OprelError};
 use oprel_gguf::{QuantType, Value};
 use oprel_tools::convert::{self, ConvertOptions, Weights};
 use oprel_tools::gguf::{Change, Difference, MaxPart};
@@ -20,22 +19,13 @@ use serde_json::json;
 use crate::args::{self, Over, WeightsArg};
 use crate::columns::bytes;
 use crate::commands::{print, source};
+use crate::interrupt;
 use crate::outcome::{harmless, tell};
 use crate::terminal::bar_style;
 
 /// An error of the tools, with what to do.
-fn failed(error: impl std::fmt::Display, hint: Option<String>) -> OprelError {
-    OprelError::Validation { message: error.to_string(), hint, source: None }
-}
-
-fn of_tools(error: oprel_tools::Error) -> OprelError {
-    let hint = error.hint();
-    failed(error, hint)
-}
-
-fn of_windows(error: oprel_tools::windows::Error) -> OprelError {
-    let hint = error.hint();
-    failed(error, hint)
+pub(crate) fn of_tools(error: oprel_tools::Error) -> OprelError {
+    Failure::from(error).into()
 }
 
 /// A bar on standard error, where that is a terminal.
@@ -58,17 +48,16 @@ pub(crate) fn convert(args: &args::Convert) -> anyhow::Result<()> {
         WeightsArg::Q8_0 => Weights::Q8_0,
     };
     let options = ConvertOptions { weights, name: args.name.clone() };
+    interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
     let made = convert::convert(&args.folder, &args.out, &options, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
         bar.set_message(harmless(progress.tensor));
+        interrupt::flow()
     });
     bar.finish_and_clear();
-    let made = made.map_err(|error| {
-        let hint = error.hint();
-        failed(error, hint)
-    })?;
+    let made = made.map_err(of_tools)?;
     if args.json {
         return print(
             &json!({"architecture": made.architecture, "tensors": made.n_tensors, "bytes": made.n_bytes,
@@ -113,6 +102,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
         overrides: overrides.collect::<Result<_, OprelError>>()?,
         threads: args.threads,
     };
+    interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
     let made = quantize::quantize(&args.input, &args.output, mix, &options, &mut |progress| {
         bar.set_length(progress.total_bytes);
@@ -122,7 +112,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
             false => format!("{} {} -> {}", progress.tensor, progress.from, progress.to),
         };
         bar.set_message(harmless(&what));
-        ControlFlow::Continue(())
+        interrupt::flow()
     });
     bar.finish_and_clear();
     let made = made.map_err(of_tools)?;
@@ -215,7 +205,7 @@ pub(crate) fn imatrix(args: &args::Imatrix) -> anyhow::Result<()> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let mut made = made.map_err(of_windows)?;
+    let mut made = made.map_err(of_tools)?;
     let text = over.file.as_ref().map_or("stdin".into(), |path| path.display().to_string());
     made.datasets.push(text);
     made.write(&args.out).map_err(of_tools)?;
@@ -242,7 +232,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         let save = args.save_base.as_deref();
         let made = perplexity::perplexity(&file, &text, &over.options(), save, &mut progress);
         bar.finish_and_clear();
-        let made = made.map_err(of_windows)?;
+        let made = made.map_err(of_tools)?;
         if over.json {
             let all = json!({"perplexity": pair(made.perplexity), "tokens": made.n_tokens});
             return print(&all.to_string());
@@ -252,7 +242,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
     };
     let made = perplexity::divergence(&file, base, &over.options(), &mut progress);
     bar.finish_and_clear();
-    let made = made.map_err(of_windows)?;
+    let made = made.map_err(of_tools)?;
     if over.json {
         let all = json!({
             "perplexity": pair(made.perplexity), "base_perplexity": pair(made.base_perplexity),
@@ -288,6 +278,10 @@ fn shown(measured: Measured) -> String {
 }
 
 pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
+    let goes_on = &|| !interrupt::is_pressed();
+    if !matches!(command, args::Gguf::Diff { .. }) {
+        interrupt::watch()?;
+    }
     match command {
         args::Gguf::Split { input, prefix, size, tensors } => {
             let most = match (size, tensors) {
@@ -297,13 +291,13 @@ pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
                     return Err(OprelError::validation("say --size or --tensors").into());
                 }
             };
-            for part in oprel_tools::gguf::split(input, prefix, most).map_err(of_tools)? {
+            for part in oprel_tools::gguf::split(input, prefix, most, goes_on).map_err(of_tools)? {
                 print(&harmless(&part.display().to_string()))?;
             }
             Ok(())
         }
         args::Gguf::Merge { input, output } => {
-            oprel_tools::gguf::merge(input, output).map_err(of_tools)?;
+            oprel_tools::gguf::merge(input, output, goes_on).map_err(of_tools)?;
             print(&harmless(&format!("wrote {}", output.display())))
         }
         args::Gguf::Edit { file, out, set, remove } => {
@@ -319,7 +313,7 @@ pub(crate) fn gguf(command: &args::Gguf) -> anyhow::Result<()> {
                 )
                 .into());
             }
-            oprel_tools::gguf::edit(file, out.as_deref(), &changes).map_err(of_tools)?;
+            oprel_tools::gguf::edit(file, out.as_deref(), &changes, goes_on).map_err(of_tools)?;
             let path = out.as_ref().unwrap_or(file);
             print(&harmless(&format!("changed {}", path.display())))
         }

@@ -1,30 +1,27 @@
 //! Commands that speak to a daemon: `ps`, `stop`.
 
-use oprel::{Client, Daemon, OprelError};
+use oprel::{Client, OprelError};
 use oprel_client::Error;
 use serde_json::{Value, json};
 
-use crate::args::{Ps, Stop};
+use crate::args::{At, Ps, Stop};
 use crate::columns::{bytes, table};
 use crate::commands::print;
+use crate::store::short_id;
 
-/// The daemon of this user, whether it answers or not.
-fn client() -> Result<Client, OprelError> {
-    Ok(Client::new(Daemon::from_env().client())?)
+/// The daemon that is meant, whether it answers or not.
+fn client(at: &At) -> Result<Client, OprelError> {
+    Ok(Client::new(at.daemon().client())?)
 }
 
 pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {
-    let models = client()?.running().map_err(OprelError::from)?;
+    let models = client(&args.at)?.running().map_err(OprelError::from)?;
     if args.json {
         return print(&json!({"models": models}).to_string());
     }
     let rows = models.iter().map(|model| {
         let text = |key: &str| model[key].as_str().unwrap_or_default().to_string();
-        let mut id: String = text("digest").chars().take(12).collect();
-        if id.is_empty() {
-            // Programs that read columns need one in each.
-            id.push('-');
-        }
+        let id = short_id(model);
         let size = bytes(model["size"].as_u64().unwrap_or(0));
         let context = model["context_length"].as_u64().unwrap_or(0).to_string();
         let until = until(&text("expires_at"));
@@ -55,7 +52,7 @@ fn until(time: &str) -> String {
 }
 
 pub(crate) fn stop(args: &Stop) -> anyhow::Result<()> {
-    let client = client()?;
+    let client = client(&args.at)?;
     let absent = || {
         let message = format!("couldn't find model \"{}\" to stop", args.model);
         anyhow::Error::msg(message)

@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use oprel::{Client, Daemon, Model, ModelSource, OprelError};
-use serde_json::json;
 
 use crate::args::{Load, Place};
 use crate::commands::{Meant, builder, meant, source, usual_draft};
@@ -41,10 +40,8 @@ fn fetch(
     let Some(daemon) = elsewhere else {
         return transfer::fetch_absent(model).map_err(|error| transfer::instead(error, absent));
     };
-    let _spinner = Spinner::start("the server fetches the model");
     let client = Client::new(daemon.client()).map_err(OprelError::from)?;
-    let pulled = client.post("/api/pull", &json!({"model": model, "stream": false}));
-    Ok(pulled.map(|_| ()).map_err(OprelError::from)?)
+    transfer::fetch_there(&client, model, false, &transfer::Told::new(false))
 }
 
 /// Loads a model that is there.

@@ -19,7 +19,11 @@ pub(crate) fn info(args: &Info) -> anyhow::Result<()> {
     let gb = |bytes: Option<u64>| {
         bytes.map_or("?".to_string(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9))
     };
-    let count = |n: Option<usize>| n.map_or("?".to_string(), |n| n.to_string());
+    let count = |n: Option<usize>, what: &str| match n {
+        Some(1) => format!("1 {what}"),
+        n => format!("{} {what}s", n.map_or("?".to_string(), |n| n.to_string())),
+    };
+    let suited = host.suited_threads();
     let (system, cpu, memory) = (&host.system, &host.cpu, &host.memory);
     writeln!(out, "oprel      {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "system     {} {} {}", system.os, system.arch, known(system.kernel.as_ref()))?;
@@ -29,11 +33,12 @@ pub(crate) fn info(args: &Info) -> anyhow::Result<()> {
     writeln!(out, "cpu        {}", known(cpu.model.as_ref()))?;
     writeln!(
         out,
-        "           {} sockets, {} cores, {} threads; {} threads suit it",
-        count(cpu.sockets),
-        count(cpu.cores),
-        count(cpu.threads),
-        host.suited_threads()
+        "           {}, {}, {}; {} suit{} it",
+        count(cpu.sockets, "socket"),
+        count(cpu.cores, "core"),
+        count(cpu.threads, "thread"),
+        count(Some(suited), "thread"),
+        if suited == 1 { "s" } else { "" },
     )?;
     writeln!(out, "kernels    {} ({})", cpu.isa, cpu.features.join(" "))?;
     for cache in &cpu.caches {

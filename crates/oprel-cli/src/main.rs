@@ -18,6 +18,7 @@ mod files;
 mod generate;
 #[cfg(unix)]
 mod install;
+mod interrupt;
 #[cfg(unix)]
 mod key;
 mod machine;

@@ -5,13 +5,21 @@ use std::process::ExitCode;
 
 use oprel::OprelError;
 
-/// Exit codes: 0 done, 1 the terminal or a file failed, 2 to 6 one for each kind of error.
+use crate::interrupt;
+
+/// Exit code of a program that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Exit codes: 0 done, 1 the terminal or a file failed, 2 to 6 one for each kind of error, 130 stopped by Ctrl-C.
 pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if is_closed_pipe(&error) {
         return ExitCode::SUCCESS;
     }
     explain(&error);
+    if interrupt::is_pressed() {
+        return ExitCode::from(INTERRUPTED);
+    }
     ExitCode::from(match error.downcast_ref::<OprelError>() {
         Some(OprelError::Validation { .. }) => 2,
         Some(OprelError::ModelNotFound { .. }) => 3,

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::args::{Load, Plan};
 use crate::commands::{Meant, meant, most_memory, print};
 use crate::config;
+use crate::convert::of_tools;
 use crate::outcome::harmless;
 
 pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
@@ -25,11 +26,11 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
     };
     let file = source.open().map_err(OprelError::from)?;
     let host = Host::read();
-    let plan = plan::plan(&file, &options, &host).map_err(refused)?;
+    let plan = plan::plan(&file, &options, &host).map_err(of_tools)?;
     let speeds = if args.measure { Speeds::measure(&plan, &host) } else { None };
     let candidates = candidates(args, &plan)?;
     let read = speeds.as_ref().map(|speeds| speeds.rates.read);
-    let chosen = plan::recommend(&candidates, (&file, &options), &host, read).map_err(refused)?;
+    let chosen = plan::recommend(&candidates, (&file, &options), &host, read).map_err(of_tools)?;
     let speed = speeds.as_ref().map(|speeds| speeds.predict(&plan, args.depth));
     if args.json {
         let all = json!({
@@ -59,10 +60,6 @@ fn options(load: &Load) -> Result<PlanOptions, OprelError> {
         isa: set.text("isa").and_then(|name| Isa::parse(name).ok()),
         most_memory: most_memory()?,
     })
-}
-
-fn refused(error: plan::Error) -> OprelError {
-    OprelError::validation(error.to_string())
 }
 
 /// The file itself, and others of the same model.

@@ -1,11 +1,15 @@
 //! Commands over the store of models: `list`, `cp`, `rm`, `create`, `verify`, parts of `show`.
 
+mod far;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use oprel::OprelError;
+use oprel::{Making, OprelError};
 use oprel_api::Failure;
 use oprel_api::ollama::{ModelName, Tag, Timestamp, parameter_lines};
+use oprel_hub::fetch::Status;
 use oprel_hub::modelfile::{self, Modelfile};
 use oprel_hub::{Access, Damage, Entry, Error, Store, StoredModel};
 use serde_json::{Value, json};
@@ -13,38 +17,56 @@ use serde_json::{Value, json};
 use crate::args::{Copy, Create, List, Remove, Show, Verify};
 use crate::columns::{ago, bytes, table};
 use crate::commands::{Meant, meant, print};
+use crate::interrupt;
 use crate::outcome::{harmless, tell};
+use crate::transfer::Told;
+pub(crate) use far::follow;
 
 /// Hexadecimal digits of a digest that are shown.
 const ID: usize = 12;
 
 pub(crate) fn list(args: &List) -> anyhow::Result<()> {
-    let store = open(Access::Read)?;
-    let listing = store.list().map_err(OprelError::from)?;
+    let mut models = match args.at.elsewhere()? {
+        Some(client) => client.list().map_err(OprelError::from)?,
+        None => tags()?,
+    };
     let prefix = args.prefix.clone().unwrap_or_default().to_lowercase();
-    let is_meant = |entry: &Entry| entry.name.to_string().to_lowercase().starts_with(&prefix);
-    let models: Vec<Entry> = listing.models.into_iter().filter(is_meant).collect();
-    for broken in &listing.broken {
-        tell(&format!("warning: {}", broken.why));
-    }
+    let name = |model: &Value| model["name"].as_str().unwrap_or_default().to_owned();
+    models.retain(|model| name(model).to_lowercase().starts_with(&prefix));
     if args.json {
-        let models: Vec<Tag> = models.iter().map(|entry| tag(&store, entry)).collect();
         return print(&json!({"models": models}).to_string());
     }
-    let rows = models.iter().map(|entry| {
-        // Programs that read columns need one in each.
-        let id = entry.digest().map_or("-".into(), |d| d.hex().chars().take(ID).collect());
-        [entry.name.to_string(), id, bytes(entry.size), ago(entry.modified)]
+    let rows = models.iter().map(|model| {
+        let changed = model["modified_at"].as_str().unwrap_or_default().parse();
+        let changed = changed.map(|time: jiff::Timestamp| ago(time.into()));
+        let size = bytes(model["size"].as_u64().unwrap_or(0));
+        [name(model), short_id(model), size, changed.unwrap_or_else(|_| "-".into())]
     });
     let heads = ["NAME", "ID", "SIZE", "MODIFIED"].map(String::from);
     table(std::iter::once(heads).chain(rows).collect())
 }
 
+/// The first digits of a model's digest. Programs that read columns need one in each.
+pub(crate) fn short_id(model: &Value) -> String {
+    let id: String = model["digest"].as_str().unwrap_or_default().chars().take(ID).collect();
+    if id.is_empty() { "-".into() } else { id }
+}
+
+/// The models of this user's store, as /api/tags has them. What cannot be read is told.
+fn tags() -> anyhow::Result<Vec<Value>> {
+    let store = open(Access::Read)?;
+    let listing = store.list().map_err(OprelError::from)?;
+    for broken in &listing.broken {
+        tell(&format!("warning: {}", broken.why));
+    }
+    listing.models.iter().map(|entry| Ok(serde_json::to_value(tag(&store, entry))?)).collect()
+}
+
 /// A model as /api/tags has it, in the time of this place.
 fn tag(store: &Store, entry: &Entry) -> Tag {
     // Of what cannot be read there is the name; `oprel verify` tells why.
-    let bare =
-        || Tag { name: entry.name.to_string(), model: entry.name.to_string(), ..Tag::default() };
+    let name = entry.name.to_string();
+    let bare = || Tag { model: name.clone(), name, size: entry.size, ..Tag::default() };
     let mut tag = store.tag(entry).unwrap_or_else(|_| bare());
     let here = jiff::Timestamp::try_from(entry.modified);
     let here = here.map(|time| jiff::tz::TimeZone::system().to_offset(time).seconds());
@@ -53,15 +75,40 @@ fn tag(store: &Store, entry: &Entry) -> Tag {
 }
 
 pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
-    let (from, to) = (name(&args.source)?, name(&args.destination)?);
-    open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
+    match args.at.elsewhere()? {
+        Some(client) => {
+            client.copy(&args.source, &args.destination).map_err(OprelError::from)?;
+        }
+        None => {
+            let (from, to) = (name(&args.source)?, name(&args.destination)?);
+            open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
+        }
+    }
     print(&harmless(&format!("copied '{}' to '{}'", args.source, args.destination)))
 }
 
 pub(crate) fn remove(args: &Remove) -> anyhow::Result<()> {
+    match args.at.elsewhere()? {
+        Some(client) => removed(&args.models, |model| {
+            client.remove(model).map_err(OprelError::from)?;
+            Ok(())
+        }),
+        None => remove_here(&args.models),
+    }
+}
+
+/// Removes models of this user's store.
+pub(crate) fn remove_here(models: &[String]) -> anyhow::Result<()> {
     let store = open(Access::Write)?;
-    for model in &args.models {
+    removed(models, |model| {
         store.remove(&name(model)?).map_err(OprelError::from)?;
+        Ok(())
+    })
+}
+
+fn removed(models: &[String], remove: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for model in models {
+        remove(model)?;
         print(&harmless(&format!("deleted '{model}'")))?;
     }
     Ok(())
@@ -79,11 +126,31 @@ pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
         }
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let recipe = file.resolve(&folder, home.as_deref()).map_err(OprelError::from)?;
+    let mut recipe = file.resolve(&folder, home.as_deref()).map_err(OprelError::from)?;
+    let quantize = args.quantize.as_deref().map(oprel::file_type).transpose();
+    recipe.quantize = quantize.map_err(OprelError::from)?;
+    let told = Arc::new(Told::new(args.json));
+    if let Some(client) = args.at.elsewhere()? {
+        return far::create(&client, &args.model, &recipe, &told);
+    }
     let store = open(Access::Write)?;
-    let mut step = |step: modelfile::Step| tell(&step.to_string());
-    modelfile::create(&store, &called, &recipe, &mut step).map_err(OprelError::from)?;
+    if recipe.quantize.is_some() {
+        interrupt::watch()?;
+    }
+    oprel::create(&store, &called, &recipe, &mut |making| {
+        told.tell(&status(making));
+        interrupt::flow()
+    })
+    .map_err(OprelError::from)?;
     Ok(())
+}
+
+fn status(making: &Making) -> Status {
+    let (total, completed) = match making {
+        Making::Quantizing { total_bytes, done_bytes, .. } => (*total_bytes, *done_bytes),
+        Making::Step(_) => (0, 0),
+    };
+    Status { status: making.to_string(), digest: None, total, completed }
 }
 
 /// A Modelfile and the folder that its paths are relative to. Where none was named and none is there, the folder
@@ -159,8 +226,8 @@ fn line(damage: &Damage) -> String {
 pub(crate) enum Shown {
     /// Nothing.
     Done,
-    /// Its file.
-    File(PathBuf),
+    /// Its file, and the chat template that it has instead of the file's.
+    File(PathBuf, Option<String>),
 }
 
 /// The model of the store that a text names; `None` if it names a file, the demo or nothing in the store.
@@ -190,10 +257,24 @@ pub(crate) fn show_part(model: &StoredModel, args: &Show) -> anyhow::Result<Show
     } else {
         let file = model.files.first().cloned();
         let what = format!("'{name}' has no GGUF file");
-        return file.map(Shown::File).ok_or_else(|| OprelError::validation(what).into());
+        let shown = file.map(|file| Shown::File(file, model.template.clone()));
+        return shown.ok_or_else(|| OprelError::validation(what).into());
     };
     print(harmless(&part).trim_end())?;
     Ok(Shown::Done)
+}
+
+/// The part that was asked for of what a daemon says of a model.
+pub(crate) fn part_of_answer<'v>(shown: &'v Value, args: &Show) -> Option<&'v str> {
+    let parts = [
+        (args.license, "license"),
+        (args.modelfile, "modelfile"),
+        (args.parameters, "parameters"),
+        (args.system, "system"),
+        (args.template, "template"),
+    ];
+    let (_, part) = parts.into_iter().find(|(is_meant, _)| *is_meant)?;
+    Some(shown[part].as_str().unwrap_or_default())
 }
 
 /// The part of a file that was asked for.

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar};
-use oprel::OprelError;
+use oprel::{Client, OprelError};
 use oprel_api::ollama::ModelName;
 use oprel_hub::catalog::Alias;
 use oprel_hub::fetch::Status;
-use oprel_hub::{Access, Digest, Reference};
+use oprel_hub::{Access, Reference};
 use serde_json::json;
 
 use crate::args::{ListModels, Search, Transfer};
 use crate::columns::{bytes, table};
 use crate::commands::print;
 use crate::outcome::{harmless, tell};
-use crate::store::open;
+use crate::store::{follow, open};
 use crate::terminal::bar_style;
 
 /// A bar that moves, with bytes, rate and the time that is left.
@@ -27,7 +27,21 @@ const MOVING: &str = "{msg}: {percent:>3}% ▕{bar}▏ {bytes}/{total_bytes}  {b
 const DONE: &str = "{msg}: {percent:>3}% ▕{bar}▏ {total_bytes}";
 
 pub(crate) fn pull(args: &Transfer) -> anyhow::Result<()> {
-    fetch(&args.model, args.insecure, &Told::new(args.json))
+    let told = Told::new(args.json);
+    match args.at.elsewhere()? {
+        Some(client) => fetch_there(&client, &args.model, args.insecure, &told),
+        None => fetch(&args.model, args.insecure, &told),
+    }
+}
+
+/// Has a daemon fetch a model.
+pub(crate) fn fetch_there(
+    client: &Client,
+    model: &str,
+    insecure: bool,
+    told: &Told,
+) -> anyhow::Result<()> {
+    follow(client, "/api/pull", json!({"model": model, "insecure": insecure}), told)
 }
 
 /// Fetches a model that is not here, and tells how far it is on standard error.
@@ -61,6 +75,10 @@ fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
 }
 
 pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
+    if let Some(client) = args.at.elsewhere()? {
+        let body = json!({"model": args.model, "insecure": args.insecure});
+        return follow(&client, "/api/push", body, &Told::new(args.json));
+    }
     let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let name = ModelName::parse(&args.model).map_err(OprelError::from)?;
     let told = Told::new(args.json);
@@ -84,7 +102,7 @@ pub(crate) fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
 pub(crate) struct Told {
     json: bool,
     bars: Option<MultiProgress>,
-    files: Mutex<HashMap<Digest, ProgressBar>>,
+    files: Mutex<HashMap<String, ProgressBar>>,
     last: Mutex<String>,
 }
 
@@ -101,15 +119,15 @@ impl Told {
             let _ = print(&line);
             return;
         }
-        match (&self.bars, &status.digest) {
-            (Some(bars), Some(digest)) => self.bar(bars, digest, status),
+        match &self.bars {
+            Some(bars) if status.total > 0 => self.bar(bars, status),
             _ => self.line(status),
         }
     }
 
-    fn bar(&self, bars: &MultiProgress, digest: &Digest, status: &Status) {
+    fn bar(&self, bars: &MultiProgress, status: &Status) {
         let Ok(mut files) = self.files.lock() else { return };
-        let bar = files.entry(*digest).or_insert_with(|| {
+        let bar = files.entry(status.status.clone()).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new(status.total));
             bar.set_style(bar_style(MOVING));
             bar.set_message(harmless(&status.status));

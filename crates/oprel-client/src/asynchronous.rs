@@ -1,8 +1,12 @@
 //! A daemon, spoken to from asynchronous code.
 
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request as HttpRequest, Response, header};
@@ -15,6 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::connect::Connect;
+use crate::lines::Lines;
+use crate::upload::Upload;
 use crate::{AsyncEvents, Endpoint, Error, Result, innermost};
 
 /// How long a daemon may take to say that it is there.
@@ -27,8 +33,11 @@ const ALIVE: Duration = Duration::from_secs(5);
 pub struct AsyncClient {
     endpoint: Endpoint,
     key: Option<Arc<str>>,
-    http: legacy::Client<Connect, Full<Bytes>>,
+    http: legacy::Client<Connect, Sent>,
 }
+
+/// The body of a request.
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
 
 impl AsyncClient {
     /// A client of a daemon, whether it answers or not.
@@ -156,6 +165,74 @@ impl AsyncClient {
         self.ask("/oprel/detokenize", model, request).await
     }
 
+    /// Gives a model of the daemon's store a further name.
+    ///
+    /// # Errors
+    /// As [`AsyncClient::get`].
+    pub async fn copy(&self, source: &str, destination: &str) -> Result<()> {
+        let body = json!({"source": source, "destination": destination});
+        self.send(Method::POST, "/api/copy", bytes(&body)?).await.map(|_| ())
+    }
+
+    /// Removes a model from the daemon's store.
+    ///
+    /// # Errors
+    /// As [`AsyncClient::get`].
+    pub async fn remove(&self, model: &str) -> Result<()> {
+        let body = bytes(&json!({"model": model}))?;
+        self.send(Method::DELETE, "/api/delete", body).await.map(|_| ())
+    }
+
+    /// Sends a file to the daemon's store, unless it is there: as what its SHA-256, `sha256:` and 64 hexadecimal
+    /// digits, says. `sent` is told how many bytes are on their way.
+    ///
+    /// # Errors
+    /// As [`AsyncClient::get`]; [`Error::File`] if it cannot be read.
+    pub async fn put_blob(
+        &self,
+        digest: &str,
+        file: File,
+        sent: impl Fn(u64) + Send + 'static,
+    ) -> Result<()> {
+        let path = format!("/api/blobs/{digest}");
+        match self.send(Method::HEAD, &path, Vec::new()).await {
+            Err(Error::Refused { status: 404, .. }) => {}
+            known => return known.map(|_| ()),
+        }
+        let body =
+            Upload::of(file, sent).map_err(|error| Error::File { why: error.to_string() })?;
+        self.send_body(Method::POST, &path, body.boxed_unsync()).await.map(|_| ())
+    }
+
+    /// Has the daemon do work that tells how far it is, as `/api/pull`, `/api/push` and `/api/create` do. `each` is
+    /// given every line.
+    ///
+    /// # Errors
+    /// As [`AsyncClient::get`]; what the daemon says while it works; [`Error::Answer`] if it does not say that all
+    /// is done.
+    pub async fn follow(
+        &self,
+        path: &str,
+        body: &Value,
+        mut each: impl FnMut(&Value),
+    ) -> Result<()> {
+        let response = self.send(Method::POST, path, bytes(body)?).await?;
+        let status = response.status().as_u16();
+        let mut lines = Lines::of(response.into_body());
+        let mut is_done = false;
+        while let Some(line) = poll_fn(|context| lines.poll_next(context)).await {
+            let line = line.map_err(|what| Error::Answer { what })?;
+            let value: Value = serde_json::from_slice(&line)
+                .map_err(|error| Error::Answer { what: error.to_string() })?;
+            if value.get("error").is_some() {
+                return Err(Error::refused(status, &line));
+            }
+            is_done = value["status"] == "success";
+            each(&value);
+        }
+        if is_done { Ok(()) } else { Err(Error::Answer { what: "it broke off".into() }) }
+    }
+
     /// Sends a body of our own dialect.
     async fn ask<R: DeserializeOwned>(
         &self,
@@ -185,6 +262,16 @@ impl AsyncClient {
     }
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response<Incoming>> {
+        let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+        self.send_body(method, path, body.boxed_unsync()).await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: Sent,
+    ) -> Result<Response<Incoming>> {
         let mut request = HttpRequest::builder()
             .method(method)
             .uri(self.endpoint.uri(path))
@@ -192,9 +279,7 @@ impl AsyncClient {
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request
-            .body(Full::new(body.into()))
-            .map_err(|e| Error::Answer { what: e.to_string() })?;
+        let request = request.body(body).map_err(|e| Error::Answer { what: e.to_string() })?;
         let response = self.http.request(request).await.map_err(|e| self.unreachable(&e))?;
         if response.status().is_success() {
             return Ok(response);

@@ -1,5 +1,6 @@
 //! A daemon, spoken to from code that waits.
 
+use std::fs::File;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -206,6 +207,43 @@ impl Client {
     /// The same.
     pub fn detokenize(&self, model: &str, tokens: &[u32]) -> Result<String> {
         self.runtime.wait(self.inner.detokenize(model, tokens))
+    }
+
+    /// As [`AsyncClient::copy`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn copy(&self, source: &str, destination: &str) -> Result<()> {
+        self.runtime.wait(self.inner.copy(source, destination))
+    }
+
+    /// As [`AsyncClient::remove`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn remove(&self, model: &str) -> Result<()> {
+        self.runtime.wait(self.inner.remove(model))
+    }
+
+    /// As [`AsyncClient::put_blob`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn put_blob(
+        &self,
+        digest: &str,
+        file: File,
+        sent: impl Fn(u64) + Send + 'static,
+    ) -> Result<()> {
+        self.runtime.wait(self.inner.put_blob(digest, file, sent))
+    }
+
+    /// As [`AsyncClient::follow`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn follow(&self, path: &str, body: &Value, each: impl FnMut(&Value)) -> Result<()> {
+        self.runtime.wait(self.inner.follow(path, body, each))
     }
 
     /// As [`AsyncClient::get`].

@@ -39,6 +39,11 @@ impl Daemon {
         Daemon { endpoint, key: None, starts: false, program: None }
     }
 
+    /// The same at another place, with the same key.
+    pub fn moved(self, endpoint: Endpoint) -> Daemon {
+        Daemon { endpoint, ..self }
+    }
+
     /// Speaks with a key.
     pub fn key(mut self, key: &str) -> Daemon {
         self.key = Some(key.into());

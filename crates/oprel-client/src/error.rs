@@ -51,6 +51,12 @@ pub enum Error {
         /// What it says.
         failure: Failure,
     },
+    /// A file that was to be sent cannot be read.
+    #[error("the file cannot be read: {why}")]
+    File {
+        /// What the system says.
+        why: String,
+    },
     /// Its answer was not what was expected.
     #[error("the daemon's answer cannot be read: {what}")]
     Answer {
@@ -84,7 +90,8 @@ impl Error {
                 _ => ErrorKind::Backend,
             };
             let message = if message.is_empty() { format!("status {status}") } else { message };
-            Failure::new(kind, message)
+            let hint = value["hint"].as_str().map(str::to_string);
+            Failure { hint, ..Failure::new(kind, message) }
         });
         Error::Refused { status, failure }
     }
@@ -118,7 +125,7 @@ impl From<Error> for Failure {
             Error::NotStarted { hint, .. } => {
                 hint.or_else(|| Some("`oprel serve` says why".to_string()))
             }
-            Error::Answer { .. } => None,
+            Error::Answer { .. } | Error::File { .. } => None,
         };
         Failure { hint, ..Failure::new(ErrorKind::Backend, message) }
     }
@@ -136,6 +143,8 @@ mod tests {
             ErrorKind::ModelNotFound
         );
         assert_eq!(message(400, r#"{"error":{"message":"bad"}}"#).message, "bad");
+        let hinted = message(200, r#"{"error":"gone","hint":"look"}"#);
+        assert_eq!((hinted.message.as_str(), hinted.hint.as_deref()), ("gone", Some("look")));
         assert_eq!(message(404, "404 page not found").kind, ErrorKind::Backend);
         assert_eq!(message(502, "").message, "status 502");
         assert_eq!(message(500, "<html>").message, "<html>");

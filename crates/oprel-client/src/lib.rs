@@ -10,7 +10,9 @@ mod daemon;
 mod endpoint;
 mod error;
 mod events;
+mod lines;
 mod program;
+mod upload;
 
 pub use asynchronous::AsyncClient;
 pub use blocking::{Client, Events};

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::bytes::{Bytes, Source};
-use crate::endian;
 use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::metadata::Metadata;
 use crate::parse::{Names, Parsed, parse};
 use crate::split;
 use crate::tensor::TensorInfo;
+use crate::{FileType, QuantType, endian};
 
 /// A GGUF model, open for reading. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -183,6 +183,26 @@ impl Gguf {
     /// Bytes of the file, of all parts together.
     pub fn total_bytes(&self) -> u64 {
         self.inner.parts.iter().map(|part| part.source.as_slice().len() as u64).sum()
+    }
+
+    /// The file type that the metadata names, in the word that clients of the field know; else the type that
+    /// most weights have.
+    pub fn file_type(&self) -> &'static str {
+        let named = self.metadata().u32("general.file_type").ok().flatten();
+        match named.and_then(FileType::from_gguf) {
+            Some(FileType::MXFP4_MOE) => return "MXFP4",
+            Some(ty) => return ty.name(),
+            None => {}
+        }
+        let mut sizes: Vec<(QuantType, u64)> = Vec::new();
+        for tensor in self.tensors() {
+            let n = tensor.n_elements();
+            match sizes.iter_mut().find(|(ty, _)| *ty == tensor.ty) {
+                Some((_, sum)) => *sum = sum.saturating_add(n),
+                None => sizes.push((tensor.ty, n)),
+            }
+        }
+        sizes.into_iter().max_by_key(|(_, n)| *n).map_or("unknown", |(ty, _)| ty.name())
     }
 
     /// Files of the model; none if it was given as bytes.

@@ -220,23 +220,51 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes to `path`, which is replaced when all is written and on disk; until then the name has `.partial`
-    /// appended.
+    /// appended. What cannot be finished is removed.
     ///
     /// # Errors
     ///
     /// As [`write`](Writer::write).
     pub fn write_file(self, path: impl AsRef<Path>) -> Result<()> {
+        self.write_checked(path, |_| Ok(()))
+    }
+
+    /// As [`write_file`](Writer::write_file), where `check` looks at the whole file before it gets its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Writer::write); what `check` says.
+    pub fn write_checked<E: From<Error>>(
+        self,
+        path: impl AsRef<Path>,
+        check: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
         let path = path.as_ref();
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
+        let partial = Path::new(&partial);
+        let written = self.write_aside(partial, path, check);
+        if written.is_err() {
+            // That it cannot be removed, or was never there, is not the first concern.
+            let _ = fs::remove_file(partial);
+        }
+        written
+    }
+
+    fn write_aside<E: From<Error>>(
+        self,
+        partial: &Path,
+        path: &Path,
+        check: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |source| Error::Io { doing: "write", path: path.to_owned(), source };
         let header = self.header()?;
-        let written = || -> io::Result<()> {
-            let file = File::create(&partial)?;
-            self.write_all(&header, &file)?;
-            file.sync_all()?;
-            fs::rename(&partial, path)
-        };
-        written().map_err(|source| Error::Io { doing: "write", path: path.to_owned(), source })
+        let file = File::create(partial).map_err(failed)?;
+        self.write_all(&header, &file).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        drop(file);
+        check(partial)?;
+        Ok(fs::rename(partial, path).map_err(failed)?)
     }
 
     /// Everything before the padding that precedes the data.

@@ -1,9 +1,13 @@
 //! The name of content: the SHA-256 of its bytes.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
 
 /// The SHA-256 of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +22,26 @@ impl Digest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Of all that a reader gives, and how many bytes that is.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<(Digest, u64)> {
+        let (mut hasher, mut size) = (Sha256::new(), 0);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok((Digest::finish(hasher), size)),
+                Ok(n) => {
+                    hasher.update(chunk.get(..n).unwrap_or_default());
+                    size += n as u64;
+                }
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
     }
 
     /// Of what `hasher` has read.

@@ -118,6 +118,9 @@ pub enum Error {
         /// Why nothing is made from it.
         why: String,
     },
+    /// The weights of a model that is being made could not be stored as another type.
+    #[error(transparent)]
+    Quantize(Failure),
     /// The catalogue that a user wrote is wrong.
     #[error("the catalogue cannot be read: {why}")]
     Catalog {
@@ -131,7 +134,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// What the user may do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Error::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -161,6 +164,7 @@ impl Error {
             Error::Modelfile(problem) => problem.hint(),
             Error::Gguf(error) => error.hint(),
             Error::Source { .. } => "name a GGUF file, a folder with one, or a model of the store",
+            Error::Quantize(failure) => failure.hint.as_deref().unwrap_or_default(),
             Error::Catalog { .. } => "correct the file that the configuration names",
         }
     }
@@ -174,6 +178,9 @@ impl Error {
 /// What every dialect and the command line can say of it.
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
+        if let Error::Quantize(failure) = error {
+            return failure;
+        }
         let kind = match &error {
             Error::NotFound { .. } => ErrorKind::ModelNotFound,
             Error::Name { .. }

@@ -1,6 +1,6 @@
 //! What a GGUF file says of itself, in the words of config blobs.
 
-use oprel_gguf::{FileType, Gguf, Metadata};
+use oprel_gguf::{Gguf, Metadata};
 
 use crate::{Config, LayerKind};
 
@@ -14,9 +14,7 @@ pub struct Facts {
     /// Number of weights.
     pub n_weights: u64,
     /// File type: `Q4_K_M`.
-    pub file_type: String,
-    /// Words for what it can do; for [`LayerKind::Model`] alone.
-    pub capabilities: Vec<&'static str>,
+    pub file_type: &'static str,
     /// Context length.
     pub context_length: u64,
     /// Numbers of a vector.
@@ -36,8 +34,7 @@ impl Facts {
         Facts {
             kind: kind(metadata, &architecture),
             n_weights: n_weights.fold(0, u64::saturating_add),
-            file_type: file_type(file),
-            capabilities: capabilities(metadata, &architecture),
+            file_type: file.file_type(),
             context_length: number("context_length"),
             embedding_length: number("embedding_length"),
             base_name: text(metadata, "general.basename"),
@@ -55,7 +52,7 @@ impl Facts {
         set(&mut config.model_format, "gguf");
         set(&mut config.model_family, &self.architecture);
         set(&mut config.model_type, &rounded(self.n_weights));
-        set(&mut config.file_type, &self.file_type);
+        set(&mut config.file_type, self.file_type);
         set(&mut config.base_name, &self.base_name);
         if config.context_length == 0 {
             config.context_length = self.context_length;
@@ -63,16 +60,10 @@ impl Facts {
         if config.embedding_length == 0 {
             config.embedding_length = self.embedding_length;
         }
-        add(config.model_families.get_or_insert_default(), &self.architecture);
-        for word in &self.capabilities {
-            add(config.capabilities.get_or_insert_default(), word);
+        let families = config.model_families.get_or_insert_default();
+        if !families.contains(&self.architecture) {
+            families.push(self.architecture.clone());
         }
-    }
-}
-
-fn add(words: &mut Vec<String>, word: &str) {
-    if !words.iter().any(|known| known == word) {
-        words.push(word.to_owned());
     }
 }
 
@@ -93,20 +84,6 @@ fn kind(metadata: &Metadata, architecture: &str) -> LayerKind {
     }
 }
 
-fn capabilities(metadata: &Metadata, architecture: &str) -> Vec<&'static str> {
-    let has = |name: &str| metadata.contains(&format!("{architecture}.{name}"));
-    let template = text(metadata, "tokenizer.chat_template");
-    let mut words = vec![if has("pooling_type") { "embedding" } else { "completion" }];
-    let of_template = [
-        ("tools", template.contains("tools") || template.contains("tool_call")),
-        ("thinking", template.contains("</think>") || architecture == "gpt-oss"),
-        ("vision", has("vision.block_count")),
-        ("audio", has("audio.block_count")),
-    ];
-    words.extend(of_template.into_iter().filter(|(_, can)| *can).map(|(word, _)| word));
-    words
-}
-
 /// `135.20M`, `1.2B`, `8B`: a number of weights as clients of the field show it.
 pub fn rounded(n: u64) -> String {
     let whole = |unit: u64| n.is_multiple_of(unit);
@@ -118,27 +95,6 @@ pub fn rounded(n: u64) -> String {
         1_000.. => format!("{:.0}K", n as f64 / 1e3),
         n => n.to_string(),
     }
-}
-
-/// The file type that the metadata names, else the type that most weights have.
-pub fn file_type(file: &Gguf) -> String {
-    let named = file.metadata().u32("general.file_type").ok().flatten();
-    match named.and_then(FileType::from_gguf) {
-        // The name that clients of the field know.
-        Some(FileType::MXFP4_MOE) => return "MXFP4".into(),
-        Some(ty) => return ty.name().to_owned(),
-        None => {}
-    }
-    let mut sizes: Vec<(&str, u64)> = Vec::new();
-    for tensor in file.tensors() {
-        let n = tensor.shape.iter().product();
-        match sizes.iter_mut().find(|(name, _)| *name == tensor.ty.name()) {
-            Some((_, sum)) => *sum += n,
-            None => sizes.push((tensor.ty.name(), n)),
-        }
-    }
-    let most = sizes.into_iter().max_by_key(|(_, n)| *n);
-    most.map_or("unknown".into(), |(name, _)| name.to_owned())
 }
 
 #[cfg(test)]

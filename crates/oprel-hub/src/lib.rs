@@ -20,7 +20,7 @@ mod store;
 pub use bring::{Trouble, pull, push};
 pub use digest::{Digest, NoDigest};
 pub use error::{Error, Result};
-pub use facts::{Facts, file_type, rounded};
+pub use facts::{Facts, rounded};
 pub use manifest::{Config, DraftConfig, Layer, LayerKind, Manifest};
 pub use quant::quant_of;
 pub use reference::{HubRef, Reference, Source};

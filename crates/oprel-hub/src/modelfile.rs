@@ -9,7 +9,7 @@ mod parse;
 mod sources;
 mod write;
 
-pub use create::{Step, create};
+pub use create::{Maker, Step, create, parts};
 pub use parameters::{deprecated, typed};
 pub use sources::{Piece, PieceAt, Recipe};
 

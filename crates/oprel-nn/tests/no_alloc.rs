@@ -208,7 +208,7 @@ fn step(exec: &mut CpuExec, out: &mut StepOut, tokens: &[u32], start: u32, want:
 fn a_decode_step_takes_no_memory() {
     let mut maker = Maker::default();
     let decoder = maker.decoder();
-    let options = CpuOptions { threads: Some(3), isa: None };
+    let options = CpuOptions { threads: 3, isa: None };
     let mut exec = CpuExec::new(options).expect("threads");
     let limits = Limits {
         tokens: 128,

@@ -134,6 +134,12 @@ impl Cpu {
     }
 }
 
+/// Threads of the engine that suit the machine of these files.
+pub fn suited_threads(roots: &Roots) -> usize {
+    let groups = Groups::read(roots);
+    Cpu::read(roots, &groups, "").suited_threads(&groups)
+}
+
 /// The CPUs on the core of one, which is the same text for all of them.
 fn siblings(cpu: &Path) -> Option<String> {
     ["core_cpus_list", "thread_siblings_list"]

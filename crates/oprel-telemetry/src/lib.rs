@@ -14,7 +14,7 @@ mod process;
 mod roots;
 mod speed;
 
-pub use cpu::{Cache, Cpu};
+pub use cpu::{Cache, Cpu, suited_threads};
 pub use disk::Disk;
 pub use gpu::{Gpu, Share, Vendor, Visible};
 pub use groups::Groups;

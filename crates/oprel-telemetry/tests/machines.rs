@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use oprel_telemetry::{Groups, Host, Roots, Vendor, free_memory};
+use oprel_telemetry::{Groups, Host, Roots, Vendor, free_memory, suited_threads};
 use tempfile::TempDir;
 
 /// A folder with `proc` and `sys` in it.
@@ -117,6 +117,7 @@ fn nested_groups_of_version_2_leave_what_the_narrowest_leaves() {
     assert_eq!(groups.cpu_quota, Some(3.5));
     assert_eq!(host.cpu.usable, [0, 1, 2, 3, 4, 5]);
     assert_eq!(host.suited_threads(), 3, "three cores by the set, and three and a half by time");
+    assert_eq!(suited_threads(&machine.roots()), 3);
     assert_eq!(free_memory(&machine.roots()), Some(5 * GB));
     assert_eq!(host.memory.free_bytes, Some(5 * GB));
 }

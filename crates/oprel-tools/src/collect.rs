@@ -7,8 +7,9 @@ use oprel_models::Model;
 use oprel_nn::Observer;
 use oprel_nn::describe::SiteId;
 
+use crate::error::{Error, Result};
 use crate::imatrix::{Entry, Imatrix};
-use crate::windows::{Error, Result, Runner, Text, WindowOptions};
+use crate::windows::{Runner, Text, WindowOptions};
 
 /// Runs the model over a text, whose windows begin anew as in [`perplexity`](crate::perplexity::perplexity), and sums
 /// the squares of what the matrices of its layers read. The head is left out, as in llama.cpp; which text it was is for
@@ -33,7 +34,7 @@ pub fn collect(
     let entries = collector.into_entries();
     let finite = |entry: &Entry| entry.sums.iter().all(|x| x.is_finite());
     if !entries.iter().all(finite) {
-        return Err(Error::NotFinite { at: 0 });
+        return Err(Error::Overflow { at: 0 });
     }
     Ok(Imatrix {
         entries,

@@ -3,15 +3,28 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oprel_api::{ErrorKind, Failure};
 use oprel_gguf::QuantType;
 
-/// Why a file could not be made.
+/// Why a file could not be made, measured or planned for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model cannot be read or written.
     #[error(transparent)]
     Gguf(#[from] oprel_gguf::Error),
+    /// The model in a file is none that can be described.
+    #[error(transparent)]
+    Model(#[from] oprel_models::Error),
+    /// A vocabulary cannot be read.
+    #[error(transparent)]
+    Vocabulary(#[from] oprel_tokenizer::Error),
+    /// A model cannot be run.
+    #[error(transparent)]
+    Run(#[from] oprel_nn::Error),
+    /// A model does not suit the engine.
+    #[error(transparent)]
+    Engine(#[from] oprel_engine::Error),
     /// A file cannot be read or written.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
@@ -119,6 +132,118 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The text has too few tokens.
+    #[error("the text has {found} tokens, and {needed} are needed for a context of {context}")]
+    Short {
+        /// Tokens of the text.
+        found: usize,
+        /// Tokens that are needed.
+        needed: usize,
+        /// Tokens of a window.
+        context: u32,
+    },
+    /// No context of this length.
+    #[error("a context of {context} tokens is not possible: it must be from 8 to {most}")]
+    Context {
+        /// What was asked for.
+        context: u32,
+        /// What the model was made for.
+        most: u32,
+    },
+    /// An embedder has no next token to be measured by.
+    #[error(
+        "this model makes vectors of texts; perplexity and importance are measured on models that generate"
+    )]
+    NotCausal,
+    /// A base file is of another model or text, or no such file.
+    #[error("{} cannot be the base: {problem}", path.display())]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The model gave something that is no number.
+    #[error(
+        "the model's output is not finite at token {at}: the file is damaged, or its weights overflow"
+    )]
+    Overflow {
+        /// Which token of the text.
+        at: usize,
+    },
+    /// A folder lacks a file that a model needs.
+    #[error("{} has no {file}", folder.display())]
+    MissingFile {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// What is missing.
+        file: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file is not the JSON that it should be.
+    #[error("{} is not valid JSON: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A safetensors file is malformed.
+    #[error("{} is not a valid safetensors file: {problem}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No table for this architecture.
+    #[error("models of architecture '{name}' cannot be converted")]
+    Architecture {
+        /// What `config.json` says.
+        name: String,
+        /// What can be converted.
+        supported: Vec<&'static str>,
+    },
+    /// The weights are quantized in a way that is not read.
+    #[error("the weights of this folder are packed by '{method}', which is not read")]
+    Packed {
+        /// What `config.json` calls it.
+        method: String,
+    },
+    /// A value of `config.json` is missing or makes no model.
+    #[error("config.json: '{key}' {problem}")]
+    Config {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor is not what the architecture needs.
+    #[error("tensor '{name}' {problem}")]
+    Tensor {
+        /// Its name in the folder.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The vocabulary of a folder cannot be taken over.
+    #[error("{file}: {problem}")]
+    Tokenizer {
+        /// The file.
+        file: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// `config.json` and the tensors contradict each other, so that what was made is no model.
+    #[error("config.json and the tensors of this folder do not fit each other: {0}")]
+    NoModel(oprel_models::Error),
+    /// What was made of the vocabulary cannot be read.
+    #[error("the vocabulary of this folder makes none: {0}")]
+    NoVocabulary(oprel_tokenizer::Error),
+    /// There is nothing to choose from.
+    #[error("no file was given to choose from")]
+    Nothing,
     /// Threads could not be started.
     #[error(transparent)]
     Threads(#[from] oprel_cpu::Error),
@@ -152,13 +277,52 @@ impl Error {
             Error::TargetTooSmall { least_bytes, .. } => {
                 format!("ask for at least {least_bytes} bytes, or take a smaller model")
             }
+            Error::Short { .. } => "take a longer text, or a shorter context".into(),
+            Error::Base { .. } => {
+                "make it anew with the unquantized model, the same text and the same context".into()
+            }
+            Error::MissingFile { hint, .. } => (*hint).into(),
+            Error::Architecture { supported, .. } => format!(
+                "architectures that can be converted: {}; many others are published as GGUF",
+                supported.join(", ")
+            ),
+            Error::Packed { .. } => {
+                "convert the model that it was made from, then quantize the GGUF file".into()
+            }
+            Error::Safetensors { .. } | Error::Json { .. } => {
+                "download the file again: it is damaged or incomplete".into()
+            }
             _ => return None,
         })
+    }
+
+    /// Whether the system or the program failed, and not what it was given.
+    fn is_of_this_machine(&self) -> bool {
+        matches!(self, Error::Io { .. } | Error::Space { .. } | Error::Threads(_))
+    }
+
+    pub(crate) fn config(key: &str, problem: impl Into<String>) -> Error {
+        Error::Config { key: key.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn tensor(name: &str, problem: impl Into<String>) -> Error {
+        Error::Tensor { name: name.to_owned(), problem: problem.into() }
     }
 
     /// A closure that says what was tried with a file.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { doing, path, source }
+    }
+}
+
+/// What every dialect and the command line can say of it.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let kind = match error.is_of_this_machine() {
+            true => ErrorKind::Backend,
+            false => ErrorKind::Validation,
+        };
+        Failure { hint: error.hint(), ..Failure::new(kind, error.to_string()) }
     }
 }

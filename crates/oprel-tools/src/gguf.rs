@@ -7,6 +7,7 @@ mod diff;
 mod edit;
 mod split;
 
+use std::io;
 use std::path::Path;
 
 use oprel_gguf::{Gguf, TensorInfo, Writer};
@@ -16,6 +17,9 @@ pub use diff::{Difference, diff};
 pub use edit::{Change, Edited, edit};
 pub use split::{MaxPart, merge, part_path, split};
 
+/// Bytes that are written at once.
+const PIECE: usize = 16 << 20;
+
 /// A writer with version, byte order and alignment of `model`, and nothing in it.
 fn like<'a>(model: &Gguf) -> Result<Writer<'a>> {
     let mut writer = Writer::new();
@@ -24,19 +28,30 @@ fn like<'a>(model: &Gguf) -> Result<Writer<'a>> {
     Ok(writer)
 }
 
+/// Asked between pieces of what is written whether the work goes on.
+pub type GoesOn<'a> = dyn Fn() -> bool + 'a;
+
 /// Adds a tensor of `model` as it is.
-fn add<'a>(writer: &mut Writer<'a>, model: &'a Gguf, tensor: &'a TensorInfo) -> Result<()> {
+fn add<'a>(
+    writer: &mut Writer<'a>,
+    model: &'a Gguf,
+    tensor: &'a TensorInfo,
+    goes_on: &'a GoesOn<'_>,
+) -> Result<()> {
     writer.tensor_with(&tensor.name, &tensor.shape, tensor.ty, |out| {
-        out.write_all(&model.bytes(tensor))
+        model.bytes(tensor).chunks(PIECE).try_for_each(|piece| match goes_on() {
+            true => out.write_all(piece),
+            false => Err(io::Error::other("stopped")),
+        })
     })?;
     Ok(())
 }
 
-/// Fails if `path` is one of the files of `model`.
-fn refuse_same(model: &Gguf, path: &Path) -> Result<()> {
-    let Ok(there) = path.canonicalize() else { return Ok(()) };
-    let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
-    if is_input { Err(Error::Same { path: path.to_owned() }) } else { Ok(()) }
+/// Writes a file of tensors of `model`, which gets its name if the model was what it was throughout.
+fn write(writer: Writer<'_>, path: &Path, model: &Gguf, goes_on: &GoesOn<'_>) -> Result<()> {
+    let written = writer.write_checked(path, |_| Ok::<_, Error>(model.check()?));
+    // A writer only knows errors of the system.
+    if written.is_err() && !goes_on() { Err(Error::Stopped) } else { written }
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ pub mod doctor;
 mod error;
 pub mod gguf;
 pub mod imatrix;
+mod output;
 pub mod perplexity;
 pub mod plan;
 pub mod quantize;
-mod space;
 pub mod windows;
 
 pub use error::{Error, Result};

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use oprel_gguf::Gguf;
 
-use crate::windows::{Error, Result, Runner, Text, WindowOptions};
+use crate::error::{Error, Result};
+use crate::windows::{Runner, Text, WindowOptions};
 use base::{BaseReader, BaseWriter};
 use row::{Row, over_rows};
 

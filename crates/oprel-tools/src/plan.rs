@@ -14,10 +14,11 @@ use oprel_engine::Scope;
 use oprel_engine::fit::{self, Bytes, Needs, Room, TooLarge, Wish};
 use oprel_gguf::Gguf;
 use oprel_models::Model;
-use oprel_nn::cpu::default_threads;
 use oprel_nn::{Dev, KvTypes, Placement};
 use oprel_telemetry::Host;
 use serde::Serialize;
+
+use crate::error::Result;
 
 pub use layers::{LayerPlan, StateKind};
 pub use offers::{Offer, Offered, offered};
@@ -25,24 +26,6 @@ pub use oprel_cpu::Isa;
 pub use predict::{Prediction, Speeds};
 pub use recommend::{Candidate, Recommendation, recommend};
 pub use work::Work;
-
-/// Why there is no plan.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The file cannot be read.
-    #[error(transparent)]
-    File(#[from] oprel_gguf::Error),
-    /// The model in it is not described.
-    #[error(transparent)]
-    Model(#[from] oprel_models::Error),
-    /// The executor cannot run it.
-    #[error(transparent)]
-    Engine(#[from] oprel_engine::Error),
-    /// There is nothing to choose from.
-    #[error("no file was given to choose from")]
-    Nothing,
-}
 
 /// How the model would be loaded; what is unset is chosen as loading chooses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +51,7 @@ pub struct PlanOptions {
 pub struct Plan {
     /// Its architecture.
     pub architecture: String,
-    /// Its file type: the types of most of its weights.
+    /// Its file type: `Q4_K_M`.
     pub quant: String,
     /// Bytes of its files.
     pub file_bytes: u64,
@@ -227,14 +210,14 @@ impl Asked<'_> {
 ///
 /// # Errors
 /// If the native engine cannot run it: the error says why.
-pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan, Error> {
+pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan> {
     let model = oprel_models::describe(file)?;
     let PlanOptions { context, kv, parallel, threads, batch, isa, most_memory } = *options;
     let asked = Asked {
         model: &model,
         wish: Wish { context, longest: false, parallel, batch, kv },
         isa: isa.unwrap_or_else(Isa::detect),
-        threads: threads.unwrap_or_else(default_threads).max(1),
+        threads: threads.unwrap_or_else(|| host.suited_threads()).max(1),
         most_memory,
     };
     let context = match asked.wish.context.unwrap_or_else(|| asked.wish.usual(&model.decoder)) {
@@ -242,15 +225,10 @@ pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan, Err
         n => n,
     };
     let needs = asked.needs(context.max(1), kv)?;
-    Ok(Plan { quant: quant(&model), ..of(file, &asked, (context.max(1), needs), host)? })
+    of(file, &asked, (context.max(1), needs), host)
 }
 
-fn of(
-    file: &Gguf,
-    asked: &Asked<'_>,
-    (context, needs): (u32, Needs),
-    host: &Host,
-) -> Result<Plan, Error> {
+fn of(file: &Gguf, asked: &Asked<'_>, (context, needs): (u32, Needs), host: &Host) -> Result<Plan> {
     let (model, kv) = (asked.model, asked.wish.kv);
     let free = host.memory.free_bytes;
     let total = needs.total(context);
@@ -265,7 +243,7 @@ fn of(
     let placement = Placement::all_on(Dev(0), model.decoder.layers().count());
     Ok(Plan {
         architecture: model.architecture.clone(),
-        quant: String::new(),
+        quant: file.file_type().into(),
         file_bytes: file.total_bytes(),
         context,
         trained_context: model.decoder.context_length,
@@ -295,19 +273,6 @@ fn of(
         placement,
         needs,
     })
-}
-
-/// The type of most weights.
-fn quant(model: &Model) -> String {
-    let mut types: Vec<(u64, oprel_quant::QuantType)> = Vec::new();
-    for (_, m) in model.weights.iter() {
-        let bytes = m.bytes().len() as u64;
-        match types.iter_mut().find(|(_, ty)| *ty == m.ty) {
-            Some((sum, _)) => *sum += bytes,
-            None => types.push((bytes, m.ty)),
-        }
-    }
-    types.iter().max_by_key(|(bytes, _)| *bytes).map(|(_, ty)| ty.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

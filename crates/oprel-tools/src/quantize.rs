@@ -20,7 +20,7 @@ use oprel_gguf::{Gguf, QuantType, TensorInfo, Value, Writer};
 
 use crate::error::{Error, Result};
 use crate::imatrix::Imatrix;
-use crate::space;
+use crate::output::{check_space, refuse_same};
 pub use oprel_gguf::FileType;
 use rows::Converter;
 
@@ -131,23 +131,35 @@ pub fn quantize(
     options: &QuantizeOptions,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<Report> {
-    let model = Gguf::open(input)?;
-    refuse_same(&model, output)?;
+    quantize_model(&Gguf::open(input)?, output, mix, options, on_progress)
+}
+
+/// As [`quantize`], of a model that is open.
+///
+/// # Errors
+/// The same.
+pub fn quantize_model(
+    model: &Gguf,
+    output: &Path,
+    mix: Mix,
+    options: &QuantizeOptions,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<Report> {
+    refuse_same(model, output)?;
     let mut converter = Converter::new(options.threads)?;
     let plan = match mix {
         Mix::Named(file_type) => {
-            let types = choose::types(&model, file_type, options)?;
+            let types = choose::types(model, file_type, options)?;
             Plan { file_type: Some(file_type), types }
         }
-        Mix::Size(bytes) => size::plan(&model, bytes, options, &mut converter, on_progress)?,
+        Mix::Size(bytes) => size::plan(model, bytes, options, &mut converter, on_progress)?,
     };
     for (tensor, to) in &plan.types {
         check(tensor, *to, options)?;
     }
-    let report = report(&model, &plan, options)?;
-    space::check(output, report.bytes_after)?;
-    write(&model, &plan, output, options, converter, on_progress)?;
-    model.check()?;
+    let report = report(model, &plan, options)?;
+    check_space(output, report.bytes_after)?;
+    write(model, &plan, output, options, converter, on_progress)?;
     Ok(report)
 }
 
@@ -159,12 +171,6 @@ pub fn preview(input: &Path, file_type: FileType, options: &QuantizeOptions) -> 
     let model = Gguf::open(input)?;
     let types = choose::types(&model, file_type, options)?;
     report(&model, &Plan { file_type: Some(file_type), types }, options)
-}
-
-fn refuse_same(model: &Gguf, output: &Path) -> Result<()> {
-    let Ok(there) = output.canonicalize() else { return Ok(()) };
-    let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
-    if is_input { Err(Error::Same { path: output.to_owned() }) } else { Ok(()) }
 }
 
 /// Whether the tensor can become `to`.
@@ -304,16 +310,11 @@ fn write(
             })
         })?;
     }
-    let written = writer.write_file(output);
-    if written.is_err() {
-        let mut partial = output.as_os_str().to_owned();
-        partial.push(".partial");
-        // What could not be finished is of no use; that it could not be removed is not the first concern.
-        let _ = std::fs::remove_file(partial);
-    }
+    // What was read while the file changed must not get the name.
+    let written = writer.write_checked(output, |_| Ok::<_, Error>(model.check()?));
     match run.into_inner().failed {
         Some(error) => Err(error),
-        None => Ok(written?),
+        None => written,
     }
 }
 

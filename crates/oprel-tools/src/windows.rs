@@ -1,7 +1,5 @@
 //! Running a model over a text in windows that know nothing of each other, as llama.cpp's tools do.
 
-use std::path::PathBuf;
-
 use oprel_gguf::Gguf;
 use oprel_models::Model;
 use oprel_nn::batch::SeqId;
@@ -11,94 +9,13 @@ use oprel_nn::{
     Batch, Dev, Exec, KvType, Limits, Observer, PAGE_LEN, PageTable, Placement, Pos, RowSet, Span,
     StateView, StepOut, Transfer, Want, What,
 };
+use oprel_telemetry::{Roots, suited_threads};
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
+
+use crate::error::{Error, Result};
 
 /// Rows whose logits one step gives: what vocabularies of a quarter million take 64 MB for.
 const LOGIT_ROWS: usize = 64;
-
-/// Why a model could not be measured on a text.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The text has too few tokens.
-    #[error("the text has {found} tokens, and {needed} are needed for a context of {context}")]
-    Short {
-        /// Tokens of the text.
-        found: usize,
-        /// Tokens that are needed.
-        needed: usize,
-        /// Tokens of a window.
-        context: u32,
-    },
-    /// No context of this length.
-    #[error("a context of {context} tokens is not possible: it must be from 8 to {most}")]
-    Context {
-        /// What was asked for.
-        context: u32,
-        /// What the model was made for.
-        most: u32,
-    },
-    /// An embedder has no next token to be measured by.
-    #[error(
-        "this model makes vectors of texts; perplexity and importance are measured on models that generate"
-    )]
-    NotCausal,
-    /// A base file is of another model or text, or no such file.
-    #[error("{} cannot be the base: {problem}", path.display())]
-    Base {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The model gave something that is no number.
-    #[error(
-        "the model's output is not finite at token {at}: the file is damaged, or its weights overflow"
-    )]
-    NotFinite {
-        /// Which token of the text.
-        at: usize,
-    },
-    /// The system refused a file.
-    #[error("cannot {doing} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is damaged.
-    #[error(transparent)]
-    File(#[from] oprel_gguf::Error),
-    /// The model is not one that can be run.
-    #[error(transparent)]
-    Model(#[from] oprel_models::Error),
-    /// The model cannot be run.
-    #[error(transparent)]
-    Run(#[from] oprel_nn::Error),
-    /// The vocabulary cannot be read.
-    #[error(transparent)]
-    Tokenizer(#[from] oprel_tokenizer::Error),
-}
-
-/// Result of a measurement.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl Error {
-    /// What to do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Short { .. } => Some("take a longer text, or a shorter context".to_owned()),
-            Error::Base { .. } => Some(
-                "make it anew with the unquantized model, the same text and the same context"
-                    .to_owned(),
-            ),
-            _ => None,
-        }
-    }
-}
 
 /// How a model is run over a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +123,8 @@ impl Runner {
         if !(8..=most).contains(&context) {
             return Err(Error::Context { context, most });
         }
-        let mut exec = CpuExec::new(CpuOptions { threads: options.threads, isa: None })?;
+        let threads = options.threads.unwrap_or_else(|| suited_threads(&Roots::default()));
+        let mut exec = CpuExec::new(CpuOptions { threads, isa: None })?;
         let n_groups = groups(&model.decoder.slots).len();
         let n_pages = context.div_ceil(PAGE_LEN as u32);
         let limits = Limits {
@@ -257,7 +175,7 @@ impl Runner {
             self.feed(piece, first + done, &want, None)?;
             let logits = self.out.got.first().map(|got| got.values.as_slice()).unwrap_or_default();
             if !logits.iter().all(|x| x.is_finite()) {
-                return Err(Error::NotFinite { at: window * text.context + first + done });
+                return Err(Error::Overflow { at: window * text.context + first + done });
             }
             each(done, logits)?;
             done += piece.len();

@@ -37,6 +37,7 @@
 
 mod bench;
 mod builder;
+mod create;
 mod error;
 mod model;
 mod quick;
@@ -48,6 +49,8 @@ mod text;
 
 pub use bench::{Bench, BenchOptions, ParallelBench, ParallelOptions};
 pub use builder::{Mode, ModelBuilder};
+#[doc(hidden)]
+pub use create::{Making, create, file_type};
 pub use error::OprelError;
 pub use model::{Ask, Model};
 pub use quick::{Listed, chat, embed, generate, list, running};

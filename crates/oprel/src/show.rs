@@ -93,7 +93,7 @@ fn shown(source: &ModelSource, template: Option<&str>, verbose: bool) -> Result<
             families: vec![family.clone()],
             family,
             parameter_size: oprel_hub::rounded(weights),
-            quantization_level: oprel_hub::file_type(&file),
+            quantization_level: file.file_type().into(),
         },
         model_info,
         tensors: if verbose { tensors(&file) } else { Vec::new() },

@@ -74,7 +74,7 @@ impl Preset {
             }
         }
         match &mut request.input {
-            Input::Prompt(prompt) if !prompt.raw => {
+            Input::Prompt(prompt) if !prompt.raw && prompt.suffix.is_none() => {
                 prompt.system = prompt.system.take().or_else(|| self.system.clone());
             }
             Input::Messages(chat) => {

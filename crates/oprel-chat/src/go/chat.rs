@@ -6,7 +6,7 @@ use super::exec::{Run, run};
 use super::tree::Program;
 use super::value::Value;
 use crate::jinja::Limits;
-use crate::{RenderInput, Result};
+use crate::{Gap, LocalTime, RenderInput, Result};
 
 /// What stands between messages that become one.
 const BETWEEN: &str = "\n\n";
@@ -55,6 +55,24 @@ pub(crate) fn render(
         }
     }
     Ok(out)
+}
+
+/// The prompt that asks for a gap to be filled: the template is run once, and all of it counts.
+///
+/// # Errors
+/// As [`render`].
+pub(crate) fn render_gap(
+    program: &Program,
+    gap: &Gap<'_>,
+    now: LocalTime,
+    limits: Limits,
+) -> Result<String> {
+    let Gap { system, before, after } = *gap;
+    let data = json!({
+        "System": system.unwrap_or_default(), "Prompt": before, "Suffix": after, "Response": "",
+        "Think": false, "ThinkLevel": "", "IsThinkSet": false,
+    });
+    run(program, Value::of_json(&data), Run { limits, now, until: None })
 }
 
 /// What does not depend on the messages.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use super::At;
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
     /// Only models whose names begin so.
@@ -11,6 +13,8 @@ pub(crate) struct List {
     /// Print JSON, as /api/tags.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -23,6 +27,8 @@ pub(crate) struct Transfer {
     /// Print progress as JSON, one object a line.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -56,6 +62,8 @@ pub(crate) struct Copy {
     pub(crate) source: String,
     /// Its further name.
     pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -63,6 +71,8 @@ pub(crate) struct Remove {
     /// The models.
     #[arg(required = true)]
     pub(crate) models: Vec<String>,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -72,6 +82,14 @@ pub(crate) struct Create {
     /// The Modelfile [default: Modelfile, else what is in this folder]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Store the weights of an F32, F16 or BF16 model as another file type: Q4_K_M, Q8_0 and all that `oprel quantize` knows.
+    #[arg(long, short, value_name = "TYPE")]
+    pub(crate) quantize: Option<String>,
+    /// Print progress as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -110,4 +128,6 @@ pub(crate) struct Show {
     /// Print JSON in the shape of /api/show.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
 }

@@ -1,6 +1,6 @@
 //! What is written is read back: any metadata, any tensors, every version and byte order.
 
-use oprel_gguf::{Array, Gguf, QuantType, StrArray, Value, Writer};
+use oprel_gguf::{Array, Error, Gguf, QuantType, StrArray, Value, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -182,11 +182,21 @@ fn a_file_appears_under_its_name_when_it_is_whole() {
         .unwrap();
     let error = writer.write_file(&path).unwrap_err();
     assert!(error.to_string().contains("disk full"), "{error}");
-    assert!(!path.exists());
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "nothing is left of it");
 
     let mut writer = Writer::new();
     writer.tensor("a", &[4], QuantType::F32, vec![1; 16]).unwrap();
     writer.write_file(&path).unwrap();
     assert_eq!(Gguf::open(&path).unwrap().tensors().len(), 1);
     assert_eq!(dir.path().read_dir().unwrap().count(), 1, "nothing else is left");
+
+    let mut writer = Writer::new();
+    writer.tensor("b", &[4], QuantType::F32, vec![2; 16]).unwrap();
+    let refused = writer.write_checked(&path, |file| {
+        assert_eq!(Gguf::open(file)?.tensors()[0].name, "b");
+        Err::<(), Error>(Error::Damaged { path: file.into() })
+    });
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    assert_eq!(Gguf::open(&path).unwrap().tensors()[0].name, "a", "what was there stays");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1);
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
+use oprel_telemetry::Disk;
 
 use crate::Digest;
 
@@ -146,7 +147,8 @@ impl Part {
             if length == size { size - allocated(&self.file, done).min(size) } else { size };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let needed_bytes = missing.saturating_add(missing / 20);
-        if let Some(free_bytes) = free_bytes(folder).filter(|free| *free < needed_bytes) {
+        let free_bytes = Disk::of(folder).free_bytes;
+        if let Some(free_bytes) = free_bytes.filter(|free| *free < needed_bytes) {
             return Err(Error::NoSpace { folder: folder.into(), needed_bytes, free_bytes });
         }
         if length == size {
@@ -396,18 +398,6 @@ fn allocated(file: &File, known: u64) -> u64 {
 #[cfg(not(unix))]
 fn allocated(_: &File, known: u64) -> u64 {
     known
-}
-
-/// Bytes that are free for us where a folder is.
-#[cfg(unix)]
-pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn free_bytes(_: &Path) -> Option<u64> {
-    None
 }
 
 #[cfg(target_os = "linux")]

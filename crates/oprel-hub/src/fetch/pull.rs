@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use oprel_api::ollama::ModelName;
+use oprel_telemetry::Disk;
 use serde::{Serialize, Serializer};
 
 use crate::Digest;
@@ -16,7 +17,6 @@ use crate::Digest;
 use super::error::{Error, Result};
 use super::fetcher::Fetcher;
 use super::link::Locate;
-use super::part::free_bytes;
 use super::registry::Registry;
 use super::transfer::{Fetched, Job};
 
@@ -212,7 +212,7 @@ fn room(sink: &dyn Sink, missing: u64, blobs: &[Blob]) -> Result<()> {
     });
     let missing = missing.saturating_sub(begun.sum());
     let needed_bytes = missing.saturating_add(missing / 20);
-    match free_bytes(&folder).filter(|free| *free < needed_bytes) {
+    match Disk::of(&folder).free_bytes.filter(|free| *free < needed_bytes) {
         Some(free_bytes) => Err(Error::NoSpace { folder, needed_bytes, free_bytes }),
         None => Ok(()),
     }

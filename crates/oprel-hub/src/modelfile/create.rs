@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use oprel_api::Failure;
 use oprel_api::ollama::ModelName;
-use oprel_gguf::Gguf;
+use oprel_gguf::{FileType, Gguf};
 use serde_json::Value;
 
 use super::{Command, Modelfile, Piece, PieceAt, Recipe};
@@ -14,6 +15,23 @@ use crate::{Config, Digest, Error, Facts, Layer, LayerKind, Manifest, Result, St
 
 /// The version of Ollama from which it reads split GGUF files.
 const READS_PARTS: &str = "0.35.0";
+/// File types of weights that nothing was lost of yet.
+const WHOLE: [FileType; 3] = [FileType::F32, FileType::F16, FileType::BF16];
+
+/// Who makes a model with this crate: is told what is done, and does what only floors above can.
+pub trait Maker {
+    /// Something was done.
+    fn step(&mut self, step: Step);
+
+    /// What the model of a file can do with this chat template, else with its own: words of the field.
+    fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str>;
+
+    /// Writes the model of a file to `path`, its weights stored as `to`.
+    ///
+    /// # Errors
+    /// If that cannot be done. Nothing is left at `path` then.
+    fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure>;
+}
 
 /// Something that was done. Written out, it is what clients of the field are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +62,16 @@ impl fmt::Display for Step {
 /// Makes a model in a store. Files are not copied where the disk can give them a further name.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is to begin with a model that is not there; what is wrong with a file.
+/// [`Error::NotFound`] if it is to begin with a model that is not there; what is wrong with a file;
+/// [`Error::Quantize`].
 pub fn create(
     store: &Store,
     name: &ModelName,
     recipe: &Recipe,
-    on: &mut dyn FnMut(Step),
+    maker: &mut dyn Maker,
 ) -> Result<Manifest> {
-    let mut making = Making { store, on, layers: Vec::new(), config: Config::default() };
+    let (layers, config) = (Vec::new(), Config::default());
+    let mut making = Making { store, maker, quantize: recipe.quantize, layers, config };
     if let Some(model) = &recipe.model {
         making.begin_with(model)?;
     }
@@ -65,13 +85,25 @@ pub fn create(
         });
     }
     making.overlay(recipe)?;
+    making.judge()?;
     making.finish(name, recipe)
+}
+
+/// A GGUF file of this machine with all its parts, and their names.
+///
+/// # Errors
+/// If it cannot be read, or is of another format.
+pub fn parts(path: &Path) -> Result<(Gguf, Vec<(PathBuf, String)>)> {
+    let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
+    let parts = file.paths().map(|part| (part.to_owned(), file_name(part))).collect();
+    Ok((file, parts))
 }
 
 /// A model that is coming into being.
 struct Making<'a> {
     store: &'a Store,
-    on: &'a mut dyn FnMut(Step),
+    maker: &'a mut dyn Maker,
+    quantize: Option<FileType>,
     layers: Vec<Layer>,
     config: Config,
 }
@@ -87,6 +119,7 @@ impl Making<'_> {
             Some(manifest) => {
                 self.layers = manifest.layers().to_vec();
                 self.config = model.config;
+                self.quantize_inherited(&model.files)?;
             }
             None => {
                 let files = model.files.iter().chain(&model.projectors).cloned();
@@ -104,7 +137,7 @@ impl Making<'_> {
             if done.contains(&path) {
                 continue;
             }
-            (self.on)(Step::Parsing);
+            self.maker.step(Step::Parsing);
             let (file, parts) = self.open(piece, &path, pieces)?;
             done.extend(parts.iter().map(|(path, _)| path.clone()));
             let facts = Facts::of(&file);
@@ -115,6 +148,10 @@ impl Making<'_> {
                     false => "it is an adapter: name it with ADAPTER, and its model with FROM",
                 };
                 return Err(Error::Source { path, why: why.into() });
+            }
+            let name = parts.first().map_or(piece.name.as_str(), |(_, name)| name);
+            if kind == LayerKind::Model && self.add_quantized(&file, name)? {
+                continue;
             }
             self.describe(kind, &facts, parts.len());
             drop(file);
@@ -132,11 +169,7 @@ impl Making<'_> {
         path: &Path,
         pieces: &[Piece],
     ) -> Result<(Gguf, Vec<(PathBuf, String)>)> {
-        let PieceAt::Blob(_) = piece.at else {
-            let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
-            let parts = file.paths().map(|part| (part.to_owned(), file_name(part))).collect();
-            return Ok((file, parts));
-        };
+        let PieceAt::Blob(_) = piece.at else { return parts(path) };
         let Some((prefix, _, count)) = crate::quant::part_of(&piece.name) else {
             let file = Gguf::open(path).map_err(|error| not_gguf(path, error))?;
             return Ok((file, vec![(path.to_owned(), piece.name.clone())]));
@@ -166,12 +199,6 @@ impl Making<'_> {
                 let (model_format, architecture) = ("gguf".into(), facts.architecture.clone());
                 self.config.draft = Some(crate::DraftConfig { model_format, architecture });
             }
-            LayerKind::Projector => {
-                let words = self.config.capabilities.get_or_insert_default();
-                if !words.iter().any(|word| word == "vision") {
-                    words.push("vision".into());
-                }
-            }
             _ => {}
         }
         if n_parts > 1 && self.config.requires.is_empty() {
@@ -179,14 +206,52 @@ impl Making<'_> {
         }
     }
 
+    /// The weights of the model that this one begins with, if they are to be stored otherwise.
+    fn quantize_inherited(&mut self, files: &[PathBuf]) -> Result<()> {
+        if self.quantize.is_none() || files.is_empty() {
+            return Ok(());
+        }
+        let file = Gguf::open_parts(files)?;
+        let inherited = std::mem::take(&mut self.layers);
+        let name = inherited.iter().find(|layer| layer.kind() == LayerKind::Model);
+        let name = name.and_then(|layer| layer.from.clone()).unwrap_or_default();
+        let replaced = self.add_quantized(&file, &name)?;
+        let stays = |layer: &Layer| !(replaced && layer.kind() == LayerKind::Model);
+        self.layers.extend(inherited.into_iter().filter(stays));
+        Ok(())
+    }
+
+    /// Adds the model of a file with weights of the type that was asked for; `false` if the file has that type.
+    fn add_quantized(&mut self, file: &Gguf, name: &str) -> Result<bool> {
+        let from = file.file_type();
+        let Some(to) = self.quantize.filter(|to| to.name() != from) else { return Ok(false) };
+        if !WHOLE.iter().any(|whole| whole.name() == from) {
+            let why =
+                format!("only models of F32, F16 or BF16 are quantized, and this one is {from}");
+            return Err(Error::Source { path: name.into(), why });
+        }
+        let maker = &mut *self.maker;
+        let make = |path: &Path| maker.quantize(file, to, path).map_err(Error::Quantize);
+        let blob = self.store.put_made(make)?;
+        let made = Gguf::open(self.store.blob_path(&blob.digest))?;
+        self.config.file_type.clear();
+        self.describe(LayerKind::Model, &Facts::of(&made), 1);
+        self.add_blob(LayerKind::Model, blob, name, false);
+        Ok(true)
+    }
+
     fn add(&mut self, kind: LayerKind, path: &Path, name: &str, is_part: bool) -> Result<()> {
         let blob = self.store.put_file(path)?;
-        (self.on)(Step::Layer(blob));
+        self.add_blob(kind, blob, name, is_part);
+        Ok(())
+    }
+
+    fn add_blob(&mut self, kind: LayerKind, blob: Blob, name: &str, is_part: bool) {
+        self.maker.step(Step::Layer(blob));
         let mut layer = Layer::new(kind, blob.digest, blob.size);
         layer.from = Some(name.to_owned());
         layer.name = is_part.then(|| name.to_owned());
         self.layers.push(layer);
-        Ok(())
     }
 
     fn path_of(&self, piece: &Piece) -> Result<PathBuf> {
@@ -233,8 +298,29 @@ impl Making<'_> {
 
     fn append(&mut self, kind: LayerKind, bytes: &[u8]) -> Result<()> {
         let blob = self.store.put_blob(bytes, Some(Digest::of(bytes)))?;
-        (self.on)(Step::Layer(blob));
+        self.maker.step(Step::Layer(blob));
         self.layers.push(Layer::new(kind, blob.digest, blob.size));
+        Ok(())
+    }
+
+    /// Writes down what the model can do with the chat template that it has now.
+    fn judge(&mut self) -> Result<()> {
+        const NEW: &str = "the new model";
+        let (mut files, mut template) = (Vec::new(), None);
+        for layer in &self.layers {
+            match layer.kind() {
+                LayerKind::Model => files.push(self.store.blob_of(NEW, layer)?),
+                LayerKind::Template => {
+                    template = Some(self.store.text(NEW, "the template", layer)?);
+                }
+                _ => {}
+            }
+        }
+        let mut words = self.maker.capabilities(&Gguf::open_parts(&files)?, template.as_deref());
+        if self.layers.iter().any(|layer| layer.kind() == LayerKind::Projector) {
+            words.push("vision");
+        }
+        self.config.capabilities = Some(words.into_iter().map(str::to_owned).collect());
         Ok(())
     }
 
@@ -254,9 +340,9 @@ impl Making<'_> {
         let blob = self.store.put_blob(bytes.as_slice(), Some(Digest::of(&bytes)))?;
         let config = Layer::new(LayerKind::Config, blob.digest, blob.size);
         let manifest = Manifest::new(config, self.layers);
-        (self.on)(Step::Manifest);
+        self.maker.step(Step::Manifest);
         self.store.put_manifest(name, &manifest)?;
-        (self.on)(Step::Success);
+        self.maker.step(Step::Success);
         Ok(manifest)
     }
 }

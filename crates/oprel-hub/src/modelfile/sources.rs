@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oprel_gguf::FileType;
 use serde_json::{Map, Value};
 
 use super::{Command, Modelfile, Problem, typed};
@@ -39,6 +40,8 @@ pub struct Recipe {
     pub parser: Option<String>,
     /// The version of Ollama that is needed.
     pub requires: Option<String>,
+    /// How the weights of the model are to be stored; as they are, if nothing is said.
+    pub quantize: Option<FileType>,
 }
 
 /// A file that becomes part of a model.

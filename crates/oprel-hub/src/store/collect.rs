@@ -108,7 +108,8 @@ impl Store {
 /// Whether a file is old enough to go. One from the future is not.
 fn is_older(path: &Path, grace: &Grace) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let own = name.parse::<Digest>().is_ok() || name.ends_with(".tmp");
+    // What writes a model beside a name of ours has an ending of its own until that is whole.
+    let own = name.parse::<Digest>().is_ok() || name.contains(".tmp");
     let grace = if own { grace.blobs } else { grace.partials };
     let changed = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     let age = changed.ok().and_then(|time| SystemTime::now().duration_since(time).ok());

@@ -12,7 +12,6 @@ use oprel_api::ollama::ModelName;
 
 use super::Store;
 use super::root::{Root, read_most};
-use super::write::digest_of;
 use crate::{Digest, Error, Layer, LayerKind, Manifest, Result};
 
 /// Bytes by which a damaged manifest differs at most from its copy: a digest has 64.
@@ -180,7 +179,7 @@ fn blobs_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn check(path: &Path, digest: &Digest, read: &mut dyn FnMut(u64)) -> Option<Wrong> {
-    match File::open(path).and_then(digest_of) {
+    match File::open(path).and_then(Digest::of_reader) {
         Ok((found, bytes)) => {
             read(bytes);
             (found != *digest).then_some(Wrong::Altered { found })

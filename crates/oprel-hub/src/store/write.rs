@@ -104,7 +104,8 @@ impl Store {
         if !real.is_file() {
             return Err(Error::NoFile { path: path.to_owned() });
         }
-        let (digest, size) = digest_of(File::open(&real).map_err(failed)?).map_err(failed)?;
+        let (digest, size) =
+            Digest::of_reader(File::open(&real).map_err(failed)?).map_err(failed)?;
         if let Some(blob) = self.renew(&digest, Some(size)) {
             return Ok(blob);
         }
@@ -117,6 +118,30 @@ impl Store {
             }
             Err(_) => self.put_new(File::open(&real).map_err(failed)?, Some(digest)),
         }
+    }
+
+    /// Takes in a file that `make` writes to the path it is given. Nothing is left of one that fails.
+    pub(crate) fn put_made(&self, make: impl FnOnce(&Path) -> Result<()>) -> Result<Blob> {
+        self.may_write()?;
+        let temporary = disk::fresh_name(&self.own.blobs());
+        let put = make(&temporary).and_then(|()| self.put_own(&temporary));
+        if put.is_err() {
+            // What cannot be removed now is garbage that a collection finds.
+            let _ = disk::remove(&temporary);
+        }
+        put
+    }
+
+    /// Gives a file of the store its name as a blob.
+    fn put_own(&self, path: &Path) -> Result<Blob> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let (digest, size) = Digest::of_reader(file).map_err(Error::io("read", path))?;
+        if let Some(blob) = self.renew(&digest, Some(size)) {
+            disk::remove(path)?;
+            return Ok(blob);
+        }
+        disk::rename(path, &self.own.blob(&digest))?;
+        Ok(Blob { digest, size, new: true })
     }
 
     /// A blob that is there, made new so that no collection takes it. One of another size than it must have is damaged.
@@ -283,23 +308,6 @@ impl Store {
         match self.access {
             Access::Write => Ok(()),
             Access::Read => Err(Error::ReadOnly { root: self.own.path.clone() }),
-        }
-    }
-}
-
-/// The SHA-256 and number of the bytes of a file.
-pub(super) fn digest_of(mut file: File) -> std::io::Result<(Digest, u64)> {
-    let (mut hasher, mut size) = (Sha256::new(), 0);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok((Digest::finish(hasher), size)),
-            Ok(n) => {
-                hasher.update(chunk.get(..n).unwrap_or_default());
-                size += n as u64;
-            }
-            Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(why) => return Err(why),
         }
     }
 }

@@ -12,7 +12,6 @@ mod attention;
 mod classifier;
 mod compile;
 mod conv;
-mod cores;
 mod delta;
 mod ffn;
 mod fine;
@@ -39,7 +38,6 @@ mod swap;
 
 use oprel_cpu::{Isa, Kernels, Pool};
 
-pub use self::cores::default_threads;
 use self::plan::Plan;
 use self::run::{Memories, Run};
 use crate::batch::{Batch, Bounds};
@@ -55,8 +53,8 @@ const EXECUTOR: &str = "CpuExec";
 /// How an executor uses the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// Threads, the caller's among them; `None` for one a core that this process may use.
-    pub threads: Option<usize>,
+    /// Threads, the caller's among them; at least one. How many suit a machine is not known here.
+    pub threads: usize,
     /// Instructions; `None` for the best the CPU has.
     pub isa: Option<Isa>,
 }
@@ -91,7 +89,7 @@ impl CpuExec {
     /// # Errors
     /// If the system refuses threads.
     pub fn new(options: CpuOptions) -> Result<CpuExec> {
-        let pool = Pool::new(options.threads.unwrap_or_else(default_threads).max(1))?;
+        let pool = Pool::new(options.threads.max(1))?;
         let kernels = Kernels::new(options.isa.unwrap_or_else(Isa::detect));
         Ok(CpuExec { pool, kernels, model: None })
     }

@@ -1,10 +1,11 @@
 //! The routes that change what models there are.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::Router;
@@ -15,10 +16,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, head, post};
 use futures_core::Stream;
 use http_body_util::BodyExt;
+use oprel::Making;
 use oprel_api::ollama::{self, Create, ModelName, Transfer, progress};
 use oprel_api::{ErrorKind, Failure};
 use oprel_hub::fetch::{Fetcher, Status};
-use oprel_hub::modelfile::{Piece, PieceAt, Recipe, Step};
+use oprel_hub::modelfile::{Piece, PieceAt, Recipe};
 use oprel_hub::{Digest, Reference, Source, Store, StoredMessage, Trouble};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -29,6 +31,10 @@ use crate::name::Name;
 use crate::peer::Peer;
 use crate::stored;
 
+/// How often bytes are told.
+const EVERY: Duration = Duration::from_millis(60);
+/// Stands for the digest of what has none yet.
+const NO_DIGEST: &str = "0000000000000000000";
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
 /// Pieces of a blob that wait to be written.
 const PIECES: usize = 16;
@@ -303,8 +309,14 @@ async fn create(
     let work = move |lines: Lines| async move {
         let (target, said) = (name.clone(), recipe.model.clone().unwrap_or_default());
         blocking(move || {
-            let mut tell = |step: Step| lines.say_now(progress(&step.to_string(), None));
-            let made = oprel_hub::modelfile::create(&store, &target, &recipe, &mut tell);
+            let mut said_at = None;
+            let made = oprel::create(&store, &target, &recipe, &mut |making| {
+                if is_due(making, &mut said_at) {
+                    lines.say_now(made_line(making));
+                }
+                // Weights are not converted for nobody.
+                if lines.is_heard() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
             made.map_err(|error| stored::failure(error, &said))
         })
         .await?;
@@ -314,13 +326,32 @@ async fn create(
     told(stream, ignored, work).await
 }
 
+/// Whether it is time to say what is done: of bytes not more often than anybody can see.
+fn is_due(making: &Making, said_at: &mut Option<Instant>) -> bool {
+    let Making::Quantizing { done_bytes, total_bytes, .. } = making else { return true };
+    let is_due = said_at.is_none_or(|at| at.elapsed() >= EVERY) || done_bytes == total_bytes;
+    if is_due {
+        *said_at = Some(Instant::now());
+    }
+    is_due
+}
+
+/// What is done to make a model. Clients draw a bar for what has a digest, so weights that become others have one of
+/// their own.
+fn made_line(making: &Making) -> Value {
+    let file = match making {
+        Making::Quantizing { total_bytes, done_bytes, .. } => {
+            Some((NO_DIGEST, *total_bytes, *done_bytes))
+        }
+        Making::Step(_) => None,
+    };
+    progress(&making.to_string(), file)
+}
+
 /// What a model is to be made of. Files of this machine are for those who may name them.
 fn recipe(asked: Create, peer: &Peer) -> Result<Recipe, Failure> {
     let wrong = |message: String| Failure::new(ErrorKind::Validation, message);
-    if let Some(kind) = &asked.quantize {
-        return Err(wrong(format!("quantize {kind:?}: a server does not quantize"))
-            .with_hint("make the file with `oprel quantize`, then create the model from it"));
-    }
+    let quantize = asked.quantize.as_deref().map(oprel::file_type).transpose()?;
     let pieces = |files: Vec<(String, String)>| -> Result<Vec<Piece>, Failure> {
         let piece = |(name, text): (String, String)| {
             let is_plain = std::path::Path::new(&name)
@@ -345,6 +376,7 @@ fn recipe(asked: Create, peer: &Peer) -> Result<Recipe, Failure> {
         renderer: asked.renderer,
         parser: asked.parser,
         requires: asked.requires,
+        quantize,
         messages: asked
             .messages
             .into_iter()
@@ -377,6 +409,11 @@ pub(super) struct Lines(mpsc::UnboundedSender<Result<Value, Failure>>);
 impl Lines {
     pub(super) fn say_now(&self, line: Value) {
         let _ = self.0.send(Ok(line));
+    }
+
+    /// Whether anybody still listens.
+    fn is_heard(&self) -> bool {
+        !self.0.is_closed()
     }
 }
 

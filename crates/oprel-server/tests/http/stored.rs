@@ -1,6 +1,9 @@
 //! Models of the store: made, listed, shown, asked, copied and removed over HTTP.
 
+use std::ops::ControlFlow;
+
 use oprel_hub::Digest;
+use oprel_tools::quantize::{FileType, Mix, Progress, QuantizeOptions, quantize};
 use serde_json::{Value, json};
 
 use super::{Reply, Running, running};
@@ -163,6 +166,45 @@ fn blobs_are_what_they_are_called_or_are_not_taken() {
 }
 
 #[test]
+fn weights_are_quantized_on_their_way_in() {
+    let server = running();
+    let whole = server.folder.path().join("whole.gguf");
+    let options = QuantizeOptions { allow_requantize: true, ..QuantizeOptions::default() };
+    let go_on = &mut |_: &Progress<'_>| ControlFlow::Continue(());
+    quantize(DEMO.as_ref(), &whole, Mix::Named(FileType::F16), &options, go_on).unwrap();
+    let bytes = std::fs::read(&whole).unwrap();
+    let digest = Digest::of(&bytes).to_string();
+    assert_eq!(server.blob(&digest, &bytes).status, 201);
+    let files = json!({"m.gguf": digest});
+    let made = server
+        .post("/api/create", &json!({"model": "small", "files": files, "quantize": "q4_K_M"}));
+    assert_eq!(made.status, 200, "{made:?}");
+    let lines = made.lines();
+    let is_bar = |line: &&Value| line["status"] == "quantizing F16 model to Q4_K_M";
+    let bars: Vec<&Value> = lines.iter().filter(is_bar).collect();
+    let last = bars.last().expect("progress");
+    assert_eq!(last["digest"], "0".repeat(19));
+    assert!(last["total"].as_u64() > Some(5_000_000) && last["total"] == last["completed"]);
+    assert_eq!(lines.last(), Some(&json!({"status": "success"})));
+    // The weights that it was made from are the client's: they stay, and are not the model's.
+    let shown = server.post("/api/show", &json!({"model": "small"})).json();
+    assert_eq!(shown["details"]["quantization_level"], "Q4_K_M");
+    let tags = server.get("/api/tags").json();
+    let tag = tags["models"].as_array().unwrap().iter().find(|m| m["name"] == "small:latest");
+    let (size, capabilities) = (&tag.unwrap()["size"], &tag.unwrap()["capabilities"]);
+    assert!(size.as_u64().unwrap() < bytes.len() as u64 / 2, "{tag:?}");
+    assert_eq!(capabilities, &shown["capabilities"], "lists and details say the same");
+    assert!(!server.say("small").is_empty());
+    let same = server.post(
+        "/api/create",
+        &json!({"model": "same", "files": files, "quantize": "F16", "stream": false}),
+    );
+    assert_eq!((same.status, same.json()), (200, json!({"status": "success"})));
+    let left = std::fs::read_dir(server.folder.path().join("models/blobs")).unwrap().flatten();
+    assert!(left.map(|e| e.file_name()).all(|n| n.to_string_lossy().starts_with("sha256-")));
+}
+
+#[test]
 fn what_cannot_be_made_says_why() {
     let server = Running::with_base();
     let refused = |mut body: Value| {
@@ -181,7 +223,8 @@ fn what_cannot_be_made_says_why() {
         (json!({"model": "x", "files": {"x.gguf": "sha256:zz"}}), 400, "invalid digest"),
         (json!({"model": "x", "files": {"x.gguf": digest}}), 500, ""),
         (json!({"model": "x", "from": "base", "parameters": {"top_k": "many"}}), 400, "top_k"),
-        (json!({"model": "x", "from": "base", "quantize": "Q4_0"}), 400, "quantize"),
+        (json!({"model": "x", "from": "base", "quantize": "Q4_0"}), 400, "this one is Q8_0"),
+        (json!({"model": "x", "from": "base", "quantize": "Q9"}), 400, "\"Q9\""),
         (json!({"model": "x", "from": "/etc/passwd"}), 500, ""),
     ];
     for (body, status, part) in cases {

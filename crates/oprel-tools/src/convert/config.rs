@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The largest JSON file that is read.
 const MAX_JSON: u64 = 1 << 28;
@@ -26,13 +26,15 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
 pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::reading(path, e)),
+        Err(e) => return Err(Error::io("read", path)(e)),
         Ok(found) if found.len() > MAX_JSON => {
-            return Err(Error::reading(path, std::io::Error::other("it is larger than 256 MiB")));
+            return Err(Error::io("read", path)(std::io::Error::other(
+                "it is larger than 256 MiB",
+            )));
         }
         Ok(_) => {}
     }
-    std::fs::read_to_string(path).map(Some).map_err(|e| Error::reading(path, e))
+    std::fs::read_to_string(path).map(Some).map_err(Error::io("read", path))
 }
 
 impl Config {

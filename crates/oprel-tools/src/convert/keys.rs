@@ -3,7 +3,7 @@
 use oprel_gguf::{Array, Value};
 
 use super::config::Config;
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Metadata in the making. A later value takes the place of an earlier one.
 pub(super) struct Keys<'a> {

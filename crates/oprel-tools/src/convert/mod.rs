@@ -6,7 +6,6 @@
 //! error that says what to do.
 
 mod config;
-mod error;
 mod families;
 mod keys;
 mod names;
@@ -15,15 +14,18 @@ mod produce;
 mod tensors;
 mod tokenizer;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use oprel_gguf::{FileType, Gguf, QuantType, Value, Writer};
 use oprel_tokenizer::Tokenizer;
 
+use crate::error::{Error, Result};
+use crate::output::check_space;
 use config::{Config, read_json};
-pub use error::{Error, Result};
 use families::Family;
 use keys::Keys;
 use out::{Out, Source};
@@ -65,6 +67,9 @@ pub struct Progress<'a> {
     pub total_bytes: u64,
 }
 
+/// Told of progress; may ask to stop.
+pub type OnProgress<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
+
 /// What was written.
 #[derive(Clone, Debug)]
 pub struct Converted {
@@ -87,12 +92,12 @@ pub fn convertible() -> Vec<&'static str> {
 ///
 /// # Errors
 /// If a file of the folder is missing or malformed, the architecture is not one of [`convertible`], its tensors are
-/// not those that `config.json` calls for, or `to` cannot be written.
+/// not those that `config.json` calls for, or `to` cannot be written. What was there before stays then.
 pub fn convert(
     folder: &Path,
     to: &Path,
     options: &ConvertOptions,
-    progress: &mut dyn FnMut(Progress<'_>),
+    on_progress: &mut OnProgress<'_>,
 ) -> Result<Converted> {
     let config = Config::open(folder)?;
     let family = families::find(&config)?;
@@ -104,11 +109,8 @@ pub fn convert(
     let vocabulary = tokenizer::read(folder, &config, family.architecture, n_vocab, &mut notes)?;
     let typed: Vec<(Out, QuantType)> =
         outs.into_iter().map(|out| with_type(out, options.weights)).collect::<Result<_>>()?;
-    let told = Told {
-        done_bytes: Cell::new(0),
-        total_bytes: typed.iter().map(|(out, ty)| n_bytes(out, *ty)).sum(),
-        to: RefCell::new(progress),
-    };
+    let total_bytes = typed.iter().map(|(out, ty)| n_bytes(out, *ty)).sum();
+    let run = RefCell::new(Run { done_bytes: 0, total_bytes, on_progress, failed: None });
 
     let mut writer = Writer::new();
     general(&mut writer, folder, family, options, &typed)?;
@@ -123,36 +125,29 @@ pub fn convert(
         writer.set(&key, value)?;
     }
     for (out, ty) in &typed {
-        let (told, tensors) = (&told, &tensors);
+        let (run, tensors) = (&run, &tensors);
         writer.tensor_with(&out.name, &out.gguf_shape(), *ty, move |file| {
-            told.begin(&out.name, n_bytes(out, *ty));
-            produce::write(out, *ty, tensors, file)
+            let mut run = run.borrow_mut();
+            let run = &mut *run;
+            run.tell(&out.name)?;
+            produce::write(out, *ty, tensors, &mut Watched { run, file, tensor: &out.name })
         })?;
     }
-    if let Err(error) = writer.write_file(to) {
-        let mut partial = to.as_os_str().to_owned();
-        partial.push(".partial");
-        let _ = std::fs::remove_file(partial);
-        return Err(error.into());
-    }
-    if let Err(error) = check_written(to) {
-        // Best effort: the error is what matters.
-        let _ = std::fs::remove_file(to);
+    check_space(to, writer.file_bytes()?)?;
+    let written = writer.write_checked(to, check_written);
+    if let Some(error) = run.into_inner().failed {
         return Err(error);
     }
-    Ok(Converted {
-        architecture: family.architecture,
-        n_tensors: typed.len(),
-        n_bytes: told.total_bytes,
-        notes,
-    })
+    written?;
+    let (architecture, n_tensors) = (family.architecture, typed.len());
+    Ok(Converted { architecture, n_tensors, n_bytes: total_bytes, notes })
 }
 
 /// What was written can be described, and its vocabulary read: `config.json` and tensors fit each other.
 fn check_written(path: &Path) -> Result<()> {
     let file = Gguf::open(path)?;
-    oprel_models::describe(&file)?;
-    Tokenizer::from_metadata(file.metadata())?;
+    oprel_models::describe(&file).map_err(Error::NoModel)?;
+    Tokenizer::from_metadata(file.metadata()).map_err(Error::NoVocabulary)?;
     Ok(())
 }
 
@@ -165,18 +160,45 @@ fn check_packing(config: &Config) -> Result<()> {
     }
 }
 
-/// Who is told how far it is.
-struct Told<'a> {
-    done_bytes: Cell<u64>,
+/// How far it is, and who is told.
+struct Run<'r, 'p> {
+    done_bytes: u64,
     total_bytes: u64,
-    to: RefCell<&'a mut dyn FnMut(Progress<'_>)>,
+    on_progress: &'r mut OnProgress<'p>,
+    /// What stopped the writing, since a writer only knows errors of the system.
+    failed: Option<Error>,
 }
 
-impl Told<'_> {
-    fn begin(&self, tensor: &str, n_bytes: u64) {
-        let done_bytes = self.done_bytes.get();
-        (self.to.borrow_mut())(Progress { tensor, done_bytes, total_bytes: self.total_bytes });
-        self.done_bytes.set(done_bytes.saturating_add(n_bytes));
+impl Run<'_, '_> {
+    fn tell(&mut self, tensor: &str) -> io::Result<()> {
+        let Run { done_bytes, total_bytes, .. } = *self;
+        match (self.on_progress)(Progress { tensor, done_bytes, total_bytes }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                self.failed = Some(Error::Stopped);
+                Err(io::Error::other("stopped"))
+            }
+        }
+    }
+}
+
+/// The file, as bytes of a tensor go to it.
+struct Watched<'w, 'r, 'p> {
+    run: &'w mut Run<'r, 'p>,
+    file: &'w mut dyn Write,
+    tensor: &'w str,
+}
+
+impl Write for Watched<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.run.done_bytes = self.run.done_bytes.saturating_add(n as u64);
+        self.run.tell(self.tensor)?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -3,8 +3,8 @@
 //! Describing reads no data. A stored tensor is seen as rows of its last dimension; a vector as rows of one
 //! element, so that what reorders a matrix reorders its bias too.
 
-use super::error::{Error, Result};
 use super::tensors::{Stored, Tensor};
+use crate::error::{Error, Result};
 
 /// Rows `first..first + n` of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use super::config::read_json;
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The longest header that is read; the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -88,7 +88,7 @@ impl Tensors {
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<()> {
-        let mut file = File::open(&path).map_err(|e| Error::reading(&path, e))?;
+        let mut file = File::open(&path).map_err(Error::io("read", &path))?;
         let header = read_header(&path, &mut file)?;
         for (name, entry) in &header.entries {
             if name == "__metadata__" {
@@ -161,7 +161,7 @@ fn file_names(folder: &Path) -> Result<Vec<String>> {
     if folder.join(SINGLE).is_file() {
         return Ok(vec![SINGLE.to_owned()]);
     }
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::reading(folder, e))?;
+    let entries = std::fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
     let mut found: Vec<String> = names.filter(|n| n.ends_with(".safetensors")).collect();
     found.sort();
@@ -186,7 +186,7 @@ struct Header {
 
 fn read_header(path: &Path, file: &mut File) -> Result<Header> {
     let bad = |problem: &str| Error::Safetensors { path: path.to_owned(), problem: problem.into() };
-    let total = file.metadata().map_err(|e| Error::reading(path, e))?.len();
+    let total = file.metadata().map_err(Error::io("read", path))?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| bad("it is shorter than eight bytes"))?;
     let length = u64::from_le_bytes(length);
@@ -195,7 +195,7 @@ fn read_header(path: &Path, file: &mut File) -> Result<Header> {
         return Err(bad("its header is longer than the file, or than 100 MB"));
     }
     let mut text = vec![0; length as usize];
-    file.read_exact(&mut text).map_err(|e| Error::reading(path, e))?;
+    file.read_exact(&mut text).map_err(Error::io("read", path))?;
     match serde_json::from_slice(&text) {
         Ok(Value::Object(entries)) => Ok(Header { entries, data, n_bytes: total - data }),
         _ => Err(bad("its header is not a JSON object")),

@@ -5,6 +5,8 @@ mod folders;
 mod hostile;
 mod vocabularies;
 
+use std::ops::ControlFlow;
+
 use oprel_gguf::{Array, Gguf, QuantType, Value};
 use oprel_nn::{
     Batch, Dev, Exec, KvType, Limits, PAGE_LEN, PageTable, Placement, Pos, RowSet, Span, StateView,
@@ -29,7 +31,7 @@ fn case(name: &str) -> Json {
 fn converted(folder: &Folder, weights: Weights) -> (Gguf, Converted) {
     let to = folder.path().join("out.gguf");
     let options = ConvertOptions { weights, name: None };
-    let told = convert(folder.path(), &to, &options, &mut |_| {});
+    let told = convert(folder.path(), &to, &options, &mut |_| ControlFlow::Continue(()));
     let told = told.unwrap_or_else(|e| panic!("{}: {e}", folder.path().display()));
     (Gguf::open(&to).expect("what was written"), told)
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use oprel_gguf::{Gguf, Metadata, TensorInfo, Value, Writer};
 
-use super::{add, like, refuse_same};
+use super::{GoesOn, add, like, write};
 use crate::error::{Error, Result};
-use crate::space;
+use crate::output::{check_space, refuse_same};
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,12 @@ pub enum Edited {
 /// # Errors
 /// What cannot be read or written; a key to be removed that is not there; the architecture, the alignment and what tells
 /// parts of a split model apart, which cannot be changed without changing the rest; a model of several files.
-pub fn edit(path: &Path, output: Option<&Path>, changes: &[Change]) -> Result<Edited> {
+pub fn edit(
+    path: &Path,
+    output: Option<&Path>,
+    changes: &[Change],
+    goes_on: &GoesOn<'_>,
+) -> Result<Edited> {
     restore(path)?;
     let model = Gguf::open(path)?;
     if model.paths().count() > 1 {
@@ -46,40 +51,39 @@ pub fn edit(path: &Path, output: Option<&Path>, changes: &[Change]) -> Result<Ed
     }
     if let Some(output) = output {
         refuse_same(&model, output)?;
-        return rewrite(&model, output, changes);
+        return rewrite(&model, output, changes, goes_on);
     }
-    match new_head(&model, changes)? {
+    match new_head(&model, changes, goes_on)? {
         Some(head) => {
             drop(model);
             overwrite(path, &head).map(|()| Edited::InPlace)
         }
-        None => rewrite(&model, path, changes),
+        None => rewrite(&model, path, changes, goes_on),
     }
 }
 
 /// A writer of the model with all changes.
-fn writer<'a>(model: &'a Gguf, changes: &[Change]) -> Result<Writer<'a>> {
+fn writer<'a>(model: &'a Gguf, changes: &[Change], goes_on: &'a GoesOn<'_>) -> Result<Writer<'a>> {
     let mut writer = like(model)?;
     for (key, value) in changed(model.metadata(), changes)? {
         writer.set(&key, value)?;
     }
     for tensor in model.tensors() {
-        add(&mut writer, model, tensor)?;
+        add(&mut writer, model, tensor, goes_on)?;
     }
     Ok(writer)
 }
 
-fn rewrite(model: &Gguf, to: &Path, changes: &[Change]) -> Result<Edited> {
-    let writer = writer(model, changes)?;
-    space::check(to, writer.file_bytes()?)?;
-    writer.write_file(to)?;
-    model.check()?;
+fn rewrite(model: &Gguf, to: &Path, changes: &[Change], goes_on: &GoesOn<'_>) -> Result<Edited> {
+    let writer = writer(model, changes, goes_on)?;
+    check_space(to, writer.file_bytes()?)?;
+    write(writer, to, model, goes_on)?;
     Ok(Edited::Rewritten)
 }
 
 /// All before the data, if that takes as many bytes as before and the data lies as a writer puts it.
-fn new_head(model: &Gguf, changes: &[Change]) -> Result<Option<Vec<u8>>> {
-    let writer = writer(model, changes)?;
+fn new_head(model: &Gguf, changes: &[Change], goes_on: &GoesOn<'_>) -> Result<Option<Vec<u8>>> {
+    let writer = writer(model, changes, goes_on)?;
     let data = model.tensors().iter().map(TensorInfo::file_offset).min();
     let is_same = writer.file_bytes()? == model.total_bytes();
     let Some(data) = data.filter(|data| is_same && is_laid_out(model, *data)) else {

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oprel_gguf::{Gguf, TensorInfo, Value};
+use oprel_gguf::{Gguf, TensorInfo, Value, Writer};
 
-use super::{add, like, refuse_same};
+use super::{GoesOn, add, like, write};
 use crate::error::{Error, Result};
-use crate::space;
+use crate::output::{check_space, refuse_same};
 
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
@@ -37,7 +37,12 @@ pub fn part_path(prefix: &Path, no: usize, count: usize) -> PathBuf {
 /// # Errors
 /// What cannot be read or written; a limit of nothing; a model of which more than 65535 parts would become. Parts that
 /// were written before are removed then.
-pub fn split(input: &Path, prefix: &Path, max: MaxPart) -> Result<Vec<PathBuf>> {
+pub fn split(
+    input: &Path,
+    prefix: &Path,
+    max: MaxPart,
+    goes_on: &GoesOn<'_>,
+) -> Result<Vec<PathBuf>> {
     if matches!(max, MaxPart::Bytes(0) | MaxPart::Tensors(0)) {
         return Err(Error::Request("a part holds at least one tensor or one byte"));
     }
@@ -50,12 +55,12 @@ pub fn split(input: &Path, prefix: &Path, max: MaxPart) -> Result<Vec<PathBuf>> 
     for path in &paths {
         refuse_same(&model, path)?;
     }
-    space::check(&paths[0], model.total_bytes())?;
-    let write = |(no, tensors): (usize, &Vec<&TensorInfo>)| {
-        write_part(&model, no, parts.len(), tensors, &paths[no])
+    check_space(&paths[0], model.total_bytes())?;
+    let write_one = |(no, tensors): (usize, &Vec<&TensorInfo>)| {
+        let writer = part(&model, (no, parts.len()), tensors, goes_on)?;
+        write(writer, &paths[no], &model, goes_on)
     };
-    let written = parts.iter().enumerate().try_for_each(write);
-    if let Err(error) = written.and_then(|()| Ok(model.check()?)) {
+    if let Err(error) = parts.iter().enumerate().try_for_each(write_one) {
         for path in &paths {
             // Parts without the others are of no use; that one stays is not the first concern.
             let _ = std::fs::remove_file(path);
@@ -89,13 +94,13 @@ fn parts(model: &Gguf, max: MaxPart) -> Vec<Vec<&TensorInfo>> {
     parts
 }
 
-fn write_part(
-    model: &Gguf,
-    no: usize,
-    count: usize,
-    tensors: &[&TensorInfo],
-    path: &Path,
-) -> Result<()> {
+/// Part `no` of `count`.
+fn part<'a>(
+    model: &'a Gguf,
+    (no, count): (usize, usize),
+    tensors: &[&'a TensorInfo],
+    goes_on: &'a GoesOn<'_>,
+) -> Result<Writer<'a>> {
     let mut writer = like(model)?;
     let alignment = |key: &str| no > 0 && key == "general.alignment";
     for (key, value) in model.metadata().iter() {
@@ -108,9 +113,9 @@ fn write_part(
     writer.set(COUNT, count as u16)?;
     writer.set(TENSORS, model.tensors().len() as i32)?;
     for tensor in tensors {
-        add(&mut writer, model, tensor)?;
+        add(&mut writer, model, tensor, goes_on)?;
     }
-    Ok(writer.write_file(path)?)
+    Ok(writer)
 }
 
 /// Joins a model that is split; `input` is any of its parts. Of a model that was split by [`split`] the result is the
@@ -118,21 +123,20 @@ fn write_part(
 ///
 /// # Errors
 /// What cannot be read or written; a model that is not split.
-pub fn merge(input: &Path, output: &Path) -> Result<()> {
+pub fn merge(input: &Path, output: &Path, goes_on: &GoesOn<'_>) -> Result<()> {
     let model = Gguf::open(input)?;
     if model.paths().count() < 2 && model.metadata().u64(COUNT)?.is_none() {
         return Err(Error::Request("the model is one file already"));
     }
     refuse_same(&model, output)?;
-    space::check(output, model.total_bytes())?;
+    check_space(output, model.total_bytes())?;
     let mut writer = like(&model)?;
     let kept = |(key, _): &(&str, &Value)| ![NO, COUNT, TENSORS].contains(key);
     for (key, value) in model.metadata().iter().filter(kept) {
         writer.set(key, value.clone())?;
     }
     for tensor in model.tensors() {
-        add(&mut writer, &model, tensor)?;
+        add(&mut writer, &model, tensor, goes_on)?;
     }
-    writer.write_file(output)?;
-    Ok(model.check()?)
+    write(writer, output, &model, goes_on)
 }

@@ -5,6 +5,8 @@ use oprel_gguf::{Gguf, QuantType, Value, Writer};
 
 use super::*;
 
+const GO_ON: &GoesOn<'static> = &|| true;
+
 /// A model of six tensors of 64 to 384 bytes.
 fn write_model(path: &Path, alignment: Option<u32>) {
     let mut writer = Writer::new();
@@ -46,11 +48,11 @@ fn what_is_split_is_merged_to_the_same_bytes() {
         let sizes =
             [(MaxPart::Bytes(1), 6), (MaxPart::Bytes(400), 4), (MaxPart::Bytes(1 << 20), 1)];
         for (max, n_parts) in limits.into_iter().chain(sizes) {
-            let parts = split(&path, &folder.path().join("part"), max).unwrap();
+            let parts = split(&path, &folder.path().join("part"), max, GO_ON).unwrap();
             assert_eq!(parts.len(), n_parts, "{max:?}");
             assert!(parts[0].ends_with(format!("part-00001-of-{n_parts:05}.gguf")));
             let merged = folder.path().join("merged.gguf");
-            merge(parts.last().unwrap(), &merged).unwrap();
+            merge(parts.last().unwrap(), &merged, GO_ON).unwrap();
             assert_eq!(fs::read(&merged).unwrap(), fs::read(&path).unwrap(), "{max:?}");
             for part in parts {
                 fs::remove_file(part).unwrap();
@@ -62,10 +64,10 @@ fn what_is_split_is_merged_to_the_same_bytes() {
 #[test]
 fn a_split_that_cannot_be_leaves_nothing() {
     let (folder, path) = with_model(None);
-    assert!(split(&path, &folder.path().join("no/such/part"), MaxPart::Tensors(2)).is_err());
-    assert!(split(&path, &folder.path().join("part"), MaxPart::Tensors(0)).is_err());
-    assert!(matches!(merge(&path, &folder.path().join("x")), Err(Error::Request(_))));
-    assert!(matches!(merge(&path, &path), Err(Error::Request(_))));
+    assert!(split(&path, &folder.path().join("no/such/part"), MaxPart::Tensors(2), GO_ON).is_err());
+    assert!(split(&path, &folder.path().join("part"), MaxPart::Tensors(0), GO_ON).is_err());
+    assert!(matches!(merge(&path, &folder.path().join("x"), GO_ON), Err(Error::Request(_))));
+    assert!(matches!(merge(&path, &path, GO_ON), Err(Error::Request(_))));
     assert_eq!(names(folder.path()), ["model.gguf"]);
 }
 
@@ -77,7 +79,7 @@ fn set(key: &str, value: impl Into<Value>) -> Change {
 fn an_edit_that_fits_leaves_the_data_alone() {
     let (folder, path) = with_model(None);
     let before = fs::read(&path).unwrap();
-    let edited = edit(&path, None, &[set("general.name", "e mane")]).unwrap();
+    let edited = edit(&path, None, &[set("general.name", "e mane")], GO_ON).unwrap();
     assert_eq!(edited, Edited::InPlace);
     let after = fs::read(&path).unwrap();
     assert_eq!(before.len(), after.len());
@@ -98,7 +100,7 @@ fn an_edit_that_does_not_fit_writes_the_file_anew() {
         Change::Remove("general.name".into()),
         set("tokens", vec![1i32, 2, 3]),
     ];
-    assert_eq!(edit(&path, None, &changes).unwrap(), Edited::Rewritten);
+    assert_eq!(edit(&path, None, &changes, GO_ON).unwrap(), Edited::Rewritten);
     let model = Gguf::open(&path).unwrap();
     let keys: Vec<_> = model.metadata().iter().map(|(key, _)| key.to_owned()).collect();
     let expected = [
@@ -122,9 +124,9 @@ fn an_edit_into_another_file_leaves_the_first() {
     let (folder, path) = with_model(None);
     let before = fs::read(&path).unwrap();
     let other = folder.path().join("other.gguf");
-    edit(&path, Some(&other), &[set("general.name", "e mane")]).unwrap();
+    edit(&path, Some(&other), &[set("general.name", "e mane")], GO_ON).unwrap();
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert!(matches!(edit(&path, Some(&path), &[]), Err(Error::Same { .. })));
+    assert!(matches!(edit(&path, Some(&path), &[], GO_ON), Err(Error::Same { .. })));
 }
 
 #[test]
@@ -136,7 +138,10 @@ fn an_edit_that_was_cut_off_is_taken_back() {
     let mut broken = before.clone();
     broken[..150].fill(0xee);
     fs::write(&path, &broken).unwrap();
-    assert_eq!(edit(&path, None, &[set("llama.block_count", 5u32)]).unwrap(), Edited::InPlace);
+    assert_eq!(
+        edit(&path, None, &[set("llama.block_count", 5u32)], GO_ON).unwrap(),
+        Edited::InPlace
+    );
     let model = Gguf::open(&path).unwrap();
     assert_eq!(model.metadata().str("general.name").unwrap(), Some("a name"));
     assert_eq!(model.metadata().u64("llama.block_count").unwrap(), Some(5));
@@ -153,7 +158,7 @@ fn what_may_not_be_edited_is_named() {
         set("general.alignment", 32u32),
         set("split.count", 2u16),
     ] {
-        let error = edit(&path, None, std::slice::from_ref(&change)).unwrap_err();
+        let error = edit(&path, None, std::slice::from_ref(&change), GO_ON).unwrap_err();
         assert!(matches!(error, Error::Key { .. }), "{change:?}: {error}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);
@@ -197,4 +202,20 @@ fn differences_are_found() {
     is_there(&|d| matches!(d, Difference::Tensor { name, in_first: false } if name == "new"));
     is_there(&|d| *d == Difference::Order);
     assert_eq!(found.len(), 10);
+}
+
+#[test]
+fn what_is_stopped_leaves_nothing_and_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    write_model(&path, None);
+    let whole = fs::read(&path).unwrap();
+    let stop: &GoesOn<'_> = &|| false;
+    let stopped = split(&path, &folder.path().join("part"), MaxPart::Tensors(2), stop);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    let changes = [Change::Set("general.name".into(), "a much longer name than it had".into())];
+    let stopped = edit(&path, None, &changes, stop);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

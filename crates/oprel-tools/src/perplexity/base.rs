@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::base_error;
 use super::row::Row;
-use crate::windows::{Error, Result, Text};
+use crate::error::{Error, Result};
+use crate::windows::Text;
 
 const MAGIC: &[u8; 8] = b"_logits_";
 /// Logits this far below the largest are stored as that.
@@ -20,11 +21,6 @@ const HEAD: usize = 4;
 
 fn row_len(n_vocab: usize) -> usize {
     n_vocab.next_multiple_of(2) + HEAD
-}
-
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { doing, path, source }
 }
 
 /// Writes a base; the file appears when it is whole.
@@ -40,7 +36,7 @@ impl BaseWriter {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(io("write", path))?;
+        let file = File::create(&partial).map_err(Error::io("write", path))?;
         let mut head = MAGIC.to_vec();
         let tokens = text.tokens.iter().take(text.n_windows * text.context);
         for n in [text.context, n_vocab, text.n_windows] {
@@ -48,7 +44,7 @@ impl BaseWriter {
         }
         tokens.for_each(|t| head.extend(t.to_le_bytes()));
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        file.write_all(&head).map_err(io("write", path))?;
+        file.write_all(&head).map_err(Error::io("write", path))?;
         Ok(BaseWriter { path: path.to_owned(), partial, file, row: Vec::new() })
     }
 
@@ -67,14 +63,14 @@ impl BaseWriter {
                 self.row.extend((steps.round_ties_even() as u16).to_le_bytes());
             }
             self.row.resize(2 * row_len(n_vocab), 0);
-            self.file.write_all(&self.row).map_err(io("write", &self.path))?;
+            self.file.write_all(&self.row).map_err(Error::io("write", &self.path))?;
         }
         Ok(())
     }
 
     pub(super) fn finish(mut self) -> Result<()> {
-        self.file.flush().map_err(io("write", &self.path))?;
-        std::fs::rename(&self.partial, &self.path).map_err(io("write", &self.path))
+        self.file.flush().map_err(Error::io("write", &self.path))?;
+        std::fs::rename(&self.partial, &self.path).map_err(Error::io("write", &self.path))
     }
 }
 
@@ -112,8 +108,8 @@ pub(super) struct StoredRow<'a> {
 
 impl BaseReader {
     pub(super) fn open(path: &Path) -> Result<BaseReader> {
-        let file = File::open(path).map_err(io("read", path))?;
-        let n_bytes = file.metadata().map_err(io("read", path))?.len();
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let n_bytes = file.metadata().map_err(Error::io("read", path))?.len();
         let mut file = BufReader::with_capacity(1 << 20, file);
         let mut magic = [0; 8];
         let short = |_| base_error(path, "it ends within its head");
@@ -158,7 +154,7 @@ impl BaseReader {
     pub(super) fn next_rows(&mut self, n: usize) -> Result<StoredRows<'_>> {
         let len = row_len(self.n_vocab);
         let mut bytes = vec![0; 2 * len * n];
-        self.file.read_exact(&mut bytes).map_err(io("read", &self.path))?;
+        self.file.read_exact(&mut bytes).map_err(Error::io("read", &self.path))?;
         self.rows.clear();
         self.rows.extend(bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)));
         Ok(StoredRows { rows: &self.rows, len, n_vocab: self.n_vocab })

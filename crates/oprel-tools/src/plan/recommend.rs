@@ -5,7 +5,8 @@ use oprel_nn::{KvType, KvTypes};
 use oprel_telemetry::Host;
 use serde::Serialize;
 
-use super::{Error, Plan, PlanOptions, plan};
+use super::{Plan, PlanOptions, plan};
+use crate::error::{Error, Result};
 
 /// A context that most conversations do with.
 const GOOD_CONTEXT: u32 = 8192;
@@ -60,7 +61,7 @@ pub fn recommend(
     (at_hand, options): (&oprel_gguf::Gguf, &PlanOptions),
     host: &Host,
     read: Option<f64>,
-) -> Result<Recommendation, Error> {
+) -> Result<Recommendation> {
     if candidates.is_empty() {
         return Err(Error::Nothing);
     }
@@ -199,10 +200,10 @@ impl Chooser<'_> {
         file: &Candidate,
         at_hand: &oprel_gguf::Gguf,
         reasons: &mut Vec<String>,
-    ) -> Result<(u32, KvTypes, u64), Error> {
+    ) -> Result<(u32, KvTypes, u64)> {
         let most = self.options.context.unwrap_or(self.plan.trained_context.min(LONG_CONTEXT));
         let kv = self.options.kv;
-        let longest = |kv: KvTypes| -> Result<(u32, u64), Error> {
+        let longest = |kv: KvTypes| -> Result<(u32, u64)> {
             let options = PlanOptions { context: Some(most), kv, ..self.options.clone() };
             let plan = plan(at_hand, &options, self.host)?;
             let needs = |context: u32| self.needs(file.bytes, &plan, context);

@@ -2,6 +2,7 @@ use oprel_nn::KvType;
 use oprel_telemetry::{Gpu, KernelRate, Rates};
 
 use super::*;
+use crate::Error;
 
 const MB: u64 = 1 << 20;
 

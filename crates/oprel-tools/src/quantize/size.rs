@@ -22,6 +22,12 @@ const TYPES: &[QuantType] = {
     use QuantType::*;
     &[Q2_K, Q3_K, Q4_K, Q4_0, Q5_K, Q5_0, Q6_K, Q8_0]
 };
+/// Types that are tried besides where it is known how much each column matters: they are made for that, and without
+/// it what is measured says little of them.
+const OF_IMPORTANCE: &[QuantType] = {
+    use QuantType::*;
+    &[IQ1_M, IQ2_XXS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_XS]
+};
 
 /// A type that a matrix may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +102,8 @@ fn measured(
     let fits = |ty: &&QuantType| {
         tensor.cols().is_multiple_of(ty.block_len() as u64) && bits(**ty) < bits(tensor.ty)
     };
-    let types: Vec<_> = TYPES.iter().filter(fits).copied().collect();
+    let more = if importance.is_some() { OF_IMPORTANCE } else { &[] };
+    let types: Vec<_> = TYPES.iter().chain(more).filter(fits).copied().collect();
     let isa = converter.isa();
     let losses = converter.each(types.len(), |i| loss(isa, &matrix, types[i]));
     let mut all = Vec::with_capacity(types.len() + 1);

@@ -139,6 +139,25 @@ fn a_size_is_kept_and_used() {
 }
 
 #[test]
+fn types_that_live_on_importance_are_chosen_where_it_is_known() {
+    let made = made();
+    let options = QuantizeOptions { imatrix: Some(imatrix()), ..QuantizeOptions::default() };
+    let smallest = |options: &QuantizeOptions| match made.run("z", Mix::Size(1000), options) {
+        Err(Error::TargetTooSmall { least_bytes, .. }) => least_bytes,
+        other => panic!("{other:?}"),
+    };
+    let (least, least_without) = (smallest(&options), smallest(&QuantizeOptions::default()));
+    assert!(least < least_without, "{least} {least_without}");
+    let target = (least + least_without) / 2;
+    let (report, _) = made.run("y", Mix::Size(target), &options).unwrap();
+    assert!(report.bytes_after <= target);
+    for tensor in &report.tensors {
+        let is_known = tensor.name == "blk.1.ffn_down_exps.weight";
+        assert_eq!(tensor.to.name().starts_with("IQ"), is_known, "{tensor:?}");
+    }
+}
+
+#[test]
 fn what_fails_leaves_nothing_and_what_was_there_stays() {
     let made = made();
     let output = made.folder.path().join("out");

@@ -2,11 +2,12 @@ use std::fs;
 use std::path::Path;
 
 use oprel_api::ollama::ModelName;
-use oprel_gguf::{Gguf, QuantType, Writer};
+use oprel_api::{ErrorKind, Failure};
+use oprel_gguf::{FileType, Gguf, QuantType, Writer};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::modelfile::{Modelfile, Piece, PieceAt, Recipe, Step, create};
+use crate::modelfile::{self, Maker, Modelfile, Piece, PieceAt, Recipe, Step};
 use crate::{Access, Digest, Error, LayerKind, Result, Store};
 
 fn name(text: &str) -> ModelName {
@@ -45,6 +46,46 @@ fn place() -> (TempDir, Store) {
     (place, store)
 }
 
+/// Makes a model where nobody above knows of weights and templates more than these tests need: what is quantized
+/// is the first tensor's bytes, cut short.
+struct Plain<'a>(&'a mut dyn FnMut(Step));
+
+impl Maker for Plain<'_> {
+    fn step(&mut self, step: Step) {
+        (self.0)(step);
+    }
+
+    fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str> {
+        let own = file.metadata().str("tokenizer.chat_template").unwrap();
+        let has_tools = template.or(own).is_some_and(|text| text.contains("tools"));
+        ["completion"].into_iter().chain(has_tools.then_some("tools")).collect()
+    }
+
+    fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure> {
+        if to == FileType::Q2_K {
+            fs::write(path, "half").unwrap();
+            return Err(Failure::new(ErrorKind::Backend, "stopped"));
+        }
+        let mut writer = Writer::new();
+        for (key, value) in file.metadata().iter().filter(|(key, _)| *key != "general.file_type") {
+            writer.set(key, value.clone()).unwrap();
+        }
+        writer.set("general.file_type", to.gguf_number()).unwrap();
+        writer.tensor("a", &[32], to.main_type(), vec![0; to.main_type().block_bytes()]).unwrap();
+        writer.write_file(path).unwrap();
+        Ok(())
+    }
+}
+
+fn create(
+    store: &Store,
+    name: &ModelName,
+    recipe: &Recipe,
+    on: &mut dyn FnMut(Step),
+) -> Result<crate::Manifest> {
+    modelfile::create(store, name, recipe, &mut Plain(on))
+}
+
 fn made(store: &Store, folder: &Path, text: &str, called: &str) -> Result<Vec<String>> {
     let recipe = Modelfile::parse(text.as_bytes())?.resolve(folder, None)?;
     let mut steps = Vec::new();
@@ -67,7 +108,8 @@ fn a_model_is_made_of_a_file_and_says_what_it_is() {
     assert_eq!((config.model_format.as_str(), config.model_family.as_str()), ("gguf", "llama"));
     assert_eq!((config.model_type.as_str(), config.file_type.as_str()), ("32", "Q4_K_M"));
     assert_eq!(config.model_families.as_deref(), Some(&["llama".to_owned()][..]));
-    assert_eq!(config.capabilities.as_deref().unwrap(), ["completion", "tools"]);
+    // The file's own template has tools, the one of the Modelfile has none.
+    assert_eq!(config.capabilities.as_deref().unwrap(), ["completion"]);
     assert_eq!((config.context_length, config.requires.as_str()), (2048, "0.14.0"));
     assert_eq!(json!(model.params), json!({"stop": ["x"], "temperature": 0.5}));
     assert_eq!((model.system.as_deref(), model.messages.len()), (Some("Be brief."), 1));
@@ -165,6 +207,56 @@ fn parts_of_a_split_model_stay_together_and_in_order() {
     assert!(matches!(create(&store, &name("x"), &alone, &mut |_| {}), Err(Error::Source { .. })));
     let nothing = create(&store, &name("x"), &Recipe::default(), &mut |_| {}).unwrap_err();
     assert!(nothing.to_string().contains("neither 'from' or 'files' was specified"));
+}
+
+#[test]
+fn weights_are_stored_as_what_was_asked_for() {
+    let (place, store) = place();
+    let whole = |writer: &mut Writer<'_>| {
+        writer.set("general.architecture", "llama").unwrap();
+        writer.set("general.file_type", FileType::F16.gguf_number()).unwrap();
+        writer.set("llama.block_count", 1u32).unwrap();
+    };
+    write_gguf(&place.path().join("whole.gguf"), whole, "a");
+    made(&store, place.path(), "FROM whole.gguf\nSYSTEM one", "whole").unwrap();
+    let blobs = || fs::read_dir(store.blobs()).unwrap().count();
+    let quantized = |recipe: Recipe, to, called| {
+        let recipe = Recipe { quantize: Some(to), ..recipe };
+        create(&store, &name(called), &recipe, &mut |_| {})
+    };
+    let of_file = Recipe {
+        files: vec![Piece {
+            name: "whole.gguf".into(),
+            at: PieceAt::Path(place.path().join("whole.gguf")),
+        }],
+        ..Recipe::default()
+    };
+    let of_model = Recipe { model: Some("whole".into()), ..Recipe::default() };
+    let before = blobs();
+    for (recipe, called) in [(&of_file, "a"), (&of_model, "b")] {
+        quantized(recipe.clone(), FileType::Q8_0, called).unwrap();
+        let model = store.model(&name(called)).unwrap();
+        assert_eq!(model.config.file_type, "Q8_0", "{called}");
+        assert_eq!(Gguf::open_parts(&model.files).unwrap().file_type(), "Q8_0");
+        assert_eq!(model.system.is_some(), called == "b", "what it begins with stays");
+    }
+    assert_eq!(store.model(&name("a")).unwrap().files, store.model(&name("b")).unwrap().files);
+    assert_eq!(store.model(&name("whole")).unwrap().config.file_type, "F16");
+    // One file of weights and a config each: the one that they were made from is no part of the first.
+    assert_eq!(blobs(), before + 3);
+
+    // What has the type is not made again, what has lost something is refused, what fails leaves nothing.
+    let same = quantized(of_file.clone(), FileType::F16, "c").unwrap();
+    let layers = same.of_kind(LayerKind::Model).map(|layer| layer.digest).collect::<Vec<_>>();
+    assert_eq!(layers, [Digest::of(&fs::read(place.path().join("whole.gguf")).unwrap())]);
+    let of_small = Recipe { model: Some("a".into()), ..Recipe::default() };
+    let refused = quantized(of_small, FileType::Q4_0, "d").unwrap_err();
+    assert!(refused.to_string().contains("this one is Q8_0"), "{refused}");
+    let before = blobs();
+    let stopped = quantized(of_file, FileType::Q2_K, "e").unwrap_err();
+    assert!(matches!(stopped, Error::Quantize(_)), "{stopped}");
+    assert_eq!(blobs(), before);
+    assert!(store.find(&name("e")).unwrap().is_none());
 }
 
 #[test]

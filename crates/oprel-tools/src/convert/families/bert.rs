@@ -1,10 +1,10 @@
 //! BERT and RoBERTa: embedders, and rerankers with a classifier.
 
 use super::super::config::Config;
-use super::super::error::Result;
 use super::super::keys::Keys;
 use super::super::out::Out;
 use super::{Family, PLAIN};
+use crate::error::Result;
 
 pub(super) const BERT: Family = Family { architecture: "bert", keys: bert_keys, ..PLAIN };
 

@@ -1,11 +1,11 @@
 //! Decoders of dense layers with attention in each; and Mixtral, which shares Llama's tensors.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
 use super::super::keys::Keys;
 use super::super::out::{Change, Out};
 use super::shared::{experts_apart, llama3_factors, paired};
 use super::{Family, PLAIN};
+use crate::error::{Error, Result};
 
 pub(super) const LLAMA: Family = Family {
     architecture: "llama",

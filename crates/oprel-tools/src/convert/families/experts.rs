@@ -1,13 +1,13 @@
 //! Decoders with routed experts in their layers.
 
 use super::super::config::Config;
-use super::super::error::Result;
 use super::super::keys::Keys;
 use super::super::out::{Out, Source};
 use super::super::tensors::Stored;
 use super::dense::granite_keys;
 use super::shared::{experts_apart, paired};
 use super::{Family, PLAIN};
+use crate::error::Result;
 
 pub(super) const QWEN2_MOE: Family = Family {
     architecture: "qwen2moe",

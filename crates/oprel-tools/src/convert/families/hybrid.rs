@@ -1,12 +1,12 @@
 //! Models whose layers are, or have beside them, state spaces, delta rules or short convolutions.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
 use super::super::keys::Keys;
 use super::super::out::{Change, Out};
 use super::experts::qwen_keys;
 use super::shared::experts_apart;
 use super::{Family, PLAIN};
+use crate::error::{Error, Result};
 
 pub(super) const MAMBA: Family =
     Family { architecture: "mamba", keys: mamba_keys, shape: mamba_shape, ..PLAIN };

@@ -8,9 +8,9 @@ mod hybrid;
 mod shared;
 
 use super::config::Config;
-use super::error::{Error, Result};
 use super::keys::Keys;
 use super::out::Out;
+use crate::error::{Error, Result};
 
 /// How one family is converted.
 pub(super) struct Family {

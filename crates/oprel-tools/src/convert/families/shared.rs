@@ -1,8 +1,8 @@
 //! What several families do to their tensors.
 
 use super::super::config::Config;
-use super::super::error::{Error, Result};
 use super::super::out::Out;
+use crate::error::{Error, Result};
 
 /// Queries and keys for rope on adjacent pairs; everything else as it is.
 pub(super) fn paired(config: &Config, out: Out) -> Result<Vec<Out>> {

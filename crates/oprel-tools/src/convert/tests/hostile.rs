@@ -1,5 +1,7 @@
 //! Folders that are damaged, incomplete or made to harm.
 
+use std::ops::ControlFlow;
+
 use serde_json::json;
 
 use super::super::{ConvertOptions, Error, convert};
@@ -8,9 +10,32 @@ use super::folders::Folder;
 
 fn refused(folder: &Folder) -> Error {
     let to = folder.path().join("out.gguf");
-    let refused = convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| {});
-    assert!(!to.exists(), "nothing is left behind");
+    std::fs::write(&to, "an older model").expect("a file");
+    let refused =
+        convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| ControlFlow::Continue(()));
+    assert_eq!(std::fs::read(&to).expect("it stays"), b"an older model");
+    std::fs::remove_file(&to).expect("a file");
+    assert!(!folder.path().join("out.gguf.partial").exists(), "nothing is left behind");
     refused.expect_err("a folder that is no model")
+}
+
+#[test]
+fn a_conversion_that_is_stopped_leaves_nothing_and_what_was_there() {
+    let folder = Folder::of(&case("qwen2"), false);
+    let to = folder.path().join("out.gguf");
+    std::fs::write(&to, "an older model").expect("a file");
+    let mut told = 0;
+    let stopped = convert(folder.path(), &to, &ConvertOptions::default(), &mut |progress| {
+        told += 1;
+        match progress.done_bytes {
+            0 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert!(told > 1);
+    assert_eq!(std::fs::read(&to).expect("it stays"), b"an older model");
+    assert!(!folder.path().join("out.gguf.partial").exists());
 }
 
 #[test]

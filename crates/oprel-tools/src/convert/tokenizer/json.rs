@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use oprel_gguf::Value;
 use serde_json::{Map, Value as Json};
 
-use super::super::error::{Error, Result};
 use super::{Files, Vocabulary, base64, kind, pre};
+use crate::error::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
 

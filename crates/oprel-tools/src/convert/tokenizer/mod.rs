@@ -19,7 +19,7 @@ use oprel_gguf::{StrArray, Value};
 use serde_json::Value as Json;
 
 use super::config::{Config, read_json, read_text};
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 use sentencepiece::Model;
 
 /// Metadata of a file, in order.
@@ -253,12 +253,12 @@ fn sentence_piece(folder: &Path, files: &Files) -> Result<Option<Model>> {
     if !path.is_file() || class == Some("GPT2Tokenizer") {
         return Ok(None);
     }
-    let len = std::fs::metadata(&path).map_err(|e| Error::reading(&path, e))?.len();
+    let len = std::fs::metadata(&path).map_err(Error::io("read", &path))?.len();
     if len > MAX_MODEL {
         let problem = "is larger than 256 MiB".into();
         return Err(Error::Tokenizer { file: "tokenizer.model", problem });
     }
-    let bytes = std::fs::read(&path).map_err(|e| Error::reading(&path, e))?;
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     match sentencepiece::parse(&bytes) {
         Some(model) => Ok(Some(model)),
         None if !files.tokenizer.is_null() => Ok(None),

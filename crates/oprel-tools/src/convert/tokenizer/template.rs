@@ -6,8 +6,8 @@ use oprel_gguf::{StrArray, Value};
 use serde_json::Value as Json;
 
 use super::super::config::{read_json, read_text};
-use super::super::error::Result;
 use super::Entries;
+use crate::error::Result;
 
 const KEY: &str = "tokenizer.chat_template";
 

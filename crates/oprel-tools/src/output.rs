@@ -1,14 +1,15 @@
-//! Room on a disk.
+//! Where a file is about to be written: room on the disk, and not over what it is made from.
 
 use std::path::Path;
 
+use oprel_gguf::Gguf;
 use oprel_telemetry::Disk;
 
 use crate::error::{Error, Result};
 
 /// Fails if the disk of `path`, a file to be written, has less than `needed_bytes` free. Where the system does
 /// not say, nothing is refused.
-pub(crate) fn check(path: &Path, needed_bytes: u64) -> Result<()> {
+pub(crate) fn check_space(path: &Path, needed_bytes: u64) -> Result<()> {
     // A file that is there already may be a link to another disk; the new one is written beside it.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match Disk::of(folder.unwrap_or(Path::new("."))).free_bytes {
@@ -17,4 +18,11 @@ pub(crate) fn check(path: &Path, needed_bytes: u64) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Fails if `path` is one of the files of `model`.
+pub(crate) fn refuse_same(model: &Gguf, path: &Path) -> Result<()> {
+    let Ok(there) = path.canonicalize() else { return Ok(()) };
+    let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
+    if is_input { Err(Error::Same { path: path.to_owned() }) } else { Ok(()) }
 }

@@ -1,0 +1,89 @@
+//! Making a model of a store: files by `oprel-hub`, weights by `oprel-tools`, and what it can do by `oprel-backend`.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use oprel_api::Failure;
+use oprel_api::ollama::ModelName;
+use oprel_gguf::{FileType, Gguf};
+use oprel_hub::modelfile::{self, Maker, Recipe, Step};
+use oprel_hub::{Manifest, Store};
+use oprel_tools::quantize::{Mix, QuantizeOptions, quantize_model};
+
+/// Something that is done while a model is made. Written out, it is what clients of the field are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// Something was done.
+    Step(Step),
+    /// Weights are being stored as another type.
+    Quantizing {
+        /// The file type that they have.
+        from: &'static str,
+        /// The file type that they get.
+        to: &'static str,
+        /// Bytes of the input that are done.
+        done_bytes: u64,
+        /// Bytes of the input.
+        total_bytes: u64,
+    },
+}
+
+impl std::fmt::Display for Making {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Making::Step(step) => step.fmt(f),
+            Making::Quantizing { from, to, .. } => write!(f, "quantizing {from} model to {to}"),
+        }
+    }
+}
+
+/// Makes a model in a store. `on` is told what is done, and may stop it while weights are converted.
+///
+/// # Errors
+/// As [`modelfile::create`]. Nothing is left of what was begun.
+pub fn create(
+    store: &Store,
+    name: &ModelName,
+    recipe: &Recipe,
+    on: &mut dyn FnMut(&Making) -> ControlFlow<()>,
+) -> oprel_hub::Result<Manifest> {
+    modelfile::create(store, name, recipe, &mut Here(on))
+}
+
+/// The file type of a name, for [`Recipe::quantize`].
+///
+/// # Errors
+/// If there is none.
+pub fn file_type(name: &str) -> Result<FileType, Failure> {
+    Ok(oprel_tools::quantize::file_type(name)?)
+}
+
+/// Does what a model takes in this process.
+struct Here<'a>(&'a mut dyn FnMut(&Making) -> ControlFlow<()>);
+
+impl Maker for Here<'_> {
+    fn step(&mut self, step: Step) {
+        // Between its steps it is not stopped: each of them is short.
+        let _ = (self.0)(&Making::Step(step));
+    }
+
+    fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str> {
+        let all = oprel_backend::capabilities(file, template);
+        all.into_iter().map(oprel_backend::Capability::as_str).collect()
+    }
+
+    fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure> {
+        let (from, mut all) = (file.file_type(), 0);
+        let mut tell = |done_bytes, total_bytes| {
+            (self.0)(&Making::Quantizing { from, to: to.name(), done_bytes, total_bytes })
+        };
+        let options = QuantizeOptions::default();
+        quantize_model(file, path, Mix::Named(to), &options, &mut |progress| {
+            all = progress.total_bytes;
+            tell(progress.done_bytes, all)
+        })?;
+        // It is done, and too late to stop it.
+        let _ = tell(all, all);
+        Ok(())
+    }
+}
