@@ -2,10 +2,11 @@
 //! and what was being said goes on where it was.
 
 mod child;
-mod guard;
 mod parent;
+mod platform;
 mod wire;
 
 pub use child::run_worker;
-pub use guard::leash;
 pub use parent::{Launch, Patience, Worker};
+#[cfg(unix)]
+pub use platform::leash;

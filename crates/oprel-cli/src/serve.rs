@@ -14,7 +14,6 @@ use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
 use oprel_server::{Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, keep_alive};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -22,7 +21,7 @@ use crate::args::{Load, LogFormat, Serve};
 use crate::commands::most_memory;
 use crate::outcome::tell;
 use crate::terminal::has_colours;
-use crate::{config, files, systemd};
+use crate::{config, files, platform, systemd};
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -56,24 +55,17 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         }
         systemd::notify("READY=1");
         let (asked, stop) = watch::channel(0);
-        tokio::spawn(signals(asked));
+        tokio::spawn(ends(asked));
         server.run(stop).await;
         Ok(())
     })
 }
 
-/// Counts the signals that ask for an end.
-async fn signals(asked: watch::Sender<u32>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
+/// Counts how often an end was asked for.
+async fn ends(asked: watch::Sender<u32>) {
+    let Ok(mut ends) = platform::Ends::watch() else { return };
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        ends.next().await;
         if *asked.borrow() == 0 {
             systemd::notify("STOPPING=1");
         }
@@ -99,11 +91,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     let given = systemd::sockets()?;
     // Sockets that are handed over are instead of those that would be opened.
     let addresses = if given.is_empty() { addresses(args)? } else { Vec::new() };
-    let handed = given.iter().filter_map(|given| match given {
-        Given::Tcp(tcp) => tcp.local_addr().ok(),
-        #[cfg(unix)]
-        Given::Unix(_) => None,
-    });
+    let handed = given.iter().filter_map(Given::address);
     let all: Vec<SocketAddr> = handed.chain(addresses.iter().copied()).collect();
     let open = all.iter().find(|a| !a.ip().is_loopback());
     let has_keys =
@@ -118,7 +106,8 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     }
     let set = config::get()?;
     let load_timeout = time("load_timeout", "5m, or seconds")?.map(longest_load);
-    let start = crate::backends::starts(own_program()?, args.backend, load_timeout)?;
+    let own = platform::own_program().context("cannot find this program")?;
+    let start = crate::backends::starts(own, args.backend, load_timeout)?;
     let keep = time("keep_alive", "5m, or -1")?;
     let models = Policy {
         start,
@@ -199,15 +188,6 @@ fn tls(args: &Serve) -> Result<Option<Acceptor>, OprelError> {
     })
 }
 
-/// This program, also if its file was replaced since it was started.
-fn own_program() -> anyhow::Result<PathBuf> {
-    let running = PathBuf::from("/proc/self/exe");
-    match running.exists() {
-        true => Ok(format!("/proc/{}/exe", std::process::id()).into()),
-        false => std::env::current_exe().context("cannot find this program"),
-    }
-}
-
 fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
     let set = config::get()?;
     let cache = load.prompt_cache()?;
@@ -281,7 +261,7 @@ fn socket(args: &Serve) -> Option<PathBuf> {
     if args.no_socket {
         return None;
     }
-    args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
+    args.socket.clone().or_else(platform::local_place)
 }
 
 /// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.

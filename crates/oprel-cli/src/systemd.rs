@@ -21,7 +21,7 @@ pub(crate) fn sockets() -> Result<Vec<Given>, oprel::OprelError> {
             return Err(std::io::Error::other("it does not listen"));
         }
         match sockopt::socket_domain(&socket)? {
-            AddressFamily::UNIX => Ok(Given::Unix(socket.into())),
+            AddressFamily::UNIX => Ok(Given::Local(socket.into())),
             AddressFamily::INET | AddressFamily::INET6 => Ok(Given::Tcp(socket.into())),
             _ => Err(std::io::Error::other("it is of an unknown kind")),
         }

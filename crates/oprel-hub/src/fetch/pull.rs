@@ -12,11 +12,11 @@ use oprel_api::ollama::ModelName;
 use serde::{Serialize, Serializer};
 
 use crate::Digest;
+use crate::platform::free_bytes;
 
 use super::error::{Error, Result};
 use super::fetcher::Fetcher;
 use super::link::Locate;
-use super::part::free_bytes;
 use super::registry::Registry;
 use super::transfer::{Fetched, Job};
 

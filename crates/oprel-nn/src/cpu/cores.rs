@@ -13,7 +13,21 @@ const MOST_CPUS: usize = 1 << 16;
 pub fn default_threads() -> usize {
     // This minds affinity everywhere, and on Linux the quotas of version 1.
     let granted = std::thread::available_parallelism().map_or(1, NonZero::get);
-    threads(Path::new("/"), granted)
+    threads(Path::new("/"), counted_cores().unwrap_or(granted).min(granted))
+}
+
+/// Cores of the CPUs that this process may run on, where they are told by a call and not by files.
+#[cfg(windows)]
+fn counted_cores() -> Option<usize> {
+    let told = oprel_windows::processors().ok()?;
+    let is_allowed = |cpu: &usize| told.allowed.is_empty() || told.allowed.contains(cpu);
+    let n = told.cores.iter().filter(|core| core.cpus.iter().any(is_allowed)).count();
+    (n > 0).then_some(n)
+}
+
+#[cfg(not(windows))]
+fn counted_cores() -> Option<usize> {
+    None
 }
 
 /// The same of `granted` threads, with what Linux tells below `root`.

@@ -36,12 +36,7 @@ impl Embedded {
         }
         let mut builder = Database::builder();
         let database = builder.set_cache_size(CACHE).create(path).map_err(unreachable)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let owners = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(path, owners).map_err(unreachable)?;
-        }
+        crate::platform::keep_private(path).map_err(unreachable)?;
         let write = database.begin_write().map_err(unreachable)?;
         write.open_table(HEADS).map_err(unreachable)?;
         write.open_table(ITEMS).map_err(unreachable)?;
