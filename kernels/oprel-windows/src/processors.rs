@@ -1,6 +1,7 @@
 //! Processors: cores and the CPUs on them, caches, packages.
 
 #![expect(unsafe_code, reason = "processors are told by raw calls only")]
+#![expect(non_upper_case_globals, reason = "constants of the system, with its names")]
 
 use std::io;
 use std::mem::offset_of;
@@ -72,7 +73,6 @@ pub fn processors() -> io::Result<Processors> {
     let bytes = records()?;
     let mut rest = bytes.as_slice();
     while let Some((kind, record, behind)) = split(rest) {
-        // The constants are of a signed type.
         match kind {
             RelationProcessorCore => all.cores.extend(core(record)),
             RelationCache => all.caches.extend(cache(record)),
