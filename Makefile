@@ -1,5 +1,5 @@
 # `make demo` builds oprel and asks the embedded model a question; `make test` runs every test.
-.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64 conformance faults
+.PHONY: demo test check fmt lint doc oracle static bench-peers test-aarch64 check-windows conformance faults
 
 demo:
 	cargo run --release --quiet --bin oprel -- run demo "How do I start the server?"
@@ -42,6 +42,14 @@ test-aarch64:
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$(AARCH64_LINKER)" \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(AARCH64_RUNNER)" \
 	cargo test --target $(AARCH64) -p oprel-cpu --lib --tests $(TESTS)
+
+# All that is only for Windows, compiled: that needs neither a linker nor Windows.
+WINDOWS ?= x86_64-pc-windows-gnu
+WINDOWS_STD = $(shell $${RUSTC:-rustc} --print target-libdir --target $(WINDOWS))
+
+check-windows:
+	@test -d "$(WINDOWS_STD)" || { echo "no Rust library for $(WINDOWS): rustup target add $(WINDOWS)"; exit 1; }
+	cargo check --workspace --target $(WINDOWS)
 
 STATIC_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, &str, u32)] = &[
     ("crates/oprel-api", "oprel-api", 0),
     ("crates/oprel-gguf", "oprel-gguf", 1),
     ("kernels/oprel-cpu", "oprel-cpu", 1),
+    ("kernels/oprel-windows", "oprel-windows", 0),
     ("crates/oprel-nn", "oprel-nn", 2),
     ("crates/oprel-tokenizer", "oprel-tokenizer", 2),
     ("crates/oprel-chat", "oprel-chat", 2),

@@ -18,7 +18,6 @@ mod guide;
 mod hearing;
 mod load;
 mod native;
-#[cfg(unix)]
 mod process;
 mod prompt;
 mod rank;
@@ -37,5 +36,6 @@ pub use load::{
 };
 pub use native::{Native, normalize};
 #[cfg(unix)]
-pub use process::{Launch, Patience, Worker, leash, run_worker};
+pub use process::leash;
+pub use process::{Launch, Patience, Worker, run_worker};
 pub use template::{RawChat, compile_template, render_raw, template_of};

@@ -3,10 +3,11 @@
 
 mod child;
 mod desks;
-mod guard;
 mod parent;
+mod platform;
 mod wire;
 
 pub use child::run_worker;
-pub use guard::leash;
 pub use parent::{Launch, Patience, Worker};
+#[cfg(unix)]
+pub use platform::leash;

@@ -54,7 +54,6 @@ pub(crate) enum Command {
     /// Look for what is wrong with this machine or installation, and say what to do about it.
     Doctor(Doctor),
     /// Serve models to other programs.
-    #[cfg(unix)]
     Serve(Serve),
     /// List the models that are here.
     #[command(visible_alias = "ls")]
@@ -98,7 +97,6 @@ pub(crate) enum Command {
     /// Unload a model of a server.
     Stop(Stop),
     /// Make, list and remove the keys of clients of a server.
-    #[cfg(unix)]
     #[command(subcommand)]
     Key(Key),
     /// What is set where: defaults, config.yaml in OPREL_HOME, the environment. Arguments win over all.
@@ -115,7 +113,6 @@ pub(crate) enum Command {
         folder: Option<PathBuf>,
     },
     /// Run one model for the server that started this process.
-    #[cfg(unix)]
     #[command(hide = true)]
     Worker,
     /// Run another program, which dies with the process that started this one.
@@ -140,10 +137,11 @@ pub(crate) struct Serve {
     /// Port to listen on [default: 11434]
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<u16>,
-    /// Unix socket to listen on besides [default: run/oprel.sock in OPREL_HOME]
+    /// Unix socket to listen on besides [default: run/oprel.sock in OPREL_HOME]; on Windows a named pipe [default:
+    /// \\.\pipe\oprel]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Listen on no Unix socket.
+    /// Listen on no Unix socket, and on no named pipe.
     #[arg(long, conflicts_with = "socket")]
     pub(crate) no_socket: bool,
     /// Another name by which this machine may be called; may be given several times.

@@ -92,27 +92,14 @@ fn remove(versions: &[String], json: bool) -> anyhow::Result<()> {
 }
 
 /// Which version a program says it is.
-#[cfg(unix)]
 fn says(program: &Path) -> Result<String, String> {
     let version = oprel_remote::version(program);
     version.map(|version| version.to_string()).map_err(|failure| failure.message)
 }
 
-/// Nothing here starts the program on this system: that it is there has to do.
-#[cfg(not(unix))]
-fn says(_: &Path) -> Result<String, String> {
-    Ok("not asked".into())
-}
-
 /// The program that the server would start.
-#[cfg(unix)]
 fn used() -> Option<std::path::PathBuf> {
     oprel_remote::find()
-}
-
-#[cfg(not(unix))]
-fn used() -> Option<std::path::PathBuf> {
-    None
 }
 
 fn shown(installed: &Installed) -> Value {

@@ -1,6 +1,5 @@
 //! The one place where backends are made: which engine runs a file, and which models are elsewhere.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,13 +96,11 @@ impl Starter {
         file: &Path,
         options: &LoadOptions,
     ) -> Result<Arc<dyn Backend>, Failure> {
-        let parent = std::process::id().to_string();
-        let leash: [OsString; 3] = [self.own.clone().into(), "leash".into(), parent.into()];
         let usual = LlamaPatience::default();
         let stall = self.load_timeout.unwrap_or(usual.stall);
         let launch = LlamaLaunch {
             program: program.to_path_buf(),
-            leash: leash.into(),
+            leash: crate::platform::leash(&self.own),
             model: file.to_path_buf(),
             options: options.clone(),
             patience: LlamaPatience { stall, ..usual },

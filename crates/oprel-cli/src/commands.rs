@@ -35,9 +35,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Plan(args) => crate::plan::run(&args),
         Command::Info(args) => crate::machine::info(&args),
         Command::Doctor(args) => crate::machine::check(&args),
-        #[cfg(unix)]
-        Command::Serve(args) if args.install => crate::install::run(&args),
-        #[cfg(unix)]
+        Command::Serve(args) if args.install => crate::platform::install(&args),
         Command::Serve(args) => crate::serve::run(&args),
         Command::List(args) => store::list(&args),
         Command::Cp(args) => store::copy(&args),
@@ -57,11 +55,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::ListModels(args) => transfer::list_models(&args),
         Command::Ps(args) => daemon::ps(&args),
         Command::Stop(args) => daemon::stop(&args),
-        #[cfg(unix)]
         Command::Key(command) => crate::key::run(&command),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { folder } => pages::manual(folder.as_deref()),
-        #[cfg(unix)]
         Command::Worker => oprel::run_worker().context("this is started by `oprel serve`"),
         #[cfg(unix)]
         Command::Leash { parent, program, args } => {
@@ -186,8 +182,9 @@ impl Command {
     /// Whether this is started by another process of ours.
     fn is_internal(&self) -> bool {
         match self {
+            Command::Worker => true,
             #[cfg(unix)]
-            Command::Worker | Command::Leash { .. } => true,
+            Command::Leash { .. } => true,
             _ => false,
         }
     }

@@ -2,6 +2,8 @@
 
 use oprel::OprelError;
 
+use crate::platform;
+
 /// What is open besides connections: models, workers, the store, the log.
 const BESIDE: u64 = 128;
 /// Fewer connections make no server.
@@ -12,14 +14,8 @@ const LEAST: u64 = 64;
 /// # Errors
 /// If there can be too few to be of use.
 pub(crate) fn connections(wanted: usize) -> Result<usize, OprelError> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let needed = wanted as u64 + BESIDE;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|n| n < needed) {
-        let most = limit.maximum.map_or(needed, |most| most.min(needed));
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
-    }
-    let Some(n) = getrlimit(Resource::Nofile).current.filter(|n| *n < needed) else {
+    let Some(n) = platform::open_files(needed).filter(|n| *n < needed) else {
         return Ok(wanted);
     };
     if n < BESIDE + LEAST {

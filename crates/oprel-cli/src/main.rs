@@ -2,7 +2,6 @@
 
 mod args;
 mod backend;
-#[cfg(unix)]
 mod backends;
 mod bench;
 mod cache;
@@ -13,25 +12,22 @@ mod config;
 mod convert;
 mod daemon;
 mod engine;
-#[cfg(unix)]
 mod files;
 mod generate;
 #[cfg(unix)]
 mod install;
 mod interrupt;
-#[cfg(unix)]
 mod key;
 mod machine;
 mod outcome;
 mod pages;
 mod plan;
+mod platform;
 mod sampling;
-#[cfg(unix)]
 mod serve;
 mod settings;
 mod speak;
 mod store;
-#[cfg(unix)]
 mod systemd;
 mod terminal;
 mod transfer;
@@ -39,6 +35,7 @@ mod transfer;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    platform::prepare_terminal();
     let args = args::Args::parse();
     outcome::exit_code(commands::run(args.command))
 }

@@ -16,7 +16,6 @@ use oprel_server::tls::Acceptor;
 use oprel_server::{
     Gate, Given, KeepAlive, Keys, Limits, Options, Policy, Server, Spans, keep_alive,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +23,7 @@ use crate::args::{Load, LogFormat, Serve};
 use crate::commands::{most_memory, usual_draft};
 use crate::outcome::tell;
 use crate::terminal::has_colours;
-use crate::{config, files, systemd};
+use crate::{config, files, platform, systemd};
 
 /// The port that clients of this field try first.
 const PORT: u16 = 11434;
@@ -58,24 +57,17 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         }
         systemd::notify("READY=1");
         let (asked, stop) = watch::channel(0);
-        tokio::spawn(signals(asked));
+        tokio::spawn(ends(asked));
         server.run(stop).await;
         Ok(())
     })
 }
 
-/// Counts the signals that ask for an end.
-async fn signals(asked: watch::Sender<u32>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
+/// Counts how often an end was asked for.
+async fn ends(asked: watch::Sender<u32>) {
+    let Ok(mut ends) = platform::Ends::watch() else { return };
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        ends.next().await;
         if *asked.borrow() == 0 {
             systemd::notify("STOPPING=1");
         }
@@ -101,11 +93,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     let given = systemd::sockets()?;
     // Sockets that are handed over are instead of those that would be opened.
     let addresses = if given.is_empty() { addresses(args)? } else { Vec::new() };
-    let handed = given.iter().filter_map(|given| match given {
-        Given::Tcp(tcp) => tcp.local_addr().ok(),
-        #[cfg(unix)]
-        Given::Unix(_) => None,
-    });
+    let handed = given.iter().filter_map(Given::address);
     let all: Vec<SocketAddr> = handed.chain(addresses.iter().copied()).collect();
     let open = all.iter().find(|a| !a.ip().is_loopback());
     let has_keys =
@@ -120,7 +108,8 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     }
     let set = config::get()?;
     let load_timeout = time("load_timeout", "5m, or seconds")?.map(longest_load);
-    let start = crate::backends::starts(own_program()?, args.backend, load_timeout)?;
+    let own = platform::own_program().context("cannot find this program")?;
+    let start = crate::backends::starts(own, args.backend, load_timeout)?;
     let keep = time("keep_alive", "5m, or -1")?;
     let models = Policy {
         start,
@@ -200,15 +189,6 @@ fn tls(args: &Serve) -> Result<Option<Acceptor>, OprelError> {
         hint: error.hint().map(Into::into),
         source: None,
     })
-}
-
-/// This program, also if its file was replaced since it was started.
-fn own_program() -> anyhow::Result<PathBuf> {
-    let running = PathBuf::from("/proc/self/exe");
-    match running.exists() {
-        true => Ok(format!("/proc/{}/exe", std::process::id()).into()),
-        false => std::env::current_exe().context("cannot find this program"),
-    }
 }
 
 fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
@@ -293,7 +273,7 @@ fn socket(args: &Serve) -> Option<PathBuf> {
     if args.no_socket {
         return None;
     }
-    args.socket.clone().or_else(|| Some(home()?.join("run/oprel.sock")))
+    args.socket.clone().or_else(platform::local_place)
 }
 
 /// Conversations are kept in `OPREL_HOME`, or where it is said; a server without them still serves all else.

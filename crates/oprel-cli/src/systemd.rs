@@ -22,7 +22,7 @@ pub(crate) fn sockets() -> Result<Vec<Given>, oprel::OprelError> {
             return Err(std::io::Error::other("it does not listen"));
         }
         let given = match sockopt::socket_domain(&socket)? {
-            AddressFamily::UNIX => Given::Unix(socket.into()),
+            AddressFamily::UNIX => Given::Local(socket.into()),
             AddressFamily::INET | AddressFamily::INET6 => Given::Tcp(socket.into()),
             _ => return Err(std::io::Error::other("it is of an unknown kind")),
         };

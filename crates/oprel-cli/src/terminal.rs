@@ -27,13 +27,7 @@ fn is_dumb() -> bool {
 
 /// Columns of the terminal at standard output.
 pub(crate) fn width() -> usize {
-    #[cfg(unix)]
-    if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdout())
-        && size.ws_col > 0
-    {
-        return size.ws_col.into();
-    }
-    USUAL_WIDTH
+    crate::platform::width().unwrap_or(USUAL_WIDTH)
 }
 
 /// Says on a terminal at standard error that something takes its time, until it is dropped.

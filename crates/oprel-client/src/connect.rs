@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::Service;
 
-use crate::Endpoint;
+use crate::{Endpoint, platform};
 
 /// How long a connection may take to be made, greetings of TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,10 +29,11 @@ pub struct Connect {
     tls: Arc<OnceLock<Result<Connector, String>>>,
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What bytes go over, of any kind.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection of either kind.
+/// A connection of any kind.
 pub struct Stream(TokioIo<Box<dyn Io>>);
 
 impl Connect {
@@ -48,10 +49,8 @@ impl Connect {
                 let tls = self.tls()?;
                 Box::new(tls.connect(host, tcp(host, *port).await?).await?)
             }
-            #[cfg(unix)]
-            Endpoint::Socket(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
-            #[cfg(not(unix))]
-            Endpoint::Socket(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Endpoint::Socket(path) => platform::socket(path).await?,
+            Endpoint::Pipe(path) => platform::pipe(path, CONNECT).await?,
         };
         Ok(Stream(TokioIo::new(io)))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::program::{self, Log};
-use crate::{AsyncClient, Endpoint, Error, Result};
+use crate::{AsyncClient, Endpoint, Error, Result, platform};
 
 /// How long a daemon may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -118,8 +118,7 @@ impl Daemon {
             log
         });
         // What interrupts this program does not interrupt it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        platform::detach(&mut command);
         let child = command.spawn().map_err(|e| Error::NoProgram {
             what: format!("'{}' cannot be started: {e}", program.display()),
         })?;
@@ -138,7 +137,10 @@ impl Daemon {
             // It would need a certificate.
             Endpoint::Tls { .. } => Err(Error::Elsewhere { endpoint: self.endpoint.to_string() }),
             // The usual port may be another one's; nobody looks for this one there.
-            Endpoint::Socket(path) => {
+            Endpoint::Socket(path) | Endpoint::Pipe(path) => {
+                if !self.endpoint.is_here() {
+                    return Err(Error::Elsewhere { endpoint: self.endpoint.to_string() });
+                }
                 let path = path.display().to_string();
                 Ok(vec!["--socket".into(), path, "--port".into(), "0".into()])
             }
@@ -185,7 +187,8 @@ mod tests {
         assert_eq!(words("[::1]:7").unwrap(), "--host [::1] --port 7");
         assert_eq!(words("0.0.0.0:7").unwrap(), "--host 127.0.0.1 --port 7");
         assert_eq!(words("unix:/a/b.sock").unwrap(), "--socket /a/b.sock --port 0");
-        for elsewhere in ["192.0.2.1:7", "box.lan"] {
+        assert_eq!(words("pipe:o").unwrap(), r"--socket \\.\pipe\o --port 0");
+        for elsewhere in ["192.0.2.1:7", "box.lan", r"\\box\pipe\o"] {
             assert!(matches!(words(elsewhere), Err(Error::Elsewhere { .. })), "{elsewhere}");
         }
     }

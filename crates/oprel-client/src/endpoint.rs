@@ -25,14 +25,25 @@ pub enum Endpoint {
     },
     /// A Unix socket.
     Socket(PathBuf),
+    /// A named pipe of Windows, such as `\\.\pipe\oprel`.
+    Pipe(PathBuf),
 }
 
+/// How the names of this machine's pipes begin.
+const PIPES: &str = r"\\.\pipe\";
+
 impl Endpoint {
-    /// Reads `[http[s]://]host[:port][/...]`, or `unix:/path/of/a.sock`.
+    /// Reads `[http[s]://]host[:port][/...]`, `unix:/path/of/a.sock`, or `pipe:name`, which `\\.\pipe\name` is, too.
     pub fn parse(text: &str) -> Endpoint {
         let text = text.trim().trim_matches(['"', '\'']);
         if let Some(path) = text.strip_prefix("unix:") {
             return Endpoint::Socket(path.trim_start_matches("//").into());
+        }
+        if let Some(name) = text.strip_prefix("pipe:") {
+            return Endpoint::Pipe(format!("{PIPES}{name}").into());
+        }
+        if text.starts_with(r"\\") {
+            return Endpoint::Pipe(text.into());
         }
         let (scheme, rest) = text.split_once("://").map_or((None, text), |(s, r)| (Some(s), r));
         let place = rest.split('/').next().unwrap_or_default();
@@ -74,6 +85,7 @@ impl Endpoint {
     pub fn is_here(&self) -> bool {
         match self {
             Endpoint::Socket(_) => true,
+            Endpoint::Pipe(path) => path.to_str().is_some_and(|path| path.starts_with(PIPES)),
             Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } => {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
                 let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
@@ -87,7 +99,7 @@ impl Endpoint {
         match self {
             Endpoint::Tcp { host, port } => format!("http://{host}:{port}{path}"),
             Endpoint::Tls { host, port } => format!("https://{host}:{port}{path}"),
-            Endpoint::Socket(_) => format!("http://localhost{path}"),
+            Endpoint::Socket(_) | Endpoint::Pipe(_) => format!("http://localhost{path}"),
         }
     }
 }
@@ -98,6 +110,13 @@ impl fmt::Display for Endpoint {
             Endpoint::Tcp { host, port } => write!(f, "http://{host}:{port}"),
             Endpoint::Tls { host, port } => write!(f, "https://{host}:{port}"),
             Endpoint::Socket(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Pipe(path) => {
+                let path = path.display().to_string();
+                match path.strip_prefix(PIPES) {
+                    Some(name) => write!(f, "pipe:{name}"),
+                    None => f.write_str(&path),
+                }
+            }
         }
     }
 }
@@ -122,9 +141,20 @@ mod tests {
             ("::1", tcp("[::1]", PORT)),
             ("\"host:9\"", tcp("host", 9)),
             ("unix:/a/b.sock", Endpoint::Socket("/a/b.sock".into())),
+            ("pipe:oprel", Endpoint::Pipe(r"\\.\pipe\oprel".into())),
+            (r"\\.\pipe\oprel", Endpoint::Pipe(r"\\.\pipe\oprel".into())),
         ];
         for (text, endpoint) in table {
             assert_eq!(Endpoint::parse(text), endpoint, "{text}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_told_as_it_is_typed_and_may_be_of_another_machine() {
+        for text in ["pipe:oprel", r"\\box\pipe\oprel"] {
+            assert_eq!(Endpoint::parse(text).to_string(), text);
+        }
+        assert!(Endpoint::parse("pipe:oprel").is_here());
+        assert!(!Endpoint::parse(r"\\box\pipe\oprel").is_here());
     }
 }

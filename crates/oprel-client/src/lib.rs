@@ -1,4 +1,4 @@
-//! Speaking to a daemon: over TCP or a Unix socket, awaited or waited for; and starting one where none is.
+//! Speaking to a daemon: over TCP, a Unix socket or a named pipe, awaited or waited for; and starting one where none is.
 //!
 //! Connections are kept and used again. A request is sent once: only a connection that could not be made, or
 //! one that turned out to be closed before anything was sent, is tried again.
@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod events;
 mod lines;
+mod platform;
 mod program;
 mod upload;
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Result, platform};
 
 /// Bytes from which a log begins anew.
 const MOST_LOG: u64 = 16 << 20;
@@ -48,11 +48,7 @@ fn first_on(path: &OsString, name: &str) -> Option<PathBuf> {
 
 fn is_program(path: &Path) -> bool {
     let Ok(metadata) = path.metadata() else { return false };
-    #[cfg(unix)]
-    let may_run = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
-    #[cfg(not(unix))]
-    let may_run = true;
-    metadata.is_file() && may_run
+    metadata.is_file() && platform::may_run(&metadata)
 }
 
 /// The log of daemons that nobody sees.
@@ -72,8 +68,7 @@ impl Log {
         std::fs::create_dir_all(path.parent()?).ok()?;
         let mut options = OpenOptions::new();
         options.create(true).append(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        platform::private(&mut options);
         let file = options.open(&path).ok()?;
         if file.metadata().ok()?.len() > MOST_LOG {
             file.set_len(0).ok()?;

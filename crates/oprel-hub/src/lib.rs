@@ -13,6 +13,7 @@ pub mod fetch;
 mod http;
 mod manifest;
 pub mod modelfile;
+mod platform;
 mod quant;
 mod reference;
 mod store;

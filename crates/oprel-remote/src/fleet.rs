@@ -77,7 +77,6 @@ impl Fleet {
     }
 
     /// Forgets what was held against servers.
-    #[cfg(unix)]
     pub(crate) fn revive(&self) {
         self.servers.iter().for_each(|server| *server.breaker() = Breaker::default());
     }

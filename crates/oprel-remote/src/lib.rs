@@ -14,7 +14,6 @@ mod far;
 mod fit;
 mod fleet;
 mod knobs;
-#[cfg(unix)]
 mod llama;
 mod place;
 mod probe;
@@ -26,7 +25,6 @@ mod sse;
 mod tokens;
 mod wire;
 
-#[cfg(unix)]
 pub use llama::{LlamaLaunch, LlamaPatience, LlamaServer, find, version};
 pub use place::{Address, Place};
 pub use profile::Profile;

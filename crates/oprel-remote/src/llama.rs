@@ -1,12 +1,13 @@
 //! llama.cpp's server as a child process: for files that the native engine refuses, or when asked for.
 //!
-//! It listens on a Unix socket in a folder that only this user can enter, and wants a key that only this
-//! process knows. It is started again after a crash, and killed when nobody wants it: asked to end, it
+//! It listens on a Unix socket in a folder that only this user can enter, on Windows on a port of this machine alone,
+//! and wants a key that only this process knows. It is started again after a crash, and killed when nobody wants it: asked to end, it
 //! would leave its clients hanging. What it is asked goes the way of every [`Remote`].
 
 mod find;
 mod folder;
 mod options;
+mod platform;
 mod process;
 
 use std::ffi::OsString;
@@ -123,7 +124,7 @@ impl LlamaServer {
             program: launch.program.clone(),
             leash: launch.leash.clone(),
             arguments: folder.arguments(&launch.model, options),
-            socket: folder.socket(),
+            door: folder.door().clone(),
             patience: launch.patience,
         };
         let shared = Arc::new(Shared {
@@ -136,7 +137,7 @@ impl LlamaServer {
         oprel_backend::wait(serving(&shared))?;
         let profile = Profile::named("llama-server").ok_or_else(|| broken("it has no profile"))?;
         let name = oprel_api::ollama::ModelName::parse(KIND)?;
-        let address = Address::parse(&format!("unix:{}", folder.socket().display()))?;
+        let address = Address::parse(&folder.door().address())?;
         let place = Place { name, profile, servers: vec![address], model: None };
         let key = Some(folder.key());
         let remote = Remote::start(&place, key, launch.patience.answer, Some(KIND))?;

@@ -108,7 +108,6 @@ impl Remote {
     }
 
     /// Forgets what was held against its servers: they are others now.
-    #[cfg(unix)]
     pub(crate) fn revive(&self) {
         self.inner.fleet.revive();
     }

@@ -250,8 +250,7 @@ fn store(path: &Path, keys: &[Key]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    crate::platform::private(&mut options);
     let mut file = options.open(&beside)?;
     file.write_all(&serde_json::to_vec_pretty(keys)?)?;
     file.sync_all()?;

@@ -13,6 +13,7 @@ mod openapi;
 #[cfg(feature = "otel")]
 pub mod otel;
 mod peer;
+mod platform;
 mod routes;
 mod span;
 mod stored;
@@ -35,10 +36,12 @@ pub use oprel_api::dialect::KeepAlive;
 pub use oprel_api::ollama::env_keep_alive as keep_alive;
 pub use oprel_tls as tls;
 pub use peer::Gate;
+pub use platform::GivenLocal;
 pub use span::{Parent, Span, Spans};
 
 use metrics::Metrics;
 use models::Models;
+use platform::Local;
 
 /// How often it is looked for models to unload.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -50,7 +53,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub struct Options {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
-    /// A Unix socket that it listens on besides.
+    /// A Unix socket that it listens on besides; on Windows a named pipe, such as `\\.\pipe\oprel`.
     pub socket: Option<PathBuf>,
     /// Sockets that listen already.
     pub given: Vec<Given>,
@@ -83,9 +86,18 @@ pub struct Options {
 pub enum Given {
     /// Over TCP.
     Tcp(std::net::TcpListener),
-    /// A Unix socket.
-    #[cfg(unix)]
-    Unix(std::os::unix::net::UnixListener),
+    /// For the user of this machine alone: a Unix socket.
+    Local(GivenLocal),
+}
+
+impl Given {
+    /// Where it listens over TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Given::Tcp(tcp) => tcp.local_addr().ok(),
+            Given::Local(_) => None,
+        }
+    }
 }
 
 /// What every route knows.
@@ -112,19 +124,17 @@ impl Server {
     pub async fn bind(mut options: Options) -> io::Result<Server> {
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for given in std::mem::take(&mut options.given) {
-            let listener = listen::Listener::of(given)?;
-            addresses.extend(listener.address());
-            listeners.push(listener);
+            addresses.extend(given.address());
+            listeners.push(listen::Listener::of(given)?);
         }
         for address in &options.addresses {
             let tcp = TcpListener::bind(address).await.map_err(|e| at(e, &address.to_string()))?;
             addresses.push(tcp.local_addr()?);
             listeners.push(listen::Listener::Tcp(tcp));
         }
-        #[cfg(unix)]
         if let Some(path) = &options.socket {
-            let socket = unix_socket(path).map_err(|e| at(e, &path.display().to_string()))?;
-            listeners.push(listen::Listener::Unix(socket));
+            let local = Local::bind(path).map_err(|e| at(e, &path.display().to_string()))?;
+            listeners.push(listen::Listener::Local(local));
         }
         let metrics = Metrics::new();
         let models = Models::new(options.models.clone(), metrics.clone());
@@ -178,10 +188,6 @@ impl Server {
         if let Some(spans) = &app.options.spans {
             spans.flush().await;
         }
-        #[cfg(unix)]
-        if let Some(path) = &app.options.socket {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -202,25 +208,6 @@ async fn forget_expired(store: Option<Arc<dyn conversations::Store>>) {
 
 fn at(error: io::Error, place: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
-}
-
-/// A socket that only its owner can open; one that a dead server left is replaced.
-#[cfg(unix)]
-fn unix_socket(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-    }
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    let listener = tokio::net::UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 /// Seconds since 1970.

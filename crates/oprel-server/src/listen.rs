@@ -1,8 +1,7 @@
-//! Connections: over TCP and a Unix socket, with limits on how slow and how many they may be, and an end
-//! that lets answers finish.
+//! Connections: over TCP, and from this user of this machine alone, with limits on how slow and how many they may
+//! be, and an end that lets answers finish.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,14 +15,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use oprel_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-#[cfg(unix)]
-use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
 use crate::Given;
 use crate::peer::From;
+use crate::platform::Local;
 
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +50,7 @@ impl Default for Limits {
 /// Where a server listens.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(UnixListener),
+    Local(Local),
 }
 
 impl Listener {
@@ -64,20 +61,7 @@ impl Listener {
                 tcp.set_nonblocking(true)?;
                 TcpListener::from_std(tcp).map(Listener::Tcp)
             }
-            #[cfg(unix)]
-            Given::Unix(unix) => {
-                unix.set_nonblocking(true)?;
-                UnixListener::from_std(unix).map(Listener::Unix)
-            }
-        }
-    }
-
-    /// Where it listens over TCP.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Listener::Tcp(tcp) => tcp.local_addr().ok(),
-            #[cfg(unix)]
-            Listener::Unix(_) => None,
+            Given::Local(local) => Local::of(local).map(Listener::Local),
         }
     }
 }
@@ -88,7 +72,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Serves connections of a listener until it is told to stop; then lets those that are open finish.
 pub(crate) async fn serve(
-    listener: Listener,
+    mut listener: Listener,
     app: Router,
     limits: Limits,
     tls: Option<Acceptor>,
@@ -101,7 +85,7 @@ pub(crate) async fn serve(
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&mut listener) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (io, from) = match accepted {
@@ -124,7 +108,7 @@ pub(crate) async fn serve(
             app.clone().oneshot(request)
         });
         let io = Patient::new(io, limits);
-        // A Unix socket is its owner's alone.
+        // What is local is its owner's alone.
         let tls = tls.clone().filter(|_| from != From::Socket);
         let (server, watcher) = (server.clone(), graceful.watcher());
         tokio::spawn(async move {
@@ -158,7 +142,7 @@ async fn greeted<T: Io + 'static>(
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, From)> {
+async fn accept(listener: &mut Listener) -> io::Result<(Box<dyn Io>, From)> {
     match listener {
         Listener::Tcp(tcp) => {
             let (stream, address) = tcp.accept().await?;
@@ -166,11 +150,7 @@ async fn accept(listener: &Listener) -> io::Result<(Box<dyn Io>, From)> {
             let _ = stream.set_nodelay(true);
             Ok((Box::new(stream), From::Tcp(address)))
         }
-        #[cfg(unix)]
-        Listener::Unix(unix) => {
-            let (stream, _) = unix.accept().await?;
-            Ok((Box::new(stream), From::Socket))
-        }
+        Listener::Local(local) => Ok((Box::new(local.accept().await?), From::Socket)),
     }
 }
 

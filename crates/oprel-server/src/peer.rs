@@ -21,7 +21,7 @@ use crate::span::Parent;
 pub(crate) enum From {
     /// Over TCP.
     Tcp(SocketAddr),
-    /// Over a Unix socket, which only its owner can open.
+    /// Over a Unix socket or a named pipe, which only its owner can open.
     Socket,
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::groups::Groups;
+use crate::platform;
 use crate::roots::{Roots, field, list, number, numbered, text};
 
 /// Instructions that matter to arithmetic on weights, as Linux names them.
@@ -82,6 +83,9 @@ pub struct Cache {
 impl Cpu {
     /// What the system tells; `isa` is the tier of kernels.
     pub fn read(roots: &Roots, groups: &Groups, isa: &str) -> Cpu {
+        if let Some(cpu) = platform::cpu(roots, isa) {
+            return cpu;
+        }
         let info = roots.proc("cpuinfo").unwrap_or_default();
         let folder = roots.sys.join("devices/system/cpu");
         let cpus = numbered(&folder, "cpu");

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::platform;
+
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
 /// Bytes that a probe writes where it has no file to read.
@@ -83,16 +85,9 @@ fn write_probe(path: &Path) -> Option<()> {
 }
 
 /// The nearest folder upwards that exists.
-#[cfg(unix)]
 fn space(path: &Path) -> Option<(u64, u64)> {
     let path = std::path::absolute(path).ok()?;
-    let stat = path.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
-    Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
-}
-
-#[cfg(not(unix))]
-fn space(_: &Path) -> Option<(u64, u64)> {
-    None
+    path.ancestors().find_map(platform::space)
 }
 
 /// Makes the system forget what it holds of a file. Pages that a program has mapped stay.
@@ -114,7 +109,7 @@ mod tests {
     fn a_folder_that_is_not_there_yet_is_on_the_disk_of_those_above() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::of(&folder.path().join("a/b"));
-        if cfg!(unix) {
+        if cfg!(any(unix, windows)) {
             assert!(disk.total_bytes.unwrap() >= disk.free_bytes.unwrap());
             assert!(disk.total_bytes.unwrap() > 0);
         }

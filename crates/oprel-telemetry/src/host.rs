@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::gpu::{self, Gpu, Visible};
 use crate::groups::Groups;
 use crate::memory::Memory;
+use crate::platform;
 use crate::process::Limits;
 use crate::roots::Roots;
 
@@ -75,7 +76,8 @@ impl Host {
 
 impl System {
     fn read(roots: &Roots) -> System {
-        let kernel = roots.proc("sys/kernel/osrelease").map(|text| text.trim().to_string());
+        let release = || roots.proc("sys/kernel/osrelease").map(|text| text.trim().to_string());
+        let kernel = platform::kernel(roots).or_else(release);
         System {
             os: std::env::consts::OS.into(),
             arch: std::env::consts::ARCH.into(),

@@ -10,6 +10,7 @@ mod gpu;
 mod groups;
 mod host;
 mod memory;
+mod platform;
 mod process;
 mod roots;
 mod speed;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::groups::Groups;
+use crate::platform;
 use crate::roots::{Roots, field, list, numbered, text};
 
 /// Memory of the machine.
@@ -54,6 +55,9 @@ pub struct Node {
 impl Memory {
     /// What the system tells.
     pub fn read(roots: &Roots, groups: &Groups) -> Memory {
+        if let Some(memory) = platform::memory(roots) {
+            return memory;
+        }
         let info = roots.proc("meminfo").unwrap_or_default();
         let available_bytes = kilobytes(&info, "MemAvailable");
         let swap_total_bytes = kilobytes(&info, "SwapTotal");
@@ -79,6 +83,9 @@ impl Memory {
 /// Bytes that this process can still have without taking them from another: what is available, and what
 /// its control groups leave. `None` where the system does not tell.
 pub fn free_memory(roots: &Roots) -> Option<u64> {
+    if let Some(memory) = platform::memory(roots) {
+        return memory.free_bytes;
+    }
     let info = roots.proc("meminfo").unwrap_or_default();
     least(kilobytes(&info, "MemAvailable"), Groups::read(roots).memory_left_bytes)
 }

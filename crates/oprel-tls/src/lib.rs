@@ -19,7 +19,10 @@ pub use error::{Error, Result};
 /// What HTTP calls itself over TLS, the version that is liked best first.
 pub const HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// Where systems keep the authorities that they trust.
+/// Where systems keep the authorities that they trust. On Windows anybody may make folders of these names.
+#[cfg(windows)]
+const SYSTEM: &[&str] = &[];
+#[cfg(not(windows))]
 const SYSTEM: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",

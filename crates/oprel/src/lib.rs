@@ -68,7 +68,6 @@ pub use oprel_api::{
     Ranking, Request, RerankRequest, Role, Sampled, Sampling, SamplingPatch, Think, Tool, ToolCall,
     ToolChoice, TopToken, Truncation, Usage, Xtc,
 };
-#[cfg(unix)]
 #[doc(hidden)]
 pub use oprel_backend::run_worker;
 pub use oprel_backend::{Capability, Executor, ModelSource, RawChat};

@@ -1,9 +1,8 @@
-//! The inside of a worker process: one model, its engine, and a socket to the parent.
+//! The inside of a worker process: one model, its engine, and a way to the parent.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use oprel_api::{Event, Failure, Request};
 
 use super::desks::{Desks, Turn};
-use super::guard;
+use super::platform::{self, FromParent, ToParent};
 use super::wire::{self, Frames, FromWorker, Reply, ToWorker};
 use crate::hearing::Hearing;
 use crate::{Backend, Listener, ModelSource, Native, wait};
@@ -19,31 +18,31 @@ use crate::{Backend, Listener, ModelSource, Native, wait};
 /// Threads that render, tokenize and compile for the engine.
 const DESKS: usize = 2;
 
-/// Runs a worker process: standard input is its socket. Returns when the parent wants no more.
+/// Runs a worker process: its parent is at standard input, and on Windows at standard output. Returns when the
+/// parent wants no more.
 ///
 /// # Errors
-/// If standard input is no socket, or the parent speaks another language.
+/// If there is no such parent, or it speaks another language.
 pub fn run_worker() -> io::Result<()> {
-    guard::begin();
-    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut out = socket.try_clone()?;
+    platform::begin();
+    let (from, mut out) = platform::own_ends()?;
     wire::write(&mut out, &FromWorker::Hello { build: wire::build() })?;
-    let mut frames = Frames::new(socket);
+    let mut frames = Frames::new(from);
     let load = match frames.next()? {
         Some(ToWorker::Load(load)) => *load,
         _ => return Err(io::Error::other("the parent did not say what to load")),
     };
     let native = match load.parts().map_err(io::Error::other).map(|(source, options)| {
         let folder = options.prompt_cache.iter().map(|p| p.folder.clone());
-        let parts = |source: &ModelSource| match source {
-            ModelSource::File(path) => Some(guard::parts(path)),
+        let files_of = |source: &ModelSource| match source {
+            ModelSource::File(path) => Some(parts(path)),
             ModelSource::Demo => None,
         };
         let files = [Some(&source), options.draft.as_ref(), options.usual_draft.as_ref()];
-        let files: Vec<_> = files.into_iter().flatten().filter_map(parts).collect();
+        let files: Vec<_> = files.into_iter().flatten().filter_map(files_of).collect();
         let folders: Vec<_> = folder.collect();
         folders.iter().for_each(|f| drop(std::fs::create_dir_all(f)));
-        guard::confine(&files, &folders);
+        platform::confine(&files, &folders);
         Native::load(&source, &options)
     })? {
         Ok(native) => Arc::new(native),
@@ -53,8 +52,18 @@ pub fn run_worker() -> io::Result<()> {
     serve(native, frames, out)
 }
 
+/// All parts of a model: the file, or its folder if the file is one of several.
+fn parts(file: &Path) -> PathBuf {
+    let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    match (name.contains("-of-"), file.parent()) {
+        (true, Some(folder)) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        (true, _) => PathBuf::from("."),
+        _ => file.to_path_buf(),
+    }
+}
+
 /// Takes messages until the parent stops or is gone.
-fn serve(native: Arc<Native>, mut frames: Frames<UnixStream>, out: UnixStream) -> io::Result<()> {
+fn serve(native: Arc<Native>, mut frames: Frames<FromParent>, out: ToParent) -> io::Result<()> {
     let (said, to_say) = channel();
     std::thread::Builder::new()
         .name("oprel-worker-out".into())
@@ -117,7 +126,7 @@ fn desks(n: usize, native: &Arc<Native>, said: &Sender<FromWorker>) -> io::Resul
 }
 
 /// Writes what is to be said, as much at a time as there is.
-fn write_all(to_say: &Receiver<FromWorker>, out: UnixStream) {
+fn write_all(to_say: &Receiver<FromWorker>, out: ToParent) {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     while let Ok(first) = to_say.recv() {
         let more = std::iter::once(first).chain(to_say.try_iter());
@@ -279,5 +288,17 @@ impl Listener for Teller {
 
     fn is_wanted(&self) -> bool {
         self.answer.is_wanted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_in_parts_needs_its_folder() {
+        assert_eq!(parts(Path::new("/a/m.gguf")), Path::new("/a/m.gguf"));
+        assert_eq!(parts(Path::new("/a/m-00001-of-00003.gguf")), Path::new("/a"));
+        assert_eq!(parts(Path::new("m-00001-of-00003.gguf")), Path::new("."));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{Cause, ErrorKind, Failure};
 
-use super::guard;
+use super::platform;
 
 /// Most threads of one queue.
 const MOST_DESKS: usize = 16;
@@ -198,7 +198,7 @@ impl Turn {
             Gait::Quick if pace.since.elapsed() < LONG => true,
             Gait::Quick if pace.slow.fetch_add(1, Ordering::AcqRel) < MOST_SLOW => {
                 pace.gait.set(Gait::Slow);
-                guard::step_back();
+                platform::step_back();
                 true
             }
             Gait::Quick => {

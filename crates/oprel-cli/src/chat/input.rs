@@ -141,8 +141,7 @@ impl History {
         let Some(file) = &self.file else { return };
         let mut options = std::fs::OpenOptions::new();
         options.create(true).write(true).append(!anew).truncate(anew);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        crate::platform::private(&mut options);
         let _ = file.parent().map(std::fs::create_dir_all);
         let _ = options.open(file).and_then(|mut file| file.write_all(text.as_bytes()));
     }

@@ -65,8 +65,7 @@ impl Saved {
         let fresh = path.with_extension("json.new");
         let mut options = std::fs::OpenOptions::new();
         options.create(true).write(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        crate::platform::private(&mut options);
         let mut file = options.open(&fresh).with_context(cannot)?;
         file.write_all(text.as_bytes()).with_context(cannot)?;
         std::fs::rename(&fresh, &path).with_context(cannot)?;

@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{Error, Result};
+use crate::platform::{set_mode, symlink};
 
 /// What an archive may have.
 #[derive(Clone, Copy, Debug)]
@@ -203,29 +204,6 @@ fn below(path: &Path) -> Option<PathBuf> {
         }
     }
     Some(below)
-}
-
-/// Whether a program is one is kept; whose it is to change, and all else, is not.
-#[cfg(unix)]
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = if mode & 0o111 != 0 { 0o755 } else { 0o644 };
-    file.set_permissions(fs::Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &File, _: u32) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn symlink(target: &Path, from: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, from)
-}
-
-#[cfg(not(unix))]
-fn symlink(_: &Path, _: &Path) -> io::Result<()> {
-    Err(io::Error::other("links are not made on this system"))
 }
 
 #[cfg(test)]

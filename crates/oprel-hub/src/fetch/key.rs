@@ -129,8 +129,7 @@ impl Key {
         }
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        crate::platform::private(&mut options);
         options.open(path)?.write_all(self.to_openssh().as_bytes())?;
         fs::write(path.with_extension("pub"), format!("{}\n", self.public()))
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use oprel_telemetry::Disk;
 
 use crate::Digest;
+use crate::platform::{allocated, is_at, read_at, reserve, sync_folder, write_all_at};
 
 use super::error::{Error, Result};
 use super::journal::{Journal, with_end};
@@ -346,81 +347,4 @@ fn remove_journal(part: &Path) {
 /// Where the journal of a file is.
 pub(crate) fn journal_path(part: &Path) -> PathBuf {
     with_end(part, ".journal")
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(a), Ok(b)) = (file.metadata(), fs::metadata(path)) else { return false };
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, into, at)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[written..];
-        at += written as u64;
-    }
-    Ok(())
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, into, at)
-}
-
-/// Bytes of the disk that a file has already; `known` where that cannot be asked.
-#[cfg(unix)]
-fn allocated(file: &File, known: u64) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    file.metadata().map_or(known, |metadata| metadata.blocks().saturating_mul(512))
-}
-
-#[cfg(not(unix))]
-fn allocated(_: &File, known: u64) -> u64 {
-    known
-}
-
-#[cfg(target_os = "linux")]
-fn reserve(file: &File, size: u64) -> io::Result<()> {
-    use rustix::io::Errno;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-        // Not every file system can; writing will then find out whether it fits.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reserve(_: &File, _: u64) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Store, StoredModel, disk};
 use crate::error::{Error, Result};
+use crate::platform;
 
 /// The folder of links, beside `blobs` and `manifests`.
 const FOLDER: &str = "parts";
@@ -47,10 +48,6 @@ fn link(file: &Path, path: &Path) -> Result<()> {
         return Ok(());
     }
     let temporary = disk::fresh_name(path.parent().unwrap_or(path));
-    #[cfg(unix)]
-    let made =
-        std::os::unix::fs::symlink(file.canonicalize().unwrap_or(file.to_owned()), &temporary);
-    #[cfg(not(unix))]
-    let made = fs::hard_link(file, &temporary);
+    let made = platform::lead_to(file, &temporary);
     made.and_then(|()| fs::rename(&temporary, path)).map_err(Error::io("make", path))
 }

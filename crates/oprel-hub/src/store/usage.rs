@@ -6,6 +6,7 @@ use std::fs;
 use oprel_api::ollama::ModelName;
 
 use super::{Kept, Store};
+use crate::platform::on_disk;
 use crate::{Digest, Result};
 
 /// How much of the disk a store takes.
@@ -58,7 +59,7 @@ impl Store {
             usage.models.push(ModelUsage { name: model.name.clone(), alone, shared });
         }
         for (path, digest) in self.files()? {
-            let bytes = fs::metadata(&path).map_or(0, |metadata| on_disk(&metadata));
+            let bytes = on_disk(&path);
             match digest {
                 Some(digest) if users.contains_key(&digest) => {}
                 Some(_) => usage.unnamed += bytes,
@@ -67,16 +68,4 @@ impl Store {
         }
         Ok(usage)
     }
-}
-
-/// Files that are being fetched have their full length from the beginning, and holes.
-#[cfg(unix)]
-fn on_disk(metadata: &fs::Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    metadata.len().min(metadata.blocks().saturating_mul(512))
-}
-
-#[cfg(not(unix))]
-fn on_disk(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use oprel_api::Failure;
 use oprel_hub::backends::Folder;
 
-use super::broken;
+use super::{broken, platform};
 
 /// The first build whose options and routes are those that are used here.
 const OLDEST: u32 = 6000;
@@ -64,12 +64,10 @@ pub fn version(program: &Path) -> Result<Version, Failure> {
 
 /// What it says when it is asked for its version.
 fn output(program: &Path) -> std::io::Result<String> {
-    let mut child = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    platform::hide(&mut command);
+    let mut child = command.spawn()?;
     let begun = Instant::now();
     while child.try_wait()?.is_none() {
         if begun.elapsed() > PATIENCE {

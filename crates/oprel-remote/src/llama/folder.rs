@@ -1,31 +1,31 @@
-//! A folder that only this user can enter, with the socket and the key of one process.
+//! A folder that only this user can enter, with the key of one process and the place where it listens.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oprel_api::Failure;
 
 use super::broken;
-
-/// Longest path of a socket, with its end.
-const LONGEST: usize = 108;
+use super::platform::{self, Door};
 
 /// What the names of all such folders begin with.
 const NAME: &str = "oprel-llama-";
+/// The file in it that is locked while it is in use.
+const LOCK: &str = "lock";
 /// A folder younger than this may still be in the making.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// A folder; it is removed when it is dropped.
 pub(super) struct Folder {
     path: PathBuf,
+    door: Door,
     key: String,
     /// Locked for as long as the folder is in use, by whoever uses it.
-    _lock: fs::File,
+    lock: Option<fs::File>,
 }
 
 /// Without the key.
@@ -39,26 +39,17 @@ impl Folder {
     pub(super) fn make() -> Result<Folder, Failure> {
         let failed =
             |e: std::io::Error| broken(&format!("cannot make a folder for its socket: {e}"));
-        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_dir());
-        let places = own.into_iter().chain([std::env::temp_dir(), "/tmp".into()]);
         let name = format!("{NAME}{}", &secret()?[..16]);
-        let fits = |path: &PathBuf| path.join("l.sock").as_os_str().len() < LONGEST;
-        let mut paths = places.map(|place| place.join(&name)).filter(fits);
-        let made = |path: &PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
-        let path = paths.find(|path| made(path).is_ok());
+        let mut paths = platform::places().into_iter().map(|place| place.join(&name));
+        let path = paths.find(|path| platform::make_folder(path).is_ok());
         let path = path.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         if let Some(place) = path.parent() {
             sweep(place);
         }
         let key = secret()?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let written = options.open(path.join("key")).and_then(|mut file| {
-            writeln!(file, "{key}")?;
-            file.lock().map(|()| file)
-        });
-        match written {
-            Ok(file) => Ok(Folder { path, key, _lock: file }),
+        let filled = fill(&path, &key).and_then(|lock| Ok((lock, Door::below(&path)?)));
+        match filled {
+            Ok((lock, door)) => Ok(Folder { path, door, key, lock: Some(lock) }),
             Err(error) => {
                 let _ = fs::remove_dir_all(&path);
                 Err(failed(error))
@@ -66,8 +57,9 @@ impl Folder {
         }
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
-        self.path.join("l.sock")
+    /// Where the process listens.
+    pub(super) fn door(&self) -> &Door {
+        &self.door
     }
 
     pub(super) fn key(&self) -> &str {
@@ -77,14 +69,9 @@ impl Folder {
     /// All arguments of the program.
     pub(super) fn arguments(&self, model: &Path, options: Vec<OsString>) -> Vec<OsString> {
         let model = model.canonicalize().unwrap_or_else(|_| model.to_path_buf());
-        let mut arguments: Vec<OsString> = vec![
-            "--model".into(),
-            model.into(),
-            "--host".into(),
-            self.socket().into(),
-            "--api-key-file".into(),
-            self.path.join("key").into(),
-        ];
+        let mut arguments: Vec<OsString> = vec!["--model".into(), model.into()];
+        arguments.extend(self.door.arguments());
+        arguments.extend(["--api-key-file".into(), self.path.join("key").into()]);
         arguments.extend(options);
         arguments
     }
@@ -92,8 +79,20 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // What is open is not removed everywhere.
+        self.lock = None;
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// Writes the key, and locks a file beside it: on Windows nobody else reads one that is locked.
+fn fill(path: &Path, key: &str) -> std::io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    platform::private(&mut options);
+    writeln!(options.open(path.join("key"))?, "{key}")?;
+    let lock = options.open(path.join(LOCK))?;
+    lock.lock().map(|()| lock)
 }
 
 /// Removes folders of those who were killed before they could.
@@ -105,8 +104,8 @@ fn sweep(place: &Path) {
         if !is_ours || age.is_none_or(|age| age < YOUNG) {
             continue;
         }
-        let key = fs::File::open(entry.path().join("key"));
-        if key.is_ok_and(|key| key.try_lock().is_ok()) {
+        let lock = fs::File::open(entry.path().join(LOCK));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -122,8 +121,8 @@ fn secret() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
+    #[cfg(unix)]
     #[test]
     fn what_the_dead_left_is_removed_and_what_the_living_use_is_not() {
         let place = tempfile::tempdir().unwrap();
@@ -131,9 +130,9 @@ mod tests {
         let make = |name: &str| {
             let path = place.path().join(name);
             fs::create_dir(&path).unwrap();
-            let key = fs::File::create(path.join("key")).unwrap();
+            let lock = fs::File::create(path.join(LOCK)).unwrap();
             fs::File::open(&path).unwrap().set_modified(old).unwrap();
-            key
+            lock
         };
         let used = make("oprel-llama-a");
         used.lock().unwrap();
@@ -149,8 +148,12 @@ mod tests {
     #[test]
     fn nobody_else_can_look_in_and_nothing_stays() {
         let folder = Folder::make().unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder.path), mode(&folder.path.join("key"))), (0o700, 0o600));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&folder.path), mode(&folder.path.join("key"))), (0o700, 0o600));
+        }
         assert_eq!(fs::read_to_string(folder.path.join("key")).unwrap().trim(), folder.key());
         assert_ne!(Folder::make().unwrap().key(), folder.key());
         let path = folder.path.clone();

@@ -3,17 +3,15 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use oprel_api::Failure;
-use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::platform::{self, Door, Kin};
 use super::{KIND, Life, LlamaPatience, Shared, broken};
 
 /// How often the process is looked at.
@@ -40,7 +38,7 @@ pub(super) struct Recipe {
     pub(super) program: PathBuf,
     pub(super) leash: Vec<OsString>,
     pub(super) arguments: Vec<OsString>,
-    pub(super) socket: PathBuf,
+    pub(super) door: Door,
     pub(super) patience: LlamaPatience,
 }
 
@@ -53,6 +51,7 @@ enum Ended {
 /// A process. Dropping it kills it and all that it started.
 struct Process {
     child: Child,
+    kin: Kin,
     log: Arc<Mutex<Log>>,
 }
 
@@ -144,7 +143,7 @@ fn run(shared: &Shared, recipe: &Recipe, n: u64, served: &mut Option<Instant>) -
         }
         let every = if served.is_some() { ASK_SERVING } else { ASK_LOADING };
         if asked.elapsed() >= every {
-            if is_well(&recipe.socket) {
+            if is_well(&recipe.door) {
                 well = Instant::now();
                 if served.is_none() {
                     *served = Some(well);
@@ -169,11 +168,9 @@ fn run(shared: &Shared, recipe: &Recipe, n: u64, served: &mut Option<Instant>) -
 }
 
 /// Whether it takes requests: while it loads, it says that it does not.
-fn is_well(socket: &Path) -> bool {
+fn is_well(door: &Door) -> bool {
     let ask = || -> std::io::Result<bool> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(SAYS))?;
-        stream.set_write_timeout(Some(SAYS))?;
+        let mut stream = door.connect(SAYS)?;
         stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut head = [0; 12];
@@ -195,26 +192,24 @@ fn is_passed_on(name: &str) -> bool {
 
 impl Process {
     fn start(recipe: &Recipe) -> std::io::Result<Process> {
-        // One that was killed leaves its socket.
-        let _ = std::fs::remove_file(&recipe.socket);
+        recipe.door.clear();
         let mut words = recipe.leash.iter().cloned().chain([recipe.program.clone().into()]);
         let first = words.next().unwrap_or_default();
         let passed = |name: &OsString| name.to_str().is_none_or(is_passed_on);
-        let mut child = Command::new(first)
+        let mut command = Command::new(first);
+        command
             .args(words)
             .args(&recipe.arguments)
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| passed(name)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is the parent's business; and so all that it starts can be ended.
-            .process_group(0)
-            .spawn()?;
+            .stderr(Stdio::piped());
+        let (mut child, kin) = platform::start(&mut command)?;
         let log =
             Arc::new(Mutex::new(Log { last: Instant::now(), lines: Vec::new(), line: Vec::new() }));
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let process = Process { child, log };
+        let process = Process { child, kin, log };
         if let Some(out) = out {
             process.listen(out)?;
         }
@@ -277,10 +272,7 @@ impl Log {
 impl Drop for Process {
     fn drop(&mut self) {
         // Asked to end, it would let its clients hang; all of ours are gone.
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.kin.end();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

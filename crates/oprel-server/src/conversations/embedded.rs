@@ -67,12 +67,7 @@ impl Embedded {
             std::fs::create_dir_all(folder).map_err(unreachable)?;
         }
         let database = shared(path)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let owners = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(path, owners).map_err(unreachable)?;
-        }
+        crate::platform::keep_private(path).map_err(unreachable)?;
         let write = database.begin_write().map_err(unreachable)?;
         write.open_table(HEADS).map_err(unreachable)?;
         write.open_table(ITEMS).map_err(unreachable)?;

@@ -1,10 +1,7 @@
 //! The thread that owns a worker process: it starts it, reads from it, and starts it again.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +10,7 @@ use oprel_api::{ErrorKind as Kind, Failure};
 
 use super::state::{Inner, backend, gone};
 use crate::Health;
+use crate::process::platform::{self, Bond, FromChild, Started, ToChild};
 use crate::process::wire::{self, Frames, FromWorker, Load, ToWorker};
 
 /// How long a read waits: how often deadlines are looked at.
@@ -29,8 +27,10 @@ const GRACE: Duration = Duration::from_secs(6);
 /// A process and what it says.
 struct Process {
     child: Child,
-    frames: Frames<UnixStream>,
+    frames: Frames<FromChild>,
     out: Sender<ToWorker>,
+    /// Dropped, it ends what is left of it.
+    _bond: Bond,
 }
 
 /// Why a process is over.
@@ -109,35 +109,24 @@ fn pause(inner: &Inner, useless: u32) {
 
 /// Variables that a process inherits.
 fn is_passed_on(name: &str) -> bool {
-    let names =
-        ["PATH", "HOME", "TZ", "LANG", "RUST_BACKTRACE", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE"];
     let ours = name.starts_with("OPREL_") && !name.starts_with("OPREL_REMOTE_KEY");
-    names.contains(&name) || name.starts_with("LC_") || ours
+    ours || platform::is_passed_on(name)
 }
 
 impl Process {
     fn start(inner: &Inner) -> io::Result<Process> {
         let launch = &inner.launch;
-        let (ours, theirs) = UnixStream::pair()?;
         let environment =
             std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed_on));
-        let child = Command::new(&launch.program)
-            .args(&launch.args)
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            // Ctrl-C in a terminal is the parent's business.
-            .process_group(0)
-            .spawn()?;
+        let mut command = Command::new(&launch.program);
+        command.args(&launch.args).env_clear().envs(environment);
+        let Started { child, from, to, bond } = platform::start(&mut command, TICK)?;
         inner.lock().pid = Some(child.id());
-        ours.set_read_timeout(Some(TICK))?;
         let (out, to_write) = channel();
-        let writing = ours.try_clone()?;
         std::thread::Builder::new()
             .name("oprel-worker-in".into())
-            .spawn(move || write_all(&to_write, writing))?;
-        Ok(Process { child, frames: Frames::new(ours), out })
+            .spawn(move || write_all(&to_write, to))?;
+        Ok(Process { child, frames: Frames::new(from), out, _bond: bond })
     }
 
     /// The next message, or `None` after a while.
@@ -291,7 +280,7 @@ impl Life {
 }
 
 /// Writes what is sent until nobody sends or nobody reads.
-fn write_all(to_write: &Receiver<ToWorker>, out: UnixStream) {
+fn write_all(to_write: &Receiver<ToWorker>, out: ToChild) {
     let mut out = BufWriter::new(out);
     while let Ok(first) = to_write.recv() {
         let more = std::iter::once(first).chain(to_write.try_iter());

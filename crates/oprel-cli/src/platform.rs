@@ -1,0 +1,16 @@
+//! What differs between systems for a command line: ends that are asked for, limits, places, the terminal. Each
+//! file has the same functions and types.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub(crate) use unix::{
+    Ends, install, leash, local_place, open_files, own_program, prepare_terminal, private, width,
+};
+#[cfg(windows)]
+pub(crate) use windows::{
+    Ends, install, leash, local_place, open_files, own_program, prepare_terminal, private, width,
+};

@@ -1,0 +1,17 @@
+//! What the standard library does not do with files alike on all systems. Each file has the same functions.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub(crate) use unix::{
+    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink,
+    sync_folder, write_all_at,
+};
+#[cfg(windows)]
+pub(crate) use windows::{
+    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink,
+    sync_folder, write_all_at,
+};
