@@ -7,11 +7,11 @@ mod windows;
 
 #[cfg(unix)]
 pub(crate) use unix::{
-    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink,
-    sync_folder, write_all_at,
+    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink, sync_folder,
+    write_all_at,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink,
-    sync_folder, write_all_at,
+    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink, sync_folder,
+    write_all_at,
 };

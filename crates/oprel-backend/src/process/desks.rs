@@ -257,7 +257,8 @@ mod tests {
         let (say, said) = channel();
         desks.put(Box::new(move |_| say.send(()).unwrap()));
         said.recv_timeout(SOON).unwrap();
-        assert!(desks.0.lock().desks >= 6);
+        // The one that took it may be gone already.
+        assert!(desks.0.lock().desks >= 5);
         drop(gates);
         let begun = Instant::now();
         while desks.0.lock().desks != 2 {
