@@ -94,7 +94,7 @@ pub(crate) fn check(what: &str, file: &Path, flips: &Flips, asked: &Asked) {
 
 /// The outcome without what differs from flip to flip.
 fn kind(outcome: &str) -> String {
-    outcome.split(':').next().unwrap_or_default().chars().take(60).collect()
+    outcome.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
 struct Running {

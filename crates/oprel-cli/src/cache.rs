@@ -15,9 +15,7 @@ use crate::store::open;
 pub(crate) fn run(command: &args::Cache) -> anyhow::Result<()> {
     match command {
         args::Cache::List { json } => list(*json),
-        args::Cache::Delete { models } => {
-            crate::store::remove_here(models)
-        }
+        args::Cache::Delete { models } => crate::store::remove_here(models),
         args::Cache::Clear => clear(),
         args::Cache::Verify(args) => crate::store::verify(args),
     }
