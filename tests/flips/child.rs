@@ -7,7 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use oprel::{Chat, Event, Input, Message, Model, ModelBuilder, ModelSource, OprelError, Request};
+use oprel::{
+    Chat, EmbedRequest, Event, Input, Message, Model, ModelBuilder, ModelSource, OprelError,
+    Request,
+};
 use serde::{Deserialize, Serialize};
 
 /// The variable with what is to be done.
@@ -108,6 +111,10 @@ fn ask(asked: &Asked) -> Result<(), OprelError> {
 
 fn talk(model: ModelBuilder) -> Result<(), OprelError> {
     let model = model.context(128).threads(1).load()?;
+    if model.only_embeds() {
+        model.embed(&EmbedRequest::new(["hi a b"]))?;
+        return model.unload();
+    }
     let chat = Chat { messages: vec![Message::user("hi a b")], ..Chat::default() };
     let mut request = Request::new(Input::Messages(chat));
     request.limits.max_tokens = Some(3);

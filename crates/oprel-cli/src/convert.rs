@@ -36,7 +36,8 @@ fn bar(total: u64, template: &str) -> ProgressBar {
     ProgressBar::new(total).with_style(bar_style(template))
 }
 
-const OF_BYTES: &str = "{percent:>3}% ▕{bar:30}▏ {bytes}/{total_bytes}  {eta}  {wide_msg}";
+const OF_BYTES: &str =
+    "{percent:>3}% ▕{bar:30}▏ {decimal_bytes}/{decimal_total_bytes}  {eta}  {wide_msg}";
 const OF_WINDOWS: &str = "{pos}/{len} ▕{bar:30}▏ {eta}  {wide_msg}";
 
 pub(crate) fn convert(args: &args::Convert) -> anyhow::Result<()> {

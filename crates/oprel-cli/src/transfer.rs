@@ -11,7 +11,7 @@ use oprel::{Client, OprelError};
 use oprel_api::ollama::ModelName;
 use oprel_hub::catalog::Alias;
 use oprel_hub::fetch::Status;
-use oprel_hub::{Access, Reference};
+use oprel_hub::{Access, Reference, Source};
 use serde_json::json;
 
 use crate::args::{ListModels, Search, Transfer};
@@ -21,10 +21,10 @@ use crate::outcome::{harmless, tell};
 use crate::store::{follow, open};
 use crate::terminal::bar_style;
 
-/// A bar that moves, with bytes, rate and the time that is left.
-const MOVING: &str = "{msg}: {percent:>3}% ▕{bar}▏ {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+/// A bar that moves and takes what the line has left, with bytes, rate and the time that is left.
+const MOVING: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}";
 /// One that is done.
-const DONE: &str = "{msg}: {percent:>3}% ▕{bar}▏ {total_bytes}";
+const DONE: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_total_bytes}";
 
 pub(crate) fn pull(args: &Transfer) -> anyhow::Result<()> {
     let told = Told::new(args.json);
@@ -67,6 +67,11 @@ fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
     let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let catalog = oprel::catalog()?;
     let reference = Reference::resolve(model, &catalog, &store).map_err(OprelError::from)?;
+    if matches!(reference.source, Source::Demo) {
+        // It is part of the program.
+        told.tell(&Status { status: "success".into(), ..Status::default() });
+        return Ok(());
+    }
     let work = async {
         let tell = |status: Status| told.tell(&status);
         oprel_hub::pull(&fetcher, &store, &reference, insecure, &tell).await

@@ -137,7 +137,7 @@ impl Error {
     pub fn hint(&self) -> &str {
         match self {
             Error::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     "give this user access to the folder, or set OPREL_MODELS to another one"
                 }
                 io::ErrorKind::StorageFull => "make room on the disk and try again",

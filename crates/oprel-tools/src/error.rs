@@ -48,7 +48,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// The disk has not enough room.
-    #[error("{} needs {needed_bytes} bytes and its disk has {free_bytes}", path.display())]
+    #[error(
+        "{} takes {} MB, and its disk has {} MB", path.display(), needed_bytes.div_ceil(1_000_000),
+        free_bytes / 1_000_000
+    )]
     Space {
         /// The file to be written.
         path: PathBuf,
@@ -259,6 +262,7 @@ impl Error {
     /// What to do next, if there is something to say.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Error::Gguf(error) => error.hint().into(),
             Error::UnknownFileType { .. } => {
                 let names: Vec<_> = crate::quantize::FileType::all().map(|ty| ty.name()).collect();
                 format!("known are {}", names.join(", "))
@@ -298,7 +302,12 @@ impl Error {
 
     /// Whether the system or the program failed, and not what it was given.
     fn is_of_this_machine(&self) -> bool {
-        matches!(self, Error::Io { .. } | Error::Space { .. } | Error::Threads(_))
+        use oprel_gguf::Error::Io as FileIo;
+        match self {
+            Error::Gguf(FileIo { doing, .. }) => *doing == "write",
+            Error::Io { .. } | Error::Space { .. } | Error::Threads(_) => true,
+            _ => false,
+        }
     }
 
     pub(crate) fn config(key: &str, problem: impl Into<String>) -> Error {

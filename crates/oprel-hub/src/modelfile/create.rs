@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use oprel_api::Failure;
 use oprel_api::ollama::ModelName;
+use oprel_api::{ErrorKind, Failure};
 use oprel_gguf::{FileType, Gguf};
 use serde_json::Value;
 
@@ -226,9 +226,12 @@ impl Making<'_> {
         let from = file.file_type();
         let Some(to) = self.quantize.filter(|to| to.name() != from) else { return Ok(false) };
         if !WHOLE.iter().any(|whole| whole.name() == from) {
-            let why =
-                format!("only models of F32, F16 or BF16 are quantized, and this one is {from}");
-            return Err(Error::Source { path: name.into(), why });
+            let message = format!(
+                "only models of F32, F16 or BF16 are quantized, and this one is {from}: {name}"
+            );
+            let failure = Failure::new(ErrorKind::Validation, message)
+                .with_hint("begin with the model that it was quantized from");
+            return Err(Error::Quantize(failure));
         }
         let maker = &mut *self.maker;
         let make = |path: &Path| maker.quantize(file, to, path).map_err(Error::Quantize);
