@@ -56,3 +56,33 @@ pub(crate) fn may_run(_: &Metadata) -> bool {
 pub(crate) fn detach(command: &mut Command) {
     command.creation_flags(CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use crate::{AsyncClient, Endpoint};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"ready\":true}";
+
+    #[tokio::test]
+    async fn a_request_goes_over_a_pipe_of_this_user() {
+        let name = format!("oprel-client-{}", std::process::id());
+        let path = format!(r"\\.\pipe\{name}");
+        let mut server = oprel_windows::listen(OsStr::new(&path), true).unwrap();
+        let serving = tokio::spawn(async move {
+            server.connect().await.unwrap();
+            let mut head = [0; 1024];
+            let n = server.read(&mut head).await.unwrap();
+            server.write_all(ANSWER).await.unwrap();
+            String::from_utf8_lossy(&head[..n]).into_owned()
+        });
+        let client = AsyncClient::new(Endpoint::parse(&format!("pipe:{name}")));
+        assert!(client.is_there().await);
+        assert!(serving.await.unwrap().starts_with("GET /health HTTP/1.1"));
+        let nobody = AsyncClient::new(Endpoint::parse("pipe:oprel-nobody"));
+        assert!(!nobody.is_there().await);
+    }
+}
