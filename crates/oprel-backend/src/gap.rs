@@ -90,6 +90,7 @@ fn own(facts: &Facts, prompt: &Prompt) -> Result<Option<ChatTemplate>> {
 #[cfg(test)]
 mod tests {
     use oprel_api::{Input, Request};
+    use oprel_tokenizer::DetokenizeOptions;
 
     use super::*;
     use crate::ModelSource;
@@ -108,7 +109,7 @@ mod tests {
     fn text(facts: &Facts, request: &Request) -> Result<String> {
         crate::prompt::check(facts, request)?;
         let made = crate::prompt::tokens(facts, request, u32::MAX, LocalTime::utc(0))?;
-        Ok(facts.tokenizer.detokenize(&made.tokens))
+        Ok(facts.tokenizer.detokenize(&made.tokens, DetokenizeOptions::default()))
     }
 
     #[test]
