@@ -30,7 +30,7 @@ struct Runner {
 
 impl Runner {
     fn new(model: &Model, threads: usize) -> Runner {
-        let options = CpuOptions { threads: threads, isa: None };
+        let options = CpuOptions { threads, isa: None };
         let mut exec = CpuExec::new(options).expect("threads");
         let n_groups = groups(&model.decoder.slots).len();
         let limits = Limits {

@@ -276,19 +276,30 @@ fn free_port() -> u16 {
 struct Left(String);
 
 impl Left {
-    /// Ends them; how many there were.
-    fn end(&self) -> usize {
-        let mut found = 0;
+    /// Their processes.
+    fn pids(&self) -> Vec<String> {
+        let mut pids = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
             if words.contains(" serve ") && words.contains(&self.0) {
-                let pid = entry.file_name().to_string_lossy().into_owned();
-                let _ = Command::new("kill").args(["-9", &pid]).status();
-                found += 1;
+                pids.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
-        found
+        pids
+    }
+
+    /// Ends them; how many there were, when all that cannot stay had time to go.
+    fn end(&self) -> usize {
+        let begun = Instant::now();
+        while self.pids().len() > 1 && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let pids = self.pids();
+        for pid in &pids {
+            let _ = Command::new("kill").args(["-9", pid]).status();
+        }
+        pids.len()
     }
 }
 
