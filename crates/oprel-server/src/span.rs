@@ -246,8 +246,7 @@ mod tests {
         let kept = Arc::new(Kept::default());
         let spans: Arc<dyn Spans> = kept.clone();
         does(&mut Tracing::begin(Some(&spans), parent, "chat", "demo"));
-        let all = kept.0.lock().unwrap().clone();
-        all
+        kept.0.lock().unwrap().clone()
     }
 
     #[test]

@@ -26,6 +26,9 @@ const MOST_SLOW: usize = 8;
 /// A queue of jobs and its threads. Dropped, it takes no more; what waits is still done.
 pub(super) struct Desks<J: Send + 'static>(Arc<Shared<J>>);
 
+/// What is done with a job.
+type Work<J> = dyn Fn(J, &Turn) + Send + Sync;
+
 struct Shared<J> {
     /// Threads that there are always.
     few: usize,
@@ -33,7 +36,7 @@ struct Shared<J> {
     came: Condvar,
     watched: Condvar,
     slow: Arc<AtomicUsize>,
-    work: Box<dyn Fn(J, &Turn) + Send + Sync>,
+    work: Box<Work<J>>,
 }
 
 struct State<J> {
