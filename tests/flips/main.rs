@@ -17,7 +17,7 @@ use std::path::Path;
 
 use oprel_gguf::Gguf;
 use oprel_tests::zoo::{Set, Skeleton, names};
-use oprel_tests::{root, shared};
+use oprel_tests::root;
 
 use child::Asked;
 use parent::{Flips, check, every, sampled};
@@ -75,11 +75,6 @@ fn the_demo_and_the_zoo() {
             let skeleton = Skeleton::load(set, &name).expect("it is listed");
             of_zoo(&name, &skeleton, samples);
         }
-    }
-    let Some(more) = shared("zoo/skeletons") else { return };
-    for file in std::fs::read_dir(more).expect("a folder").flatten() {
-        let skeleton = Skeleton::read(&file.path());
-        of_zoo(&file.file_name().to_string_lossy(), &skeleton, (4, 1));
     }
 }
 

@@ -53,11 +53,8 @@ impl Skeleton {
         path.exists().then(|| Skeleton::read(&path))
     }
 
-    /// Reads a skeleton that lies elsewhere.
-    ///
-    /// # Panics
-    /// If it cannot be read, or is none.
-    pub fn read(path: &Path) -> Skeleton {
+    /// Reads one.
+    fn read(path: &Path) -> Skeleton {
         let text = std::fs::read_to_string(path).expect("a file");
         Skeleton { json: serde_json::from_str(&text).expect("skeletons are JSON") }
     }
