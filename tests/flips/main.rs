@@ -16,8 +16,8 @@ mod parent;
 use std::path::Path;
 
 use oprel_gguf::Gguf;
-use oprel_tests::zoo::{Set, Skeleton, names};
 use oprel_tests::root;
+use oprel_tests::zoo::{Set, Skeleton, names};
 
 use child::Asked;
 use parent::{Flips, check, every, sampled};
