@@ -23,6 +23,8 @@ use crate::terminal::bar_style;
 
 /// A bar that moves and takes what the line has left, with bytes, rate and the time that is left.
 const MOVING: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}";
+/// What is no bar.
+const LINE: &str = "{msg}";
 /// One that is done.
 const DONE: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_total_bytes}";
 
@@ -161,7 +163,12 @@ impl Told {
             total => format!("{} ({})", status.status, bytes(total)),
         };
         match &self.bars {
-            Some(bars) => drop(bars.println(harmless(&text))),
+            // Among the bars, not above them: it was said after those that are done.
+            Some(bars) => {
+                let line = bars.add(ProgressBar::new(0));
+                line.set_style(bar_style(LINE));
+                line.finish_with_message(harmless(&text));
+            }
             None => tell(&text),
         }
     }
