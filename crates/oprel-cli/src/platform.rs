@@ -6,11 +6,10 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(crate) use system::{
+    Ends, install, leash, local_place, open_files, own_program, prepare_terminal, private, width,
+};
 #[cfg(unix)]
-pub(crate) use unix::{
-    Ends, install, leash, local_place, open_files, own_program, prepare_terminal, private, width,
-};
+use unix as system;
 #[cfg(windows)]
-pub(crate) use windows::{
-    Ends, install, leash, local_place, open_files, own_program, prepare_terminal, private, width,
-};
+use windows as system;

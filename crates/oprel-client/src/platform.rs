@@ -5,7 +5,8 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(crate) use system::{detach, may_run, pipe, private, socket};
 #[cfg(unix)]
-pub(crate) use unix::{detach, may_run, pipe, private, socket};
+use unix as system;
 #[cfg(windows)]
-pub(crate) use windows::{detach, may_run, pipe, private, socket};
+use windows as system;

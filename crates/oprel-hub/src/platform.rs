@@ -5,13 +5,11 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(crate) use system::{
+    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink, sync_folder,
+    write_all_at,
+};
 #[cfg(unix)]
-pub(crate) use unix::{
-    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink, sync_folder,
-    write_all_at,
-};
+use unix as system;
 #[cfg(windows)]
-pub(crate) use windows::{
-    allocated, is_at, lead_to, on_disk, private, read_at, reserve, set_mode, symlink, sync_folder,
-    write_all_at,
-};
+use windows as system;

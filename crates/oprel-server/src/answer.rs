@@ -161,13 +161,7 @@ async fn try_generate(
         Ok(first) => talk.heard = first,
         Err(_) => {}
     }
-    let kind = talk.voice.stream_type();
-    let mut response = Response::new(Body::from_stream(talk));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    head.write(&mut response);
-    Ok(response)
+    Ok(talk.streamed(head))
 }
 
 /// Refuses, in the words of the field, what this model cannot do.
@@ -306,6 +300,17 @@ impl Talk {
             }
         }
         if open { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    /// The answer as it comes.
+    fn streamed(self, head: Head) -> Response {
+        let kind = self.voice.stream_type();
+        let mut response = Response::new(Body::from_stream(self));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        head.write(&mut response);
+        response
     }
 
     /// The whole answer.

@@ -6,11 +6,9 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub use system::GivenLocal;
+pub(crate) use system::{Local, keep_private, private};
 #[cfg(unix)]
-pub use unix::GivenLocal;
-#[cfg(unix)]
-pub(crate) use unix::{Local, keep_private, private};
+use unix as system;
 #[cfg(windows)]
-pub use windows::GivenLocal;
-#[cfg(windows)]
-pub(crate) use windows::{Local, keep_private, private};
+use windows as system;

@@ -6,6 +6,7 @@ mod files;
 mod windows;
 
 #[cfg(not(windows))]
-pub(crate) use files::{cpu, kernel, memory, space};
+use files as system;
+pub(crate) use system::{cpu, kernel, memory, space};
 #[cfg(windows)]
-pub(crate) use windows::{cpu, kernel, memory, space};
+use windows as system;

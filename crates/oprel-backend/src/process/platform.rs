@@ -7,18 +7,16 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(super) use system::{
+    Bond, FromChild, FromParent, ToChild, ToParent, begin, confine, is_passed_on, own_ends, start,
+    step_back,
+};
+#[cfg(unix)]
+use unix as system;
 #[cfg(unix)]
 pub use unix::leash;
-#[cfg(unix)]
-pub(super) use unix::{
-    Bond, FromChild, FromParent, ToChild, ToParent, begin, confine, is_passed_on, own_ends, start,
-    step_back,
-};
 #[cfg(windows)]
-pub(super) use windows::{
-    Bond, FromChild, FromParent, ToChild, ToParent, begin, confine, is_passed_on, own_ends, start,
-    step_back,
-};
+use windows as system;
 
 /// A process, and both ways to speak with it.
 pub(super) struct Started {

@@ -5,7 +5,8 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(super) use system::{Door, Kin, hide, make_folder, places, private, start};
 #[cfg(unix)]
-pub(super) use unix::{Door, Kin, hide, make_folder, places, private, start};
+use unix as system;
 #[cfg(windows)]
-pub(super) use windows::{Door, Kin, hide, make_folder, places, private, start};
+use windows as system;
