@@ -9,28 +9,56 @@ use crate::blocks::{Vectors, padded};
 use crate::table::Rows;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
-/// How far ahead of its use a row is fetched, in bytes: enough to cover the latency of memory at
-/// full bandwidth.
-const AHEAD: usize = 4 << 10;
-/// Groups of fewer bytes are asked for line by line: their arithmetic fills the time that a line
-/// takes to come, and the processor alone does not look far enough ahead. Larger ones would fill
-/// all places for missing lines; there one line a group keeps the processor's own fetching going,
-/// if one token is all there is to do.
-const FEW_BYTES: usize = 192;
+/// Groups of at least so many bytes are large.
+const LARGE_BYTES: usize = 192;
 
-/// Asks for the bytes `AHEAD` of these, which `N` tokens meet. (Measured on Zen 4; `benches/` has the kernels by type.)
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn prefetch<const N: usize>(bytes: &[u8]) {
-    let ahead = bytes.as_ptr().wrapping_add(AHEAD).cast::<i8>();
-    if bytes.len() >= FEW_BYTES && N == 1 {
-        _mm_prefetch::<_MM_HINT_T1>(ahead);
-        return;
+/// How a CPU wants to be asked for rows ahead of their use. (Measured on Zen 4 and Zen 5; `benches/` has
+/// the kernels by type.)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetching {
+    /// How far ahead, in bytes: enough to cover the latency of memory at full bandwidth.
+    ahead: usize,
+    /// Whether one line is enough of a large group that meets one token. Its arithmetic leaves time in
+    /// which the processor's own fetching goes on, if it is kept going; asking for every line fills all
+    /// places for missing ones. (Zen 4. Zen 5 reads at half its rate so, and at all of it line by line.)
+    one_line: bool,
+}
+
+impl Fetching {
+    /// What suits this CPU.
+    pub(super) fn detect() -> Fetching {
+        static FOUND: OnceLock<Fetching> = OnceLock::new();
+        *FOUND.get_or_init(|| match is_zen_5() {
+            true => Fetching { ahead: 8 << 10, one_line: false },
+            false => Fetching { ahead: 4 << 10, one_line: true },
+        })
     }
-    for line in (0..bytes.len()).step_by(64) {
-        _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(line));
+
+    /// Asks for the bytes that lie ahead of these, which `N` tokens meet.
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn prefetch<const N: usize>(self, bytes: &[u8]) {
+        let ahead = bytes.as_ptr().wrapping_add(self.ahead).cast::<i8>();
+        if N == 1 && bytes.len() >= LARGE_BYTES && self.one_line {
+            _mm_prefetch::<_MM_HINT_T1>(ahead);
+            return;
+        }
+        for line in (0..bytes.len()).step_by(64) {
+            _mm_prefetch::<_MM_HINT_NTA>(ahead.wrapping_add(line));
+        }
     }
+}
+
+/// Whether this is AMD's Zen 5 or one of those after it.
+fn is_zen_5() -> bool {
+    let vendor = __cpuid(0);
+    let amd =
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+    let version = __cpuid(1).eax;
+    let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+    amd && family >= 0x1a
 }
 
 /// Asks for a line that is used soon, but not next.
@@ -58,6 +86,7 @@ fn rows_with<B: Block, const N: usize>(
     let n_rows = rows.n();
     let n_groups = acts[0].len();
     let at_once = ORDERED / N;
+    let fetching = Fetching::detect();
     let mut ordered = [const { MaybeUninit::<Turned>::uninit() }; ORDERED];
     let mut sums = [[_mm256_setzero_ps(); N]; KEPT];
     for first in (0..n_rows).step_by(KEPT) {
@@ -82,7 +111,7 @@ fn rows_with<B: Block, const N: usize>(
                 if from == 0 {
                     *acc = [_mm256_setzero_ps(); N];
                 }
-                add_row::<B, N>(acc, row, turned);
+                add_row::<B, N>(acc, row, turned, fetching);
             }
         }
         for r in first..end {
@@ -98,17 +127,22 @@ fn rows_with<B: Block, const N: usize>(
 /// other.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn add_row<B: Block, const N: usize>(sums: &mut [__m256; N], row: &[u8], turned: &[[Turned; N]]) {
+fn add_row<B: Block, const N: usize>(
+    sums: &mut [__m256; N],
+    row: &[u8],
+    turned: &[[Turned; N]],
+    fetching: Fetching,
+) {
     let row = &row[..row.len().min(turned.len() * B::BYTES)];
     let mut acc = *sums;
     let mut groups = row.chunks_exact(B::BYTES);
     let tail = groups.remainder();
     let mut n = 0;
     if let Some(bytes) = groups.next() {
-        prefetch::<N>(bytes);
+        fetching.prefetch::<N>(bytes);
         let mut w = unpack::<B, N, 0>(bytes);
         for (bytes, act) in groups.zip(turned) {
-            prefetch::<N>(bytes);
+            fetching.prefetch::<N>(bytes);
             let next = unpack::<B, N, 1>(bytes);
             add_group::<B, N>(&mut acc, &w, act);
             w = next;

@@ -6,7 +6,7 @@
 //! second scales, then minima likewise. Rows beyond the last are zero.
 
 use super::blocks::{Block, Group};
-use super::dots::prefetch;
+use super::dots::Fetching;
 use crate::act::{BLOCKS, GROUP};
 use crate::block_panel;
 use crate::blocks::padded;
@@ -38,6 +38,7 @@ type Columns = [[__m512i; LANES]; 6];
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let fetching = Fetching::detect();
     let n_groups = rows.k.div_ceil(GROUP);
     // Every word is written for each group; clearing them each time would cost as much as that.
     let mut columns: Columns = [[_mm512_setzero_si512(); LANES]; 6];
@@ -49,7 +50,7 @@ pub(super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
                 let last;
                 let bytes = match bytes.get(..B::BYTES) {
                     Some(bytes) => {
-                        prefetch::<0>(bytes);
+                        fetching.prefetch::<0>(bytes);
                         bytes
                     }
                     None if bytes.is_empty() => {

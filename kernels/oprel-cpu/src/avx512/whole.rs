@@ -12,7 +12,7 @@ pub(super) use gemm::gemm;
 pub(super) use panel::{size, unpack};
 
 use super::blocks::Block;
-use super::dots::prefetch;
+use super::dots::Fetching;
 use super::fields::u32_at;
 use super::turned;
 use crate::act::{BLOCKS, GROUP, Q8Acts, WholeGroup, WholeRow};
@@ -56,6 +56,7 @@ fn rows_with<B: Block, const N: usize>(
     let n_rows = rows.n();
     let n_groups = acts[0].len();
     let at_once = ORDERED / N / BLOCKS * BLOCKS;
+    let fetching = Fetching::detect();
     let mut ordered = [const { MaybeUninit::<Turned>::uninit() }; ORDERED];
     let mut scales = [[-0.0; BLOCKS]; ORDERED / BLOCKS];
     let mut sums = [[_mm256_setzero_ps(); N]; KEPT];
@@ -84,7 +85,8 @@ fn rows_with<B: Block, const N: usize>(
                 if from == 0 {
                     *acc = [_mm256_setzero_ps(); N];
                 }
-                add_row::<B, N>(acc, row, turned.as_chunks::<N>().0, scales.as_chunks::<N>().0);
+                let turned = turned.as_chunks::<N>().0;
+                add_row::<B, N>(acc, row, turned, scales.as_chunks::<N>().0, fetching);
             }
         }
         for r in first..end {
@@ -103,6 +105,7 @@ fn add_row<B: Block, const N: usize>(
     row: &[u8],
     turned: &[[Turned; N]],
     scales: &[[Scales; N]],
+    fetching: Fetching,
 ) {
     let mut acc = *sums;
     let mut eights = row.chunks_exact(BLOCKS * B::BYTES);
@@ -113,13 +116,13 @@ fn add_row<B: Block, const N: usize>(
         let mut numbers = [[0u32; FOUR]; 2];
         let (halves, _) = turned.as_chunks::<FOUR>();
         let (first, second) = bytes.split_at(FOUR * B::BYTES);
-        let a = four_groups::<B, N, 0>(first, &halves[0], &mut numbers[0]);
-        let b = four_groups::<B, N, 1>(second, &halves[1], &mut numbers[1]);
+        let a = four_groups::<B, N, 0>(first, &halves[0], &mut numbers[0], fetching);
+        let b = four_groups::<B, N, 1>(second, &halves[1], &mut numbers[1], fetching);
         add_integers::<B, N>(&mut acc, [a, b], numbers, scales);
     }
     let last = eights.remainder();
     if !last.is_empty() {
-        add_last::<B, N>(&mut acc, last, last_turned, &scales[n_eights]);
+        add_last::<B, N>(&mut acc, last, last_turned, &scales[n_eights], fetching);
     }
     *sums = acc;
 }
@@ -132,6 +135,7 @@ fn add_last<B: Block, const N: usize>(
     bytes: &[u8],
     turned: &[[Turned; N]],
     scales: &[Scales; N],
+    fetching: Fetching,
 ) {
     let mut integers = [[_mm512_setzero_si512(); N]; 2];
     let mut numbers = [[0u32; FOUR]; 2];
@@ -145,7 +149,7 @@ fn add_last<B: Block, const N: usize>(
                 &last[..FOUR * B::BYTES]
             }
         };
-        integers[i] = four_groups::<B, N, 2>(bytes, act, &mut numbers[i]);
+        integers[i] = four_groups::<B, N, 2>(bytes, act, &mut numbers[i], fetching);
     }
     add_integers::<B, N>(acc, integers, numbers, scales);
 }
@@ -191,15 +195,16 @@ fn four_groups<B: Block, const N: usize, const PLACE: u8>(
     bytes: &[u8],
     act: &[[Turned; N]; FOUR],
     numbers: &mut [u32; FOUR],
+    fetching: Fetching,
 ) -> [__m512i; N] {
-    let a = one_group::<B, N, PLACE, 0>(bytes, act, numbers);
-    let b = one_group::<B, N, PLACE, 1>(bytes, act, numbers);
+    let a = one_group::<B, N, PLACE, 0>(bytes, act, numbers, fetching);
+    let b = one_group::<B, N, PLACE, 1>(bytes, act, numbers, fetching);
     let mut first = a;
     for t in 0..N {
         first[t] = add_twos(a[t], b[t]);
     }
-    let c = one_group::<B, N, PLACE, 2>(bytes, act, numbers);
-    let d = one_group::<B, N, PLACE, 3>(bytes, act, numbers);
+    let c = one_group::<B, N, PLACE, 2>(bytes, act, numbers, fetching);
+    let d = one_group::<B, N, PLACE, 3>(bytes, act, numbers, fetching);
     for t in 0..N {
         first[t] = add_fours(first[t], add_twos(c[t], d[t]));
     }
@@ -213,9 +218,10 @@ fn one_group<B: Block, const N: usize, const PLACE: u8, const I: usize>(
     bytes: &[u8],
     act: &[[Turned; N]; FOUR],
     numbers: &mut [u32; FOUR],
+    fetching: Fetching,
 ) -> [__m512i; N] {
     let bytes = &bytes[I * B::BYTES..][..B::BYTES];
-    prefetch::<N>(bytes);
+    fetching.prefetch::<N>(bytes);
     numbers[I] = match B::MINS {
         true => u32_at(bytes, B::NUMBERS),
         false => u32::from(u16::from_le_bytes([bytes[B::NUMBERS], bytes[B::NUMBERS + 1]])),

@@ -7,7 +7,7 @@
 //! numbers that multiply scales and minima. Rows beyond the last are zero.
 
 use super::super::blocks::{Block, Group, joined};
-use super::super::dots::prefetch;
+use super::super::dots::Fetching;
 use super::super::panel::{CODE_WORDS, LANES, ROWS, store, transpose};
 use super::gemm::fits_half;
 use crate::act::{BLOCKS, GROUP};
@@ -54,6 +54,7 @@ type Columns = [[__m512i; LANES]; 6];
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 pub(in super::super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) {
+    let fetching = Fetching::detect();
     let layout = const { layout::<B>() };
     let mut columns: Columns = [[_mm512_setzero_si512(); LANES]; 6];
     for first in (0..ROWS).step_by(LANES) {
@@ -63,7 +64,7 @@ pub(in super::super) fn unpack<B: Block>(rows: Rows<'_>, panel: &mut Panel<'_>) 
                 let row = rows.bytes.get((first + i) * rows.row_bytes..).unwrap_or_default();
                 match row.get(g * B::BYTES..(g + 1) * B::BYTES) {
                     Some(bytes) => {
-                        prefetch::<0>(bytes);
+                        fetching.prefetch::<0>(bytes);
                         for (n, of) in numbers.iter_mut().enumerate().take(1 + B::MINS as usize) {
                             let at = B::NUMBERS + 2 * n;
                             let bits = i32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
