@@ -172,7 +172,7 @@ def raw():
     assert "context" not in answer
 
 
-@check("25", "a history that is too long is cut, or refused if that is wished")
+@check("25", "a history that is too long is cut, which is told, or refused if that is wished")
 def history():
     turns = []
     for n in range(40):
@@ -188,8 +188,21 @@ def history():
     }
     answer = asked("/api/chat", body)
     assert answer["message"]["content"] and answer["prompt_eval_count"] <= 1024
+    # What was left out is told, streamed and whole.
+    cut = answer["oprel"]["truncated"]
+    assert cut["dropped_messages"] > 0 and cut["dropped_tokens"] > 0, cut
+    assert cut["kept_tokens"] == answer["prompt_eval_count"], (cut, answer)
+    assert said({**body, "stream": True})[1][-1]["oprel"]["truncated"] == cut
     text = error("/api/chat", {**body, "truncate": False}, 400)
     assert "context" in text, text
+    # Dialects that have a word for it cut only where that is asked for.
+    other = {"model": DEMO, "max_tokens": 8}
+    for path in ["/v1/chat/completions", "/v1/messages"]:
+        error(path, {**other, "messages": body["messages"]}, 400)
+    responses = {"model": DEMO, "max_output_tokens": 8, "input": body["messages"]}
+    error("/v1/responses", responses, 400)
+    answer = asked("/v1/responses", {**responses, "truncation": "auto"})
+    assert answer["oprel"]["truncated"][0]["dropped_messages"] > 0, answer
 
 
 @check("25", "num_ctx makes the context smaller")

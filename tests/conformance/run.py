@@ -20,7 +20,16 @@ ROOT = HERE.parents[1]
 WORK = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "conformance"
 
 # Scripts that need nothing but Python's own library, and those that need clients.
-PLAIN = ["native_meta", "native_generate", "native_chat", "native_embed", "lifecycle", "store", "cli"]
+PLAIN = [
+    "native_meta",
+    "native_generate",
+    "native_chat",
+    "native_embed",
+    "suite",
+    "lifecycle",
+    "store",
+    "cli",
+]
 HOSTILE = ["hostile", "fuzz"]
 CLIENTS = ["sockets", "client_ollama", "client_openai", "client_anthropic", "client_others"]
 JAVASCRIPT = ["client_ollama.mjs", "client_openai.mjs"]
@@ -138,7 +147,7 @@ def scripts(words, tally, server):
         "OPREL_URL": server.url,
         "OPREL_PID": str(server.process.pid),
     }
-    for name in ["OPREL_BIN", "OPREL_SHARED", "OPREL_TRACE", "OPREL_CHECK_SECONDS", "OPREL_FUZZ"]:
+    for name in ["OPREL_BIN", "OPREL_SHARED", "OPREL_TRACE", "OPREL_CHECK_SECONDS", "OPREL_FUZZ", "OPREL_LARGE"]:
         if name in os.environ:
             environment[name] = os.environ[name]
     for name in chosen(PLAIN + HOSTILE):

@@ -1,6 +1,6 @@
 //! Texts to vectors.
 
-use crate::{Error, Result, Usage};
+use crate::{Error, Result, Trace, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Texts to be embedded, in one request.
@@ -14,6 +14,13 @@ pub struct EmbedRequest {
     pub dimensions: Option<u32>,
     /// Scale vectors to length 1.
     pub normalize: bool,
+    /// Most tokens of an input, those that begin and end every text included; `None` and what is more leave it to the
+    /// model. Servers elsewhere have limits of their own.
+    #[serde(default)]
+    pub context: Option<u32>,
+    /// What it is a step of.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 /// One thing to embed.
@@ -43,6 +50,8 @@ impl EmbedRequest {
             truncate: true,
             dimensions: None,
             normalize: true,
+            context: None,
+            trace: None,
         }
     }
 

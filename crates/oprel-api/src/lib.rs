@@ -26,6 +26,7 @@ mod rerank;
 mod sampling;
 mod sse;
 mod tool;
+mod trace;
 
 pub use answer::Answer;
 pub use constraint::{Constraint, GrammarSyntax};
@@ -40,3 +41,4 @@ pub use request::{AdapterChoice, Chat, Input, Prompt, Request, Think};
 pub use rerank::{Ranked, Ranking, RerankRequest};
 pub use sampling::{Dry, LogitBias, Mirostat, Sampling, Xtc};
 pub use tool::{Tool, ToolCall, ToolChoice};
+pub use trace::Trace;

@@ -2,6 +2,7 @@
 
 use crate::{
     CachePolicy, Constraint, Error, Limits, Media, Message, Result, Sampling, Tool, ToolChoice,
+    Trace,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -66,6 +67,9 @@ pub struct Request {
     /// are not said again.
     #[serde(default)]
     pub resume: Vec<u32>,
+    /// What it is a step of.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 fn one() -> u32 {
@@ -199,6 +203,7 @@ impl Request {
             speculate: true,
             client: String::new(),
             resume: Vec::new(),
+            trace: None,
         }
     }
 

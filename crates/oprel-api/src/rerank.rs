@@ -1,6 +1,6 @@
 //! Documents by how well they answer a query.
 
-use crate::{Error, Result, Usage};
+use crate::{Error, Result, Trace, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Documents to be ranked by a query.
@@ -15,6 +15,9 @@ pub struct RerankRequest {
     pub top_n: Option<u32>,
     /// Cut a document that is too long with its query, instead of refusing it.
     pub truncate: bool,
+    /// What it is a step of.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 /// A document's place in a ranking.
@@ -42,7 +45,7 @@ impl RerankRequest {
         documents: impl IntoIterator<Item = impl Into<String>>,
     ) -> RerankRequest {
         let documents = documents.into_iter().map(Into::into).collect();
-        RerankRequest { query: query.into(), documents, top_n: None, truncate: true }
+        RerankRequest { query: query.into(), documents, top_n: None, truncate: true, trace: None }
     }
 
     /// Checks what can be checked without a model.

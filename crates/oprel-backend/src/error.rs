@@ -49,6 +49,14 @@ pub enum Error {
     /// Text or vectors were asked of a model that ranks.
     #[error("this model ranks documents, it makes no text and no embeddings")]
     OnlyRanks,
+    /// Of a text that is to be cut nothing would be left.
+    #[error(
+        "input after truncation exceeds maximum context length: {context} tokens leave no room for text"
+    )]
+    NoRoom {
+        /// Most tokens of an input.
+        context: usize,
+    },
     /// A ranking was asked of a model that cannot give one.
     #[error("this model has no ranking head")]
     NeverRanks,
@@ -112,6 +120,7 @@ impl From<Error> for Failure {
                 failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
                     .because(Cause::Unusable)
             }
+            Error::NoRoom { .. } => failure(ErrorKind::Validation, "raise num_ctx"),
             Error::OnlyRanks => failure(ErrorKind::Validation, "use `oprel rerank` with it"),
             Error::NeverRanks => failure(
                 ErrorKind::Validation,

@@ -333,7 +333,7 @@ impl Native {
                 why,
             });
         }
-        Ok(request.input.iter().map(|i| self.embed_tokens(i, request)).collect())
+        request.input.iter().map(|i| self.embed_tokens(i, request)).collect()
     }
 
     /// What becomes of texts, in their order.
@@ -353,22 +353,35 @@ impl Native {
         self.bounds.longest_embedded as usize
     }
 
-    /// An input that is cut keeps the token that ends every text of this model.
-    fn embed_tokens(&self, input: &EmbedInput, request: &EmbedRequest) -> Vec<u32> {
+    /// An input that is cut keeps the token that ends every text of this model, and something of its own.
+    fn embed_tokens(&self, input: &EmbedInput, request: &EmbedRequest) -> Result<Vec<u32>> {
         let options = TokenizeOptions { add_special: true, parse_special: false };
         let mut tokens = match input {
             EmbedInput::Text(text) => self.facts.tokenizer.tokenize(text, options),
             EmbedInput::Tokens(tokens) => tokens.clone(),
         };
-        let room = self.longest_read_at_once();
-        if request.truncate && tokens.len() > room {
-            let ending = tokens.last().copied().filter(|&t| self.facts.ends_texts(t));
-            tokens.truncate(room);
-            if let (Some(ending), Some(last)) = (ending, tokens.last_mut()) {
-                *last = ending;
-            }
+        let most = self.longest_read_at_once();
+        let room = request.context.map_or(most, |context| (context as usize).min(most));
+        if tokens.len() <= room {
+            return Ok(tokens);
         }
-        tokens
+        if !request.truncate {
+            let tokens = tokens.len();
+            return Err(oprel_engine::Error::TextTooLong { tokens, most: room as u32 }.into());
+        }
+        let of_all_texts = match input {
+            EmbedInput::Text(_) => self.facts.tokenizer.tokenize("", options).len(),
+            EmbedInput::Tokens(_) => 0,
+        };
+        if room <= of_all_texts {
+            return Err(Error::NoRoom { context: room });
+        }
+        let ending = tokens.last().copied().filter(|&t| self.facts.ends_texts(t));
+        tokens.truncate(room);
+        if let (Some(ending), Some(last)) = (ending, tokens.last_mut()) {
+            *last = ending;
+        }
+        Ok(tokens)
     }
 
     /// Logits of every token, (n, n_vocab), fed in pieces of these lengths, the rest in one.

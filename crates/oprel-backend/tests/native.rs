@@ -136,6 +136,14 @@ fn a_long_text_is_cut_or_refused_before_it_becomes_a_vector() {
     assert!((length - 1.0).abs() < 1e-4, "{length}");
     request.truncate = false;
     assert!(native.embed(&request).unwrap_err().to_string().contains("1000 tokens"));
+    // Shorter where that is wished for, but not to nothing.
+    request.context = Some(16);
+    assert!(native.embed(&request).unwrap_err().to_string().contains("16"));
+    request.truncate = true;
+    assert_eq!(native.embed(&request).unwrap().usage.prompt_tokens, 16);
+    request.context = Some(0);
+    let refused = native.embed(&request).unwrap_err().to_string();
+    assert!(refused.contains("input after truncation exceeds"), "{refused}");
     let wide = EmbedRequest { dimensions: Some(1 << 20), ..EmbedRequest::new(["hi"]) };
     assert!(native.embed(&wide).unwrap_err().to_string().contains("dimensions"));
     let narrow = EmbedRequest { dimensions: Some(8), ..EmbedRequest::new(["hi", "ho"]) };

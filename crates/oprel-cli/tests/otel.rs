@@ -129,6 +129,84 @@ fn a_request_is_told_with_its_trace_its_tokens_and_its_failure() {
     assert!(attribute(span, "gen_ai.usage.input_tokens")["intValue"].is_string());
 }
 
+/// The first step of a batch.
+fn first(sent: &Sent) -> &Value {
+    &sent.body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+}
+
+#[test]
+fn rankings_and_tokens_are_told_too_and_prompts_are_not() {
+    let (address, told) = collector();
+    let endpoint = format!("http://{address}");
+    let set =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "1")];
+    let server = daemon::start(&["--no-socket"], &set).unwrap_or_else(|o| panic!("{o:?}"));
+    let messages = json!([{"role": "user", "content": "Secret?"}]);
+    let count = json!({"model": "demo", "messages": messages, "max_tokens": 1});
+    let text = json!({"model": "demo", "text": "Secret?"});
+    let named = json!({"model": "demo", "request": {"text": "Secret?", "add_special": true, "parse_special": true}});
+    let rank = json!({"model": "demo", "query": "Secret?", "documents": ["a"]});
+    // What is asked, what it is called, and why it fails.
+    let table = [
+        ("/tokenize", &text, "tokenize demo", Value::Null),
+        ("/oprel/tokenize", &named, "tokenize demo", Value::Null),
+        ("/v1/messages/count_tokens", &count, "tokenize demo", Value::Null),
+        ("/v1/rerank", &rank, "rerank demo", json!({"stringValue": "validation"})),
+        ("/detokenize", &text, "detokenize demo", json!({"stringValue": "validation"})),
+    ];
+    for (path, body, name, error) in table {
+        let said = server.post(path, &body.to_string());
+        assert!(said.contains(if error.is_null() { "200 OK" } else { " 400 " }), "{path}: {said}");
+        let sent = told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(first(&sent)["name"], name, "{path}");
+        assert_eq!(attribute(first(&sent), "error.type"), error, "{path}");
+        assert!(!sent.body.to_string().contains("Secret"), "{path}");
+    }
+}
+
+#[test]
+fn a_server_elsewhere_is_told_whose_step_its_request_is() {
+    let heard = |told: &Receiver<Sent>| told.recv_timeout(Duration::from_secs(20)).unwrap();
+    let start = |args: &[&str], collector: Option<&str>| {
+        let endpoint = collector.map(|address| format!("http://{address}"));
+        let mut set = vec![("OTEL_BSP_SCHEDULE_DELAY", "1")];
+        set.extend(endpoint.iter().map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())));
+        let args = [&["--no-socket"], args].concat();
+        daemon::start(&args, &set).unwrap_or_else(|o| panic!("{o:?}"))
+    };
+    let (far_collector, far_told) = collector();
+    let far = start(&[], Some(&far_collector));
+    let place = format!("far=generic:http://{}/v1#demo:latest", far.address);
+    let (trace, step) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let ask = |server: &daemon::Server, path: &str, body: &Value| {
+        let (host, body) = (&server.address, body.to_string());
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(stream, "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\ntraceparent: 00-{trace}-{step}-01\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut all = String::new();
+        let _ = stream.read_to_string(&mut all);
+        assert!(all.contains("200 OK"), "{all}");
+    };
+    let chat = json!({"model": "far", "stream": false, "options": {"num_predict": 2},
+        "messages": [{"role": "user", "content": "Hi"}]});
+    let embed = json!({"model": "far", "input": "Hi"});
+    let asks = [("/api/chat", &chat), ("/api/embed", &embed)];
+    // One that is told of its own steps stands between; one that is not passes on what it was told.
+    let (near_collector, near_told) = collector();
+    let near = start(&["--remote", &place], Some(&near_collector));
+    for (path, body) in asks {
+        ask(&near, path, body);
+        let (near, far) = (heard(&near_told), heard(&far_told));
+        assert_eq!([&first(&near)["traceId"], &first(&far)["traceId"]], [trace, trace], "{path}");
+        assert_eq!(first(&near)["parentSpanId"], step, "{path}");
+        assert_eq!(first(&far)["parentSpanId"], first(&near)["spanId"], "{path}");
+    }
+    let silent = start(&["--remote", &place], None);
+    for (path, body) in asks {
+        ask(&silent, path, body);
+        assert_eq!(first(&heard(&far_told))["parentSpanId"], step, "{path}");
+    }
+}
+
 #[test]
 fn a_collector_that_is_not_there_hurts_nobody_and_a_wrong_address_is_told() {
     let set =

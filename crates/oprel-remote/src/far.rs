@@ -8,7 +8,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTE
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
-use oprel_api::{Cause, ErrorKind, Failure};
+use oprel_api::{Cause, ErrorKind, Failure, Trace};
 use oprel_client::{Connect, DISTRUST, innermost};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +18,9 @@ use crate::Address;
 /// Most bytes of an answer that does not stream, and of one that says what is wrong.
 const MOST_BODY: usize = 64 << 20;
 const MOST_ERROR: usize = 64 << 10;
+/// Headers that say what a request is a step of.
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
 /// How long a busy server is left alone if it does not say.
 const USUAL_REST: Duration = Duration::from_secs(1);
 
@@ -87,11 +90,12 @@ impl Far {
         &self.name
     }
 
-    /// Sends a request, and gives its answer once that has begun and is no refusal.
+    /// Sends a request, which may be a step of a trace, and gives its answer once that has begun and is no refusal.
     pub(crate) async fn send(
         &self,
         path: &str,
         body: Option<&Value>,
+        trace: Option<&Trace>,
     ) -> Result<Response<Incoming>, Refusal> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let mut request = Request::builder()
@@ -101,6 +105,12 @@ impl Far {
             .header(ACCEPT, "text/event-stream, application/json");
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key);
+        }
+        if let Some(Trace { parent, state }) = trace {
+            request = request.header(TRACE_PARENT, parent);
+            // Without the first the second says nothing.
+            request =
+                state.iter().fold(request, |request, state| request.header(TRACE_STATE, state));
         }
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = request
@@ -119,8 +129,9 @@ impl Far {
         &self,
         path: &str,
         body: Option<&Value>,
+        trace: Option<&Trace>,
     ) -> Result<T, Refusal> {
-        let response = self.send(path, body).await?;
+        let response = self.send(path, body, trace).await?;
         let body = Limited::new(response.into_body(), MOST_BODY).collect().await;
         let bytes = body.map_err(|e| self.refusal(Kind::Ill, &e.to_string()))?.to_bytes();
         let unread = |e: serde_json::Error| format!("its answer cannot be read: {e}");
@@ -129,7 +140,7 @@ impl Far {
 
     /// Whether it says that it is well.
     pub(crate) async fn is_well(&self, path: &str) -> Result<(), Refusal> {
-        self.send(path, None).await.map(drop)
+        self.send(path, None, None).await.map(drop)
     }
 
     /// A request that nobody answered.

@@ -43,14 +43,15 @@ pub(crate) async fn probe(fleet: &Fleet, model: Option<&str>) -> Result<Known, F
 }
 
 async fn one(far: &Far, model: Option<&str>) -> Result<Known, Failure> {
-    let models: Models = far.ask("/v1/models", None).await.map_err(|refusal| refusal.failure)?;
+    let models: Models =
+        far.ask("/v1/models", None, None).await.map_err(|refusal| refusal.failure)?;
     let found = choose(models, model).map_err(|what| {
         let message = format!("{}: {what}", far.name());
         Failure::new(ErrorKind::ModelNotFound, message)
     })?;
     let props = match found.meta {
         // A server of llama.cpp: what one conversation may hold is told elsewhere.
-        Some(_) => far.ask::<Value>("/props", None).await.unwrap_or_default(),
+        Some(_) => far.ask::<Value>("/props", None, None).await.unwrap_or_default(),
         None => Value::Null,
     };
     Ok(Known { model: found.id.clone(), description: described(&found, &props) })

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
-use oprel_api::{EndReason, ErrorKind, Event, Failure, Usage};
+use oprel_api::{EndReason, ErrorKind, Event, Failure, Trace, Usage};
 use oprel_backend::{Listener, Mouth};
 use serde_json::Value;
 
@@ -30,6 +30,7 @@ pub(crate) struct Wanted {
     pub(crate) submitted: Instant,
     pub(crate) patience: Patience,
     pub(crate) fit: Fit,
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Why an attempt failed.
@@ -123,14 +124,15 @@ async fn attempt(turn: Turn, wanted: &Wanted, cut: Cut, mouth: &mut Mouth) -> Re
 
 /// Sends the request, its answer bounded by what its prompt leaves where that is needed.
 async fn begin(far: &Far, wanted: &Wanted) -> Result<Response<Incoming>, Refusal> {
+    let trace = wanted.trace.as_ref();
     let Some((path, count)) = &wanted.fit.count else {
-        return far.send(wanted.path, Some(&wanted.body)).await;
+        return far.send(wanted.path, Some(&wanted.body), trace).await;
     };
-    let said: Value = far.ask(path, Some(count)).await?;
+    let said: Value = far.ask(path, Some(count), trace).await?;
     let n = tokens::tokens(&said).map_err(|e| far.refusal(Kind::Ill, &e.message))?.len();
     let mut body = wanted.body.clone();
     wanted.fit.bound(&mut body, n);
-    far.send(wanted.path, Some(&body)).await
+    far.send(wanted.path, Some(&body), trace).await
 }
 
 fn ended(turn: Turn, refusal: Refusal) -> Broken {

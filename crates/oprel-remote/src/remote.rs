@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{
     Cause, EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest,
+    Trace,
 };
 use oprel_backend::{Backend, Description, Events, Health, Later, way};
 use oprel_tokenizer::TokenizeOptions;
@@ -126,9 +127,18 @@ impl Remote {
         let begin = |body| {
             let (mouth, events) = way();
             let expects = expects.clone();
-            let (patience, fit) = (inner.patience, fit.clone());
-            let wanted =
-                Wanted { path, body, expects, beginning, deadline, submitted, patience, fit };
+            let (patience, fit, trace) = (inner.patience, fit.clone(), request.trace.clone());
+            let wanted = Wanted {
+                path,
+                body,
+                expects,
+                beginning,
+                deadline,
+                submitted,
+                patience,
+                fit,
+                trace,
+            };
             let (fleet, mut stop) = (inner.fleet.clone(), self.stop.subscribe());
             let task = runtime.spawn(async move {
                 tokio::select! {
@@ -171,14 +181,19 @@ impl<T> Drop for Task<T> {
 
 impl Inner {
     /// Asks one server after another for something that is said at once; `what` is what that is called.
-    async fn ask<T: DeserializeOwned>(&self, what: &str, (path, body): Call) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        (path, body): Call,
+        trace: Option<&Trace>,
+    ) -> Result<T, Failure> {
         let (mut tried, mut last) = (Tried::default(), None);
         loop {
             let turn = match self.fleet.turn(0, &mut tried) {
                 Ok(turn) => turn,
                 Err(nobody) => return Err(last.unwrap_or(nobody)),
             };
-            let asked = turn.far().ask(path, Some(&body));
+            let asked = turn.far().ask(path, Some(&body), trace);
             let refusal = match tokio::time::timeout(self.patience.first, asked).await {
                 Ok(Ok(said)) => {
                     turn.well();
@@ -198,22 +213,28 @@ impl Inner {
         }
     }
 
-    async fn tokenize(&self, text: &str, options: TokenizeOptions) -> Result<Vec<u32>, Failure> {
+    async fn tokenize(
+        &self,
+        text: &str,
+        options: TokenizeOptions,
+        trace: Option<&Trace>,
+    ) -> Result<Vec<u32>, Failure> {
         let call = tokens::tokenize(self.profile, &self.model, text, options)?;
-        tokens::tokens(&self.ask("tokenize", call).await?)
+        tokens::tokens(&self.ask("tokenize", call, trace).await?)
     }
 
     async fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>, Failure> {
+        let trace = request.trace.as_ref();
         match tokens::prompt(self.profile, &self.model, request)? {
             PromptCall::Tokens(tokens) => Ok(tokens),
-            PromptCall::Ask(call) => tokens::tokens(&self.ask("tokenize", call).await?),
-            PromptCall::Text(text, options) => self.tokenize(&text, options).await,
+            PromptCall::Ask(call) => tokens::tokens(&self.ask("tokenize", call, trace).await?),
+            PromptCall::Text(text, options) => self.tokenize(&text, options, trace).await,
             PromptCall::Render(call) => {
-                let said: Value = self.ask("apply-template", call).await?;
+                let said: Value = self.ask("apply-template", call, trace).await?;
                 let text = said["prompt"].as_str();
                 let text = text.ok_or_else(|| backend("its prompt cannot be read".into()))?;
                 let options = TokenizeOptions { add_special: true, parse_special: true };
-                self.tokenize(text, options).await
+                self.tokenize(text, options, trace).await
             }
         }
     }
@@ -244,14 +265,16 @@ impl Backend for Remote {
     fn embed(&self, request: EmbedRequest) -> Later<'_, Embeddings> {
         self.later(|inner| async move {
             let call = tokens::embed(&inner.model, &request)?;
-            tokens::embedded(&request, inner.ask("embeddings", call).await?)
+            let made = inner.ask("embeddings", call, request.trace.as_ref()).await?;
+            tokens::embedded(&request, made)
         })
     }
 
     fn rerank(&self, request: RerankRequest) -> Later<'_, Ranking> {
         self.later(|inner| async move {
             let call = tokens::rerank(inner.profile, &inner.model, &request)?;
-            tokens::ranked(&request, inner.ask("rerank", call).await?)
+            let made = inner.ask("rerank", call, request.trace.as_ref()).await?;
+            tokens::ranked(&request, made)
         })
     }
 
@@ -260,13 +283,13 @@ impl Backend for Remote {
     }
 
     fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>> {
-        self.later(move |inner| async move { inner.tokenize(&text, options).await })
+        self.later(move |inner| async move { inner.tokenize(&text, options, None).await })
     }
 
     fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
         self.later(|inner| async move {
             let call = tokens::detokenize(inner.profile, &inner.model, &tokens)?;
-            tokens::text(inner.profile, &inner.ask("detokenize", call).await?)
+            tokens::text(inner.profile, &inner.ask("detokenize", call, None).await?)
         })
     }
 

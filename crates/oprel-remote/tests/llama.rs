@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use oprel_api::{Answer, Constraint, EndReason, Failure, Request};
+use oprel_api::{Answer, Constraint, EndReason, Failure, Request, Trace};
 use oprel_backend::{Backend, Health, LoadOptions, wait};
 use oprel_remote::{LlamaLaunch, LlamaPatience, LlamaServer};
 use serde_json::{Value, json};
@@ -73,6 +73,10 @@ fn it_is_asked_over_its_own_socket_with_its_own_key() {
     let said = ask(&server, "arguments").unwrap().text;
     assert!(said.contains("--parallel 2 --ctx-size 1024"), "{said}");
     assert!(said.contains("--host /") && !said.contains("--api-key "), "{said}");
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_string();
+    let trace = Some(Trace { parent: parent.clone(), state: None });
+    let mut streams = wait(server.generate(Request { trace, ..Request::prompt("trace") })).unwrap();
+    assert_eq!(Answer::fold(streams.remove(0)).unwrap().text, parent);
     let pid = server.pid().unwrap();
     drop(server);
     assert!(!lives(pid));
@@ -230,6 +234,7 @@ static HANGS: AtomicBool = AtomicBool::new(false);
 fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut line, mut n, mut given) = (String::new(), 0, String::new());
+    let mut trace = String::new();
     reader.read_line(&mut line).unwrap();
     let path = line.split(' ').nth(1).unwrap_or_default().to_string();
     loop {
@@ -239,6 +244,7 @@ fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => n = value.parse().unwrap(),
             "authorization" => given = value.to_string(),
+            "traceparent" => trace = value.to_string(),
             _ => {}
         }
     }
@@ -263,7 +269,11 @@ fn serve(mut stream: UnixStream, loaded: bool, key: &str, arguments: &str) {
         }
         "/v1/chat/completions" => {
             let asked = body["messages"][0]["content"].as_str().unwrap_or_default();
-            let said = if asked == "arguments" { arguments } else { asked };
+            let said = match asked {
+                "arguments" => arguments,
+                "trace" => &trace,
+                _ => asked,
+            };
             let text = json!({"choices": [{"delta": {"content": said}}]});
             let end = json!({"choices": [{"delta": {}, "finish_reason": "stop"}]});
             match asked {

@@ -122,6 +122,7 @@ async fn try_generate(
         request.client.clone_from(&peer.client);
     }
     tracing.iter_mut().for_each(|t| t.asks(&request));
+    request.trace = tracing.as_ref().and_then(|t| t.next(peer));
     let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
     let streams = match lease.backend().generate(request).await {
         Ok(streams) => streams,
@@ -375,13 +376,15 @@ pub(crate) async fn embed(
 async fn try_embed(
     app: &Arc<App>,
     peer: &Peer,
-    call: EmbedCall,
+    mut call: EmbedCall,
     tracing: &mut Tracing,
 ) -> Result<Response, Failure> {
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
     tracing.goes_to(name.label(), lease.backend().kind());
     let mut watch = app.metrics.request(&name.label(), lease.backend().kind());
+    call.request.trace = tracing.next(peer);
+    call.request.context = call.request.context.or(call.stay.context);
     let made = lease.backend().embed(call.request).await;
     let mut made = match made {
         Ok(made) => made,
@@ -408,9 +411,24 @@ async fn try_embed(
 }
 
 /// Counts the tokens of a call's prompt.
-pub(crate) async fn count(app: &Arc<App>, peer: &Peer, mut call: Call) -> Result<usize, Failure> {
+pub(crate) async fn count(app: &Arc<App>, peer: &Peer, call: Call) -> Result<usize, Failure> {
+    let spans = app.options.spans.as_ref();
+    let mut tracing = Tracing::begin(spans, peer.trace, "tokenize", &call.model);
+    let counted = try_count(app, peer, call, &mut tracing).await;
+    tracing.ends(counted.as_ref().err());
+    counted
+}
+
+async fn try_count(
+    app: &Arc<App>,
+    peer: &Peer,
+    mut call: Call,
+    tracing: &mut Tracing,
+) -> Result<usize, Failure> {
     let name = Name::parse(&call.model, peer.trusted)?;
     let lease = app.models.lease(name.clone(), &call.stay).await?;
+    tracing.goes_to(name.label(), lease.backend().kind());
+    call.request.trace = tracing.next(peer);
     lease.preset().fill(&mut call.request);
     fit(&mut call, &name, &lease.backend().describe())?;
     Ok(lease.backend().prompt_tokens(call.request).await?.len())

@@ -102,6 +102,8 @@ struct Read {
     keys: Vec<Key>,
     looked: Option<Instant>,
     stamp: Option<(SystemTime, u64)>,
+    /// Whether there ever was a key, or a file that cannot be read.
+    had_any: bool,
 }
 
 impl fmt::Debug for Fresh {
@@ -143,7 +145,7 @@ fn random(n: usize) -> io::Result<String> {
 impl Keys {
     /// The keys of a file, which need not exist.
     pub fn at(path: impl Into<PathBuf>) -> Keys {
-        let read = Read { keys: Vec::new(), looked: None, stamp: None };
+        let read = Read { keys: Vec::new(), looked: None, stamp: None, had_any: false };
         Keys { path: path.into(), read: Mutex::new(read) }
     }
 
@@ -193,16 +195,17 @@ impl Keys {
         Ok(true)
     }
 
-    /// Whether there is any key.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.with(|keys| keys.is_empty())
+    /// Whether there was no key since this was made. When the last one goes, nobody is let in for that: to be open to
+    /// all is said by name, at the start.
+    pub(crate) fn never_were(&self) -> bool {
+        self.with(|read| !read.had_any)
     }
 
     /// The key that a client sent, if it is one and has not ended.
     pub(crate) fn find(&self, text: &str) -> Option<Key> {
         let (id, secret) = text.strip_prefix("opk_")?.split_once('_')?;
-        self.with(|keys| {
-            let key = keys.iter().find(|key| key.id == id);
+        self.with(|read| {
+            let key = read.keys.iter().find(|key| key.id == id);
             // A key that is not there takes as long as a wrong one.
             let expected = key.map_or("0".repeat(64), |key| key.hash.clone());
             let same: bool = expected.as_bytes().ct_eq(hash(secret).as_bytes()).into();
@@ -211,7 +214,7 @@ impl Keys {
     }
 
     /// The keys as the file has them now. A file that became unreadable leaves those that were there.
-    fn with<T>(&self, look: impl FnOnce(&[Key]) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&Read) -> T) -> T {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.looked.is_none_or(|at| at.elapsed() >= LOOK) {
             read.looked = Some(Instant::now());
@@ -219,11 +222,15 @@ impl Keys {
             if stamp != read.stamp {
                 match load(&self.path) {
                     Ok(keys) => (read.keys, read.stamp) = (keys, stamp),
-                    Err(error) => tracing::error!(%error, "the file of keys cannot be read"),
+                    Err(error) => {
+                        tracing::error!(%error, "the file of keys cannot be read");
+                        read.had_any = true;
+                    }
                 }
+                read.had_any |= !read.keys.is_empty();
             }
         }
-        look(&read.keys)
+        look(&read)
     }
 }
 
@@ -266,12 +273,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/keys");
         let keys = Keys::at(&path);
-        assert!(keys.is_empty() && keys.list().unwrap().is_empty());
+        assert!(keys.never_were() && keys.list().unwrap().is_empty());
         let fresh = keys.create("laptop", vec![Scope::Chat], None).unwrap();
         let other = keys.create("old", vec![Scope::Admin], Some(Duration::ZERO)).unwrap();
         assert!(!std::fs::read_to_string(&path).unwrap().contains(&fresh.text[13..]));
         let keys = Keys::at(&path);
-        assert!(!keys.is_empty());
+        assert!(!keys.never_were());
         let found = keys.find(&fresh.text).unwrap();
         assert!(found.allows(Scope::Chat) && !found.allows(Scope::Metrics));
         assert_eq!(keys.find(&other.text), None, "it has ended");
@@ -283,6 +290,12 @@ mod tests {
         assert!(keys.remove("laptop").unwrap() && !keys.remove("laptop").unwrap());
         std::thread::sleep(LOOK);
         assert_eq!(keys.find(&fresh.text), None);
+        std::fs::remove_file(&path).unwrap();
+        std::thread::sleep(LOOK);
+        assert!(!keys.never_were(), "what was closed does not open when the last key goes");
+        assert!(Keys::at(&path).never_were());
+        std::fs::write(&path, "nonsense").unwrap();
+        assert!(!Keys::at(&path).never_were(), "nobody knows what was in it");
     }
 
     #[cfg(unix)]

@@ -333,7 +333,9 @@ impl Models {
             let others: Vec<_> = self
                 .lock()
                 .values()
-                .filter(|s| s.here.is_some() && s.name.key() != coming.name.key())
+                // Those that wait for their turn to be loaded take no room yet.
+                .filter(|s| s.here.is_some() && !s.is_loading())
+                .filter(|s| s.name.key() != coming.name.key())
                 .cloned()
                 .collect();
             let Some((source, options)) = coming.here.clone().filter(|_| !others.is_empty()) else {
@@ -529,9 +531,14 @@ impl Slot {
         (expiry.used, expiry.used_at) = (Instant::now(), SystemTime::now());
     }
 
+    /// Whether it is being loaded, or waits for that.
+    fn is_loading(&self) -> bool {
+        matches!(*self.state.borrow(), State::Loading)
+    }
+
     /// Whether it is loaded and nobody uses it.
     fn is_idle(&self) -> bool {
-        self.users.load(Ordering::Acquire) == 0 && !matches!(*self.state.borrow(), State::Loading)
+        self.users.load(Ordering::Acquire) == 0 && !self.is_loading()
     }
 
     fn is_over(&self, now: Instant) -> bool {

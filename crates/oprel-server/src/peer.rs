@@ -14,7 +14,7 @@ use oprel_api::{ErrorKind, Failure};
 
 use crate::App;
 use crate::keys::Scope;
-use crate::span::Parent;
+use crate::span::{self, Parent};
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct Peer {
     pub(crate) trusted: bool,
     /// What its request is a step of.
     pub(crate) trace: Option<Parent>,
+    /// What earlier programs added to that trace.
+    pub(crate) trace_state: Option<String>,
 }
 
 /// Names by which this server may be called, and pages that may call it.
@@ -59,7 +61,7 @@ const HEADERS: &str = "Authorization, Content-Type, User-Agent, Accept, X-Reques
     Anthropic-Version, Anthropic-Beta, OpenAI-Beta, X-Request-Id, X-Stainless-Arch, \
     X-Stainless-Async, X-Stainless-Custom-Poll-Interval, X-Stainless-Helper-Method, X-Stainless-Lang, \
     X-Stainless-Os, X-Stainless-Package-Version, X-Stainless-Poll-Helper, X-Stainless-Retry-Count, \
-    X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, Traceparent";
+    X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, Traceparent, Tracestate";
 
 impl Gate {
     /// Whether a request may name this host: a page of another name that points here is not let in.
@@ -135,7 +137,11 @@ pub(crate) async fn check(
     }
     let mut response = match admit(&app, &request, from) {
         Ok(peer) => {
-            let peer = Peer { trace: Parent::of(request.headers()), ..peer };
+            let peer = Peer {
+                trace: Parent::of(request.headers()),
+                trace_state: span::state_of(request.headers()),
+                ..peer
+            };
             request.extensions_mut().insert(peer);
             next.run(request).await
         }
@@ -160,7 +166,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
     // A page, even one of this machine, names no files.
     let here = near && !headers.contains_key(header::ORIGIN);
     let over_socket = from == Some(From::Socket);
-    let free = over_socket || (near && !app.options.keys_for_all) || app.options.keys.is_empty();
+    let free = over_socket || (near && !app.options.keys_for_all) || app.options.keys.never_were();
     let path = request.uri().path();
     let Some(needed) = scope_of(path) else {
         return Ok(Peer { client, ..Peer::default() });
@@ -171,7 +177,7 @@ fn admit(app: &App, request: &Request, from: Option<From>) -> Result<Peer, Box<R
                 client: key.id.clone(),
                 trusted: key.allows(Scope::Admin),
                 owner: key.id,
-                trace: None,
+                ..Peer::default()
             }),
             false => {
                 let message = format!("this key has no scope '{}'", needed.as_str());

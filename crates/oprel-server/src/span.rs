@@ -1,15 +1,21 @@
-//! What is traced of a request for an answer or for vectors: from its arrival to its last event. Who keeps it is told
+//! What is traced of a request to a model: from its arrival to its last event. Who keeps it is told
 //! when it is over; where nobody does, nothing is noted.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::HeaderMap;
-use oprel_api::{EndReason, ErrorKind, Event, Failure, Input, Request, Usage};
+use oprel_api::{EndReason, ErrorKind, Event, Failure, Input, Request, Trace, Usage};
+
+use crate::peer::Peer;
 
 /// Most characters of a model's name that a client made up.
 const LONGEST_NAME: usize = 128;
+
+/// Longest `tracestate` that goes on.
+const LONGEST_STATE: usize = 512;
 
 /// Who keeps what was traced.
 pub trait Spans: Send + Sync {
@@ -36,7 +42,11 @@ pub struct Parent {
 pub struct Span {
     /// What it belongs to.
     pub parent: Option<Parent>,
-    /// What was asked for: `chat`, `text_completion`, `embeddings`.
+    /// Its trace: that of its parent, or one of its own.
+    pub trace: [u8; 16],
+    /// Its own step.
+    pub id: [u8; 8],
+    /// What was asked for: `chat`, `text_completion`, `embeddings`, `rerank`, `tokenize`, `detokenize`.
     pub operation: &'static str,
     /// The model; as the client wrote it, if there is none.
     pub model: String,
@@ -69,6 +79,7 @@ struct Open {
     spans: Arc<dyn Spans>,
     since: Instant,
     span: Span,
+    is_done: bool,
 }
 
 impl Parent {
@@ -90,6 +101,35 @@ impl Parent {
         let is_some = trace != [0; 16] && span != [0; 8];
         (is_known && is_some).then_some(Parent { trace, span, is_kept: flags & 1 == 1 })
     }
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parent { trace, span, is_kept } = self;
+        write!(f, "00-{}-{}-{:02x}", hex(trace), hex(span), u8::from(*is_kept))
+    }
+}
+
+/// What earlier programs added to a trace for themselves, if it is no longer than they may expect to be kept.
+pub(crate) fn state_of(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("tracestate")?.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= LONGEST_STATE).then(|| text.to_string())
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The trace of a request, and a step of its own; `None` if the system draws no numbers.
+fn own(parent: Option<Parent>) -> Option<([u8; 16], [u8; 8])> {
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).ok()?;
+    let mut trace = parent.map_or([0; 16], |parent| parent.trace);
+    if parent.is_none() {
+        getrandom::fill(&mut trace).ok()?;
+    }
+    Some((trace, id))
 }
 
 /// So many bytes in lower-case hexadecimal.
@@ -116,8 +156,11 @@ impl Tracing {
         let Some(spans) = spans.filter(|_| parent.is_none_or(|parent| parent.is_kept)) else {
             return Tracing(None);
         };
+        let Some((trace, id)) = own(parent) else { return Tracing(None) };
         let span = Span {
             parent,
+            trace,
+            id,
             operation,
             model: model.chars().take(LONGEST_NAME).collect(),
             backend: None,
@@ -131,7 +174,7 @@ impl Tracing {
             ends: Vec::new(),
             error: None,
         };
-        Tracing(Some(Open { spans: spans.clone(), since: Instant::now(), span }))
+        Tracing(Some(Open { spans: spans.clone(), since: Instant::now(), span, is_done: false }))
     }
 
     /// It goes to a backend.
@@ -170,6 +213,29 @@ impl Tracing {
         open.span.ends.push("stop");
     }
 
+    /// It took this.
+    pub(crate) fn took(&mut self, usage: &Usage) {
+        let Some(open) = &mut self.0 else { return };
+        open.span.usage = Some(*usage);
+    }
+
+    /// It is over, and nobody hears more of how: it went well, or failed.
+    pub(crate) fn ends(&mut self, failure: Option<&Failure>) {
+        failure.into_iter().for_each(|failure| self.fail(failure));
+        self.0.iter_mut().for_each(|open| open.is_done = true);
+    }
+
+    /// What is told to a server elsewhere that it is a step of: this one, where it is kept; else what it was a step of
+    /// itself.
+    pub(crate) fn next(&self, peer: &Peer) -> Option<Trace> {
+        let parent = match &self.0 {
+            Some(open) => Parent { trace: open.span.trace, span: open.span.id, is_kept: true },
+            None => peer.trace?,
+        };
+        let state = peer.trace.and(peer.trace_state.clone());
+        Some(Trace { parent: parent.to_string(), state })
+    }
+
     /// It failed.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         let Some(open) = &mut self.0 else { return };
@@ -179,9 +245,9 @@ impl Tracing {
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        let Some(Open { spans, since, mut span }) = self.0.take() else { return };
+        let Some(Open { spans, since, mut span, is_done }) = self.0.take() else { return };
         span.took = since.elapsed();
-        if span.error.is_none() && span.ends.is_empty() {
+        if span.error.is_none() && span.ends.is_empty() && !is_done {
             span.error = Some(("cancelled", "nobody wanted the answer any more".into()));
         }
         spans.take(span);

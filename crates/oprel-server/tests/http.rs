@@ -344,6 +344,39 @@ fn many_at_once_load_one_model_and_all_are_answered() {
 }
 
 #[test]
+fn models_that_wait_to_be_loaded_take_no_room() {
+    let server = running_with(|options| {
+        options.models.most = Some(1);
+        options.models.patience = Duration::from_secs(60);
+    });
+    let names: Vec<String> = (0..3)
+        .map(|n| {
+            let path = server.folder.path().join(format!("{n}.gguf"));
+            std::fs::copy(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/oprel-demo-q8_0.gguf"),
+                &path,
+            )
+            .unwrap();
+            path.display().to_string()
+        })
+        .collect();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for name in &names {
+            let server = &server;
+            scope.spawn(move || {
+                let body = json!({"model": name, "prompt": "Hi", "stream": false,
+                    "options": {"num_predict": 1}});
+                let reply = server.post("/api/generate", &body);
+                assert_eq!(reply.status, 200, "{}", reply.body);
+            });
+        }
+    });
+    assert!(start.elapsed() < Duration::from_secs(40), "they waited for each other");
+    assert_eq!(server.get("/api/ps").json()["models"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_model_that_is_wanted_again_while_it_goes_is_there() {
     let server = running();
     std::thread::scope(|scope| {
@@ -434,6 +467,11 @@ fn keys_are_asked_for_where_they_must() {
     assert_eq!(with("Authorization: Bearer opk_x_y", "/api/chat", &chat(1).to_string()), 401);
     let anthropic = server.post("/v1/messages", &json!({}));
     assert_eq!((anthropic.status, &anthropic.json()["type"]), (401, &json!("error")));
+    for gone in [keys.remove("a").is_ok(), std::fs::remove_file(&path).is_ok()] {
+        assert!(gone);
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(server.get("/api/tags").status, 401, "what was closed does not open");
+    }
 }
 
 #[cfg(unix)]

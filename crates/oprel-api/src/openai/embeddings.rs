@@ -54,6 +54,8 @@ pub fn embeddings(body: &[u8]) -> Result<EmbedCall, Failure> {
         truncate: fields.take("truncate")?.unwrap_or(false),
         dimensions: fields.take("dimensions")?,
         normalize: true,
+        context: None,
+        trace: None,
     };
     request.validate()?;
     let mut ignored = Vec::new();

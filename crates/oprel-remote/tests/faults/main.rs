@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use oprel_api::{
     Answer, Cause, Constraint, EmbedRequest, EndReason, ErrorKind, Event, Failure, Input,
-    InputOverflow, Message, Request, RerankRequest, Tool, ToolChoice,
+    InputOverflow, Message, Request, RerankRequest, Tool, ToolChoice, Trace,
 };
 use oprel_backend::{Backend, Events, Health, wait};
 use oprel_remote::{Patience, Place, Remote};
@@ -354,6 +354,34 @@ fn vectors_rankings_and_tokens_are_asked_for() {
     assert_eq!(wait(remote.detokenize(vec![1])).unwrap(), "abc");
     assert_eq!(wait(remote.prompt_tokens(Request::prompt("hi"))).unwrap(), [1, 2, 3]);
     assert!(server.all_asked().iter().all(|asked| !asked.path.contains("completions")));
+}
+
+#[test]
+fn what_a_request_is_a_step_of_goes_with_it_and_with_nothing_else() {
+    let server = Standin::new(vec![whole("x")]);
+    let remote = remote(&[&server]);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = Some(Trace { parent: parent.into(), state: Some("a=1,b=2".into()) });
+    let plain = Request::prompt("hi");
+    let traced = Request { trace: trace.clone(), ..plain.clone() };
+    ask(&remote, traced.clone()).unwrap();
+    wait(remote.prompt_tokens(traced)).unwrap();
+    wait(remote.embed(EmbedRequest { trace: trace.clone(), ..EmbedRequest::new(["a"]) })).unwrap();
+    wait(remote.rerank(RerankRequest { trace, ..RerankRequest::new("q", ["a", "b"]) })).unwrap();
+    let with = |state: Option<&str>| [Some(parent.to_string()), state.map(str::to_string)];
+    let of = |path: &str| {
+        let asked = server.all_asked().into_iter().filter(|asked| asked.path == path);
+        asked.map(|asked| asked.trace).next_back().unwrap()
+    };
+    for path in ["/v1/chat/completions", "/tokenize", "/v1/embeddings", "/v1/rerank"] {
+        assert_eq!(of(path), with(Some("a=1,b=2")), "{path}");
+    }
+    assert_eq!(of("/v1/models"), [None, None]);
+    let bare = Some(Trace { parent: parent.into(), state: None });
+    ask(&remote, Request { trace: bare, ..plain.clone() }).unwrap();
+    assert_eq!(of("/v1/chat/completions"), with(None));
+    ask(&remote, plain).unwrap();
+    assert_eq!(of("/v1/chat/completions"), [None, None]);
 }
 
 #[test]

@@ -44,6 +44,8 @@ struct Shared {
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) key: Option<String>,
+    /// `traceparent` and `tracestate`.
+    pub(crate) trace: [Option<String>; 2],
     pub(crate) body: Value,
 }
 
@@ -223,7 +225,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
         return Ok(None);
     }
     let path = line.split(' ').nth(1).unwrap_or_default().to_string();
-    let (mut n, mut key) = (0, None);
+    let (mut n, mut key, mut trace) = (0, None, [None, None]);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -231,11 +233,13 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => n = value.parse().unwrap(),
             "authorization" => key = Some(value.to_string()),
+            "traceparent" => trace[0] = Some(value.to_string()),
+            "tracestate" => trace[1] = Some(value.to_string()),
             _ => {}
         }
     }
     let mut body = vec![0; n];
     reader.read_exact(&mut body)?;
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(Some(Asked { path, key, body }))
+    Ok(Some(Asked { path, key, trace, body }))
 }

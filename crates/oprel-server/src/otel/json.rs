@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::Span;
+use crate::span::hex;
 
 /// OTLP's numbers for a step that serves a request, and for one that failed.
 const SERVER: u32 = 2;
@@ -17,7 +18,7 @@ const PARENT_ELSEWHERE: u32 = 0x300;
 /// What is sent of these requests.
 pub(super) fn body(resource: &[(String, String)], spans: &[Span]) -> Value {
     let resource: Vec<Value> = resource.iter().map(|(key, value)| text(key, value)).collect();
-    let spans: Vec<Value> = spans.iter().filter_map(span).collect();
+    let spans: Vec<Value> = spans.iter().map(span).collect();
     let scope = json!({"name": "oprel", "version": env!("CARGO_PKG_VERSION")});
     json!({"resourceSpans": [{
         "resource": {"attributes": resource},
@@ -25,19 +26,13 @@ pub(super) fn body(resource: &[(String, String)], spans: &[Span]) -> Value {
     }]})
 }
 
-/// One request; `None` if the system draws no numbers.
-fn span(span: &Span) -> Option<Value> {
-    let mut own = [0; 8];
-    let mut trace = span.parent.map_or([0; 16], |parent| parent.trace);
-    getrandom::fill(&mut own).ok()?;
-    if span.parent.is_none() {
-        getrandom::fill(&mut trace).ok()?;
-    }
+/// One request.
+fn span(span: &Span) -> Value {
     let begun = span.begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let name = format!("{} {}", span.operation, span.model);
     let mut said = json!({
-        "traceId": hex(&trace),
-        "spanId": hex(&own),
+        "traceId": hex(&span.trace),
+        "spanId": hex(&span.id),
         "flags": if span.parent.is_some() { KEPT | PARENT_ELSEWHERE } else { KEPT },
         "name": name.trim(),
         "kind": SERVER,
@@ -51,7 +46,7 @@ fn span(span: &Span) -> Option<Value> {
     if let Some((_, message)) = &span.error {
         said["status"] = json!({"code": FAILED, "message": message});
     }
-    Some(said)
+    said
 }
 
 fn attributes(span: &Span) -> Vec<Value> {
@@ -105,10 +100,6 @@ fn real(key: &str, value: f64) -> Value {
     json!({"key": key, "value": {"doubleValue": value}})
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -121,6 +112,8 @@ mod tests {
     fn chat() -> Span {
         Span {
             parent: Some(Parent { trace: [0xab; 16], span: [1; 8], is_kept: true }),
+            trace: [0xab; 16],
+            id: [2; 8],
             operation: "chat",
             model: "demo".into(),
             backend: Some("worker"),
@@ -160,7 +153,7 @@ mod tests {
             (&span["parentSpanId"], &span["flags"]),
             (&json!("01".repeat(8)), &json!(0x301))
         );
-        assert_eq!(span["spanId"].as_str().unwrap().len(), 16);
+        assert_eq!(span["spanId"], "02".repeat(8));
         assert_eq!(span["startTimeUnixNano"], "5000000000000000001");
         assert_eq!(span["endTimeUnixNano"], "5000000000000000010");
         let table = [
@@ -183,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_has_its_kind_and_a_request_without_a_parent_a_trace_of_its_own() {
+    fn a_failure_has_its_kind_and_a_request_without_a_parent_none() {
         let failed = Span {
             parent: None,
             error: Some(("memory", "no room".into())),
@@ -196,7 +189,6 @@ mod tests {
         assert_eq!(span["status"], json!({"code": 2, "message": "no room"}));
         assert_eq!(attribute(span, "error.type"), json!({"stringValue": "memory"}));
         assert!(span.get("parentSpanId").is_none());
-        assert_ne!(span["traceId"], "0".repeat(32));
         assert_eq!(attribute(span, "gen_ai.usage.input_tokens"), Value::Null);
     }
 }

@@ -21,6 +21,7 @@ use crate::answer::{self, Head, Speech};
 use crate::models::Lease;
 use crate::name::Name;
 use crate::peer::Peer;
+use crate::span::Tracing;
 
 const SPEECH: Speech = Speech { complaint: native::complaint };
 
@@ -40,12 +41,12 @@ async fn load(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let describe = async |lease: &Lease, _: Load| {
+    let describe = async |lease: &Lease, _: Load, _: &mut Tracing| {
         let mut description = (*lease.backend().describe()).clone();
         description.suggested = lease.preset().suggested(description.suggested);
         Ok(description)
     };
-    run(&app, &peer, request, describe).await
+    run(&app, &peer, request, None, describe).await
 }
 
 async fn embed(
@@ -74,11 +75,14 @@ async fn rerank(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let rank = async |lease: &Lease, asked: RerankRequest| {
+    let rank = async |lease: &Lease, mut asked: RerankRequest, tracing: &mut Tracing| {
         asked.validate()?;
-        lease.backend().rerank(asked).await
+        asked.trace = tracing.next(&peer);
+        let ranking = lease.backend().rerank(asked).await?;
+        tracing.took(&ranking.usage);
+        Ok(ranking)
     };
-    run(&app, &peer, request, rank).await
+    run(&app, &peer, request, Some("rerank"), rank).await
 }
 
 async fn tokenize(
@@ -86,12 +90,12 @@ async fn tokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let ids = async |lease: &Lease, asked: Tokenize| {
+    let ids = async |lease: &Lease, asked: Tokenize, _: &mut Tracing| {
         let Tokenize { text, add_special, parse_special } = asked;
         let options = oprel::TokenizeOptions { add_special, parse_special };
         lease.backend().tokenize(text, options).await
     };
-    run(&app, &peer, request, ids).await
+    run(&app, &peer, request, Some("tokenize"), ids).await
 }
 
 async fn detokenize(
@@ -99,17 +103,19 @@ async fn detokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let text =
-        async |lease: &Lease, asked: Detokenize| lease.backend().detokenize(asked.tokens).await;
-    run(&app, &peer, request, text).await
+    let text = async |lease: &Lease, asked: Detokenize, _: &mut Tracing| {
+        lease.backend().detokenize(asked.tokens).await
+    };
+    run(&app, &peer, request, Some("detokenize"), text).await
 }
 
-/// Reads a body, leases its model, and says what is made of both.
+/// Reads a body, leases its model, and says what is made of both; what has a word for it is noted as a step of a trace.
 async fn run<T, R>(
     app: &Arc<App>,
     peer: &Peer,
     request: Request,
-    work: impl AsyncFnOnce(&Lease, T) -> Result<R, Failure>,
+    operation: Option<&'static str>,
+    work: impl AsyncFnOnce(&Lease, T, &mut Tracing) -> Result<R, Failure>,
 ) -> Response
 where
     T: DeserializeOwned,
@@ -119,13 +125,18 @@ where
         Ok(read) => read,
         Err(response) => return response,
     };
+    let spans = app.options.spans.as_ref().filter(|_| operation.is_some());
+    let mut tracing = Tracing::begin(spans, peer.trace, operation.unwrap_or_default(), &read.model);
     let done = async {
         let name = Name::parse(&read.model, peer.trusted)?;
-        let lease = app.models.lease(name, &read.stay()).await?;
-        let made = work(&lease, read.request).await?;
+        let lease = app.models.lease(name.clone(), &read.stay()).await?;
+        tracing.goes_to(name.label(), lease.backend().kind());
+        let made = work(&lease, read.request, &mut tracing).await?;
         Ok((made, lease.backend().kind()))
     };
-    match done.await {
+    let done = done.await;
+    tracing.ends(done.as_ref().err());
+    match done {
         Ok((made, backend)) => {
             let mut response = answer::json(StatusCode::OK, &made);
             Head { backend, ignored: Vec::new() }.write(&mut response);

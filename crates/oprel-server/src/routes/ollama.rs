@@ -12,6 +12,7 @@ use oprel_api::dialect::Stay;
 use oprel_api::ollama::{self, Details, Generate, Idle, Running, Show, Tag, Timestamp};
 use oprel_api::{Cause, ErrorKind, Failure};
 use oprel_backend::ModelSource;
+use sha2::{Digest as _, Sha256};
 
 use crate::App;
 use crate::answer::{self, Head, Speech, json};
@@ -170,13 +171,16 @@ static DEMO: LazyLock<Option<Tag>> = LazyLock::new(demo_tag);
 fn demo_tag() -> Option<Tag> {
     let source = ModelSource::Demo;
     let shown = oprel::show(&source, false).ok()?;
-    let weights = source.open().ok()?.tensors().iter().map(|t| t.n_bytes()).sum();
+    let file = source.open().ok()?;
+    // It has no manifest: its weights stand for it.
+    let mut hasher = Sha256::new();
+    file.tensors().iter().for_each(|tensor| hasher.update(&*file.bytes(tensor)));
     Some(Tag {
         name: Name::Demo.to_string(),
         model: Name::Demo.to_string(),
         modified_at: Timestamp::default(),
-        size: weights,
-        digest: String::new(),
+        size: file.tensors().iter().map(|tensor| tensor.n_bytes()).sum(),
+        digest: oprel_hub::Digest::finish(hasher).hex(),
         details: short(&shown),
         capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
     })
@@ -187,12 +191,13 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
     let store = app.models.store().cloned();
     let running = move |model: Loaded| {
         let description = model.backend.describe();
+        let built_in = DEMO.as_ref().filter(|_| model.name == Name::Demo);
         let tag = store.as_ref().and_then(|store| stored::tag_of(store, &model.name));
         Running {
             name: model.name.to_string(),
             model: model.name.to_string(),
             size: description.memory_bytes.max(model.file_bytes),
-            digest: tag.as_ref().map(|tag| tag.digest.clone()).unwrap_or_default(),
+            digest: tag.as_ref().or(built_in).map(|tag| tag.digest.clone()).unwrap_or_default(),
             details: tag.map_or_else(|| details(model.source.as_ref()), |tag| tag.details),
             expires_at: model.until.map_or(now.never(), Timestamp::from),
             size_vram: 0,

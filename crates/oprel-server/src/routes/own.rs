@@ -19,6 +19,7 @@ use crate::answer::{self, Head, Speech, object};
 use crate::metrics::{self, Gauged};
 use crate::name::Name;
 use crate::peer::Peer;
+use crate::span::Tracing;
 
 const SPEECH: Speech = Speech { complaint: ollama::complaint };
 
@@ -165,7 +166,7 @@ async fn tokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    run(&app, request, async |mut fields| {
+    traced(&app, &peer, "tokenize", request, async |mut fields, tracing| {
         let name = model(&mut fields, &peer)?;
         let text = ["text", "content", "prompt"].iter().find_map(|key| fields.shift_remove(*key));
         let Some(Value::String(text)) = text else { return Err(wrong("text must be a string")) };
@@ -174,6 +175,7 @@ async fn tokenize(
             parse_special: flag(&mut fields, "parse_special", true)?,
         };
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        tracing.goes_to(name.label(), lease.backend().kind());
         let tokens = lease.backend().tokenize(text, options).await?;
         let body = json!({"model": name.to_string(), "count": tokens.len(), "tokens": tokens});
         Ok((body, lease.backend().kind(), fields))
@@ -186,12 +188,13 @@ async fn detokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    run(&app, request, async |mut fields| {
+    traced(&app, &peer, "detokenize", request, async |mut fields, tracing| {
         let name = model(&mut fields, &peer)?;
         let tokens = fields.shift_remove("tokens").unwrap_or_default();
         let tokens: Vec<u32> = serde_json::from_value(tokens)
             .map_err(|_| wrong("tokens must be a list of token ids"))?;
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        tracing.goes_to(name.label(), lease.backend().kind());
         let text = lease.backend().detokenize(tokens).await?;
         Ok((json!({"model": name.to_string(), "text": text}), lease.backend().kind(), fields))
     })
@@ -204,7 +207,7 @@ async fn rerank(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    run(&app, request, async |mut fields| {
+    traced(&app, &peer, "rerank", request, async |mut fields, tracing| {
         let name = model(&mut fields, &peer)?;
         let Some(Value::String(query)) = fields.shift_remove("query") else {
             return Err(wrong("query must be a string"));
@@ -220,10 +223,13 @@ async fn rerank(
         };
         let shown = flag(&mut fields, "return_documents", false)?;
         let truncate = flag(&mut fields, "truncate", true)?;
-        let asked = RerankRequest { query, documents: documents.clone(), top_n, truncate };
+        let trace = tracing.next(&peer);
+        let asked = RerankRequest { query, documents: documents.clone(), top_n, truncate, trace };
         asked.validate()?;
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
+        tracing.goes_to(name.label(), lease.backend().kind());
         let ranking = lease.backend().rerank(asked).await?;
+        tracing.took(&ranking.usage);
         let results = ranking.results.iter().map(|ranked| {
             let mut result = json!({"index": ranked.index, "relevance_score": ranked.score});
             if let Some(text) = documents.get(ranked.index as usize).filter(|_| shown) {
@@ -257,6 +263,31 @@ fn documents(value: Option<Value>) -> Result<Vec<String>, Failure> {
         _ => None,
     };
     list.into_iter().map(|value| text(value).ok_or_else(|| wrong(what))).collect()
+}
+
+/// As [`run`], noted as a step of a trace.
+async fn traced<F>(
+    app: &App,
+    peer: &Peer,
+    operation: &'static str,
+    request: Request,
+    answer: F,
+) -> Response
+where
+    F: AsyncFnOnce(
+        Map<String, Value>,
+        &mut Tracing,
+    ) -> Result<(Value, &'static str, Map<String, Value>), Failure>,
+{
+    run(app, request, async |fields| {
+        let spans = app.options.spans.as_ref();
+        let model = fields.get("model").and_then(Value::as_str).unwrap_or_default();
+        let mut tracing = Tracing::begin(spans, peer.trace, operation, model);
+        let answered = answer(fields, &mut tracing).await;
+        tracing.ends(answered.as_ref().err());
+        answered
+    })
+    .await
 }
 
 /// Reads a body, lets it be answered, and tells which of its fields nobody took.
