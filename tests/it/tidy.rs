@@ -115,7 +115,7 @@ fn what_the_lock_file_names_for_nothing_is_in_no_build() {
     for name in MAY_COMPILE_C {
         let tree = std::process::Command::new(&cargo)
             .current_dir(root())
-            .args(["tree", "--workspace", "--locked", "--offline", "--edges", "normal,build"])
+            .args(["tree", "--workspace", "--locked", "--edges", "normal,build"])
             .args(["--all-features", "--invert", name])
             .output()
             .expect("cargo runs");
