@@ -26,7 +26,7 @@ use oprel_gguf::{FileType, Gguf, QuantType, Value, Writer};
 use oprel_tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
-use crate::output::check_space;
+use crate::output::{check_space, refuse_input};
 use config::{Config, read_json};
 use families::Family;
 use keys::Keys;
@@ -104,6 +104,7 @@ pub fn convert(
     options: &ConvertOptions,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<Converted> {
+    refuse_input(folder, to)?;
     let config = Config::open(folder)?;
     let family = families::find(&config)?;
     let mut notes = Vec::new();

@@ -1,6 +1,8 @@
 //! How fast a model will be, from rates that were measured on this machine: of the kernels of each type that the
 //! model has, in its shapes; of its attention; of reading memory.
 
+use std::num::NonZero;
+
 use oprel_cpu::Isa;
 use oprel_gguf::{Gguf, TensorInfo};
 use oprel_nn::KvTypes;
@@ -48,7 +50,10 @@ impl Speeds {
     /// Measures what matters to the plan of a file, with its own weights: a second or two, and as long as parts of it
     /// take to be read from the disk. `None` if the system refuses threads or memory.
     pub fn measure(plan: &Plan, file: &Gguf, host: &Host) -> Option<Speeds> {
-        let rates = Rates::measure(plan.threads, host.memory.free_bytes)?;
+        // More threads than CPUs are no faster; far more could not be started.
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = plan.threads.min(cpus);
+        let rates = Rates::measure(threads, host.memory.free_bytes)?;
         let isa = Isa::parse(&plan.isa).unwrap_or_else(|_| Isa::detect());
         // Types of a few weights take no time.
         let all = plan.work.active_bytes();
@@ -57,10 +62,10 @@ impl Speeds {
             let matrices: Vec<_> = file.tensors().iter().filter(|t| is_one(t, of)).collect();
             let bytes: Vec<_> = matrices.iter().map(|t| file.bytes(t)).collect();
             let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
-            KernelRate::measure(of, &bytes, plan.threads, isa)
+            KernelRate::measure(of, &bytes, threads, isa)
         };
         let kernels = matter.filter_map(|alike| measure(alike.matrices)).collect();
-        let attention = attention(&plan.work, plan.kv_types, (plan.threads, isa));
+        let attention = attention(&plan.work, plan.kv_types, (threads, isa));
         Some(Speeds { rates, kernels, attention })
     }
 

@@ -20,6 +20,20 @@ fn refused(folder: &Folder) -> Error {
 }
 
 #[test]
+fn what_a_model_is_made_from_is_not_written_over() {
+    let folder = Folder::of(&case("qwen2"), false);
+    for name in ["config.json", "tokenizer.json"] {
+        let to = folder.path().join(name);
+        let before = std::fs::read(&to).expect("a file of the folder");
+        let refused = convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| {
+            ControlFlow::Continue(())
+        });
+        assert!(matches!(refused, Err(Error::Same { .. })), "{refused:?}");
+        assert_eq!(std::fs::read(&to).expect("it stays"), before);
+    }
+}
+
+#[test]
 fn a_conversion_that_is_stopped_leaves_nothing_and_what_was_there() {
     let folder = Folder::of(&case("qwen2"), false);
     let to = folder.path().join("out.gguf");
