@@ -48,7 +48,7 @@ pub(crate) fn convert(args: &args::Convert) -> anyhow::Result<()> {
         WeightsArg::Bf16 => Weights::BF16,
         WeightsArg::Q8_0 => Weights::Q8_0,
     };
-    let options = ConvertOptions { weights, name: args.name.clone() };
+    let options = ConvertOptions { weights, name: args.name.clone(), reranker: args.reranker };
     interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
     let made = convert::convert(&args.folder, &args.out, &options, &mut |progress| {

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
     let file = source.open().map_err(OprelError::from)?;
     let host = Host::read();
     let plan = plan::plan(&file, &options, &host).map_err(of_tools)?;
-    let speeds = if args.measure { Speeds::measure(&plan, &host) } else { None };
+    let speeds = if args.measure { Speeds::measure(&plan, &file, &host) } else { None };
     let candidates = candidates(args, &plan)?;
     let read = speeds.as_ref().map(|speeds| speeds.rates.read);
     let chosen = plan::recommend(&candidates, (&file, &options), &host, read).map_err(of_tools)?;

@@ -23,4 +23,6 @@ pub use host::{Host, System};
 pub use memory::{HugePages, Memory, Node, free_memory};
 pub use process::Limits;
 pub use roots::Roots;
-pub use speed::{KernelRate, Rates, arithmetic_rate, read_bandwidth};
+pub use speed::{
+    AttentionRate, KernelRate, Look, Matrices, Rates, arithmetic_rate, read_bandwidth,
+};

@@ -1,12 +1,16 @@
 //! How fast this machine reads memory and multiplies, measured.
 
+mod attention;
 mod kernels;
+
+use std::time::{Duration, Instant};
 
 use oprel_cpu::pool::Pool;
 use oprel_cpu::{Isa, probe};
 use serde::{Deserialize, Serialize};
 
-pub use kernels::KernelRate;
+pub use attention::{AttentionRate, Look};
+pub use kernels::{KernelRate, Matrices};
 
 /// Bytes that are read: several times what caches hold.
 const BYTES: usize = 256 << 20;
@@ -14,6 +18,10 @@ const BYTES: usize = 256 << 20;
 const FEW_BYTES: usize = 64 << 20;
 /// How often; the best counts.
 const ROUNDS: usize = 5;
+/// How long kernels are measured, at least: what else a machine does changes its rates within such times.
+const LONG: Duration = Duration::from_millis(60);
+/// How often, at least.
+const FEW: usize = 5;
 
 /// What was measured with some threads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,4 +55,15 @@ pub fn read_bandwidth(threads: usize, free_bytes: Option<u64>) -> Option<f64> {
 pub fn arithmetic_rate(threads: usize) -> Option<f64> {
     let mut pool = Pool::new(threads.max(1)).ok()?;
     Some(probe::integer_peak(&mut pool, Isa::detect()))
+}
+
+/// The median of what `time` says, asked some times and for a while after a first time that is not counted.
+fn median_of(mut time: impl FnMut() -> f64) -> f64 {
+    time();
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < FEW || start.elapsed() < LONG {
+        times.push(time());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }

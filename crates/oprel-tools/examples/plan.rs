@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = plan(&file, &PlanOptions::default(), &host)?;
     println!("{} ({:?}, planned in {:.1?})", plan.sum(), plan.fits, start.elapsed());
     let start = Instant::now();
-    let Some(speeds) = Speeds::measure(&plan, &host) else { return Err("no memory".into()) };
+    let Some(speeds) = Speeds::measure(&plan, &file, &host) else { return Err("no memory".into()) };
     let speed = speeds.predict(&plan, depth);
     println!("measured in {:.1?}: {speeds:?}", start.elapsed());
     println!(

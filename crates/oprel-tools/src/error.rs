@@ -291,7 +291,8 @@ impl Error {
                 supported.join(", ")
             ),
             Error::Packed { .. } => {
-                "convert the model that it was made from, then quantize the GGUF file".into()
+                "convert the model that it was made from (its page names it as base model), then `oprel quantize` the GGUF file"
+                    .into()
             }
             Error::Safetensors { .. } | Error::Json { .. } => {
                 "download the file again: it is damaged or incomplete".into()

@@ -26,3 +26,15 @@ pub(crate) fn refuse_same(model: &Gguf, path: &Path) -> Result<()> {
     let is_input = model.paths().any(|path| path.canonicalize().is_ok_and(|path| path == there));
     if is_input { Err(Error::Same { path: path.to_owned() }) } else { Ok(()) }
 }
+
+/// Fails if `path` is a file of `folder` that a model is made from: one that is there, and no GGUF file.
+pub(crate) fn refuse_input(folder: &Path, path: &Path) -> Result<()> {
+    let (Ok(folder), Ok(there)) = (folder.canonicalize(), path.canonicalize()) else {
+        return Ok(());
+    };
+    let is_gguf = there.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
+    match there.starts_with(folder) && !is_gguf {
+        true => Err(Error::Same { path: path.to_owned() }),
+        false => Ok(()),
+    }
+}

@@ -25,7 +25,7 @@ pub use offers::{Offer, Offered, offered};
 pub use oprel_cpu::Isa;
 pub use predict::{Prediction, Speeds};
 pub use recommend::{Candidate, Recommendation, recommend};
-pub use work::Work;
+pub use work::{Alike, LookBack, Work};
 
 /// How the model would be loaded; what is unset is chosen as loading chooses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,9 @@ pub struct Plan {
     pub trained_context: u32,
     /// How keys and values are stored.
     pub kv: String,
+    /// The same.
+    #[serde(skip)]
+    pub kv_types: KvTypes,
     /// Texts at a time; one of the whole context is counted.
     pub parallel: u32,
     /// Threads.
@@ -248,6 +251,7 @@ fn of(file: &Gguf, asked: &Asked<'_>, (context, needs): (u32, Needs), host: &Hos
         context,
         trained_context: model.decoder.context_length,
         kv: kv.to_string(),
+        kv_types: kv,
         parallel: asked.wish.sequences(),
         threads: asked.threads,
         isa: asked.isa.to_string(),

@@ -56,7 +56,8 @@ fn classifier(s: &mut Source<'_>, h: &Hyper) -> Result<Option<Classifier>> {
         _ => 1,
     };
     let out = Some(s.linear("cls.output", h.width, labels)?);
-    Ok(Some(Classifier { pooling: Pooling::Last, dense: None, out, softmax: true }))
+    // Of one label alone a share would always be all.
+    Ok(Some(Classifier { pooling: Pooling::Last, dense: None, out, softmax: labels > 1 }))
 }
 
 /// Qwen 2 weighs its experts as they are and has a gated shared one; Qwen 3 makes weights sum to one.

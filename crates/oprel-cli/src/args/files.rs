@@ -17,6 +17,9 @@ pub(crate) struct Convert {
     /// The model's name in the file [default: the folder's]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Make a reranker of a Qwen 3 that answers "yes" or "no"; those called so become one anyway.
+    #[arg(long)]
+    pub(crate) reranker: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

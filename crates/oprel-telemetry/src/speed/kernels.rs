@@ -9,22 +9,33 @@ use oprel_cpu::{Acts, Isa, Kernels, MatRef, matmul};
 use oprel_quant::QuantType;
 use serde::{Deserialize, Serialize};
 
-/// Elements of a row.
-const COLS: usize = 2048;
+use super::median_of;
+
 /// Bytes that one token reads: several times what caches hold.
-const LARGE: usize = 96 << 20;
-/// Rows that many tokens meet.
-const ROWS: usize = 1024;
-/// Tokens of a prompt that are read at once.
-const TOKENS: usize = 512;
-/// How often; the best counts.
-const ROUNDS: usize = 4;
+const LARGE: usize = 256 << 20;
+/// Multiplications that tokens of a prompt make, about.
+const MANY: usize = 1 << 30;
+
+/// Matrices of a type, and how many tokens of a prompt meet one at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matrices {
+    /// The type.
+    pub ty: QuantType,
+    /// Rows of one.
+    pub rows: usize,
+    /// Weights of a row.
+    pub cols: usize,
+    /// Tokens that are multiplied with one while a prompt is read.
+    pub tokens: usize,
+}
 
 /// How fast weights of a type are read and multiplied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelRate {
     /// The type.
     pub ty: String,
+    /// Tokens of a prompt that meet a matrix at once.
+    pub tokens: usize,
     /// Bytes of weights that one token at a time goes through in a second.
     pub one: f64,
     /// Weights that tokens of a prompt are multiplied with in a second, times tokens.
@@ -32,20 +43,41 @@ pub struct KernelRate {
 }
 
 impl KernelRate {
-    /// Measures a type with some threads: a quarter of a second or so. `None` for types without kernels, or
-    /// where the system refuses threads or memory.
-    pub fn measure(ty: QuantType, threads: usize, isa: Isa) -> Option<KernelRate> {
+    /// Measures a type with some threads: a quarter of a second or so. `matrices` are bytes of such matrices, from
+    /// the file where they lie: how its pages are mapped, and which codes its weights have, is part of the rate. Where
+    /// there are none, some are made. `None` for types without kernels, or where the system refuses threads or memory.
+    pub fn measure(
+        of: Matrices,
+        matrices: &[&[u8]],
+        threads: usize,
+        isa: Isa,
+    ) -> Option<KernelRate> {
         let mut pool = Pool::new(threads.max(1)).ok()?;
-        let row_bytes = ty.row_bytes(COLS)?;
-        let rows = (LARGE / row_bytes) / 16 * 16;
-        let bytes = weights(ty, rows * row_bytes)?;
-        let one = time(&mut pool, isa, (ty, rows), &bytes, 1)?;
-        let few = &bytes[..ROWS * row_bytes];
-        let many = time(&mut pool, isa, (ty, ROWS), few, TOKENS)?;
+        let row_bytes = of.ty.row_bytes(of.cols).filter(|bytes| *bytes > 0)?;
+        // A matrix larger than the whole is measured in part.
+        let rows = of.rows.min(LARGE / row_bytes / 2).max(1);
+        let n_bytes = rows * row_bytes;
+        let n = (LARGE / n_bytes).max(1);
+        let made = match matrices.is_empty() {
+            true => weights(of.ty, n * n_bytes)?,
+            false => Vec::new(),
+        };
+        let own = matrices.iter().flat_map(|matrix| matrix.chunks_exact(n_bytes));
+        let all: Option<Vec<_>> = own
+            .chain(made.chunks_exact(n_bytes))
+            .take(n)
+            .map(|bytes| MatRef::new(of.ty, rows, of.cols, bytes).ok())
+            .collect();
+        let all = all.filter(|all| !all.is_empty())?;
+        let one = Product::new(of, rows, 1, isa).time(&mut pool, &all);
+        let tokens = of.tokens.max(1);
+        let few = (MANY / (rows * of.cols * tokens)).clamp(1, all.len());
+        let many = Product::new(of, rows, tokens, isa).time(&mut pool, &all[..few]);
         Some(KernelRate {
-            ty: ty.to_string(),
-            one: bytes.len() as f64 / one,
-            many: (ROWS * COLS * TOKENS) as f64 / many,
+            ty: of.ty.to_string(),
+            tokens,
+            one: (all.len() * n_bytes) as f64 / one,
+            many: (few * rows * of.cols * tokens) as f64 / many,
         })
     }
 }
@@ -69,46 +101,82 @@ fn weights(ty: QuantType, n_bytes: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The best seconds of a product with so many tokens.
-fn time(
-    pool: &mut Pool,
+/// A product of some tokens, and the memory that it takes.
+struct Product {
+    ty: QuantType,
+    cols: usize,
     isa: Isa,
-    (ty, rows): (QuantType, usize),
-    bytes: &[u8],
-    n: usize,
-) -> Option<f64> {
-    let kernels = Kernels::new(isa);
-    let w = MatRef::new(ty, rows, COLS, bytes).ok()?;
-    let x: Vec<f32> = (0..n * COLS).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
-    let words = n * kernels.turned_words(ty, COLS);
-    let mut memory = vec![0.0; q8_words(Share::of(ty), n, COLS).max(words)];
-    let mut out = vec![0.0; n * rows];
-    let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
+    x: Vec<f32>,
+    memory: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Product {
+    fn new(of: Matrices, rows: usize, n: usize, isa: Isa) -> Product {
+        let Matrices { ty, cols, .. } = of;
+        let words = n * Kernels::new(isa).turned_words(ty, cols);
+        Product {
+            ty,
+            cols,
+            isa,
+            x: (0..n * cols).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect(),
+            memory: vec![0.0; q8_words(Share::of(ty), n, cols).max(words)],
+            out: vec![0.0; n * rows],
+        }
+    }
+
+    /// The usual seconds of a product with each of some matrices in turn, as a step makes them.
+    fn time(&mut self, pool: &mut Pool, matrices: &[MatRef<'_>]) -> f64 {
+        median_of(|| {
+            let start = Instant::now();
+            matrices.iter().for_each(|w| self.run(pool, *w));
+            start.elapsed().as_secs_f64()
+        })
+    }
+
+    fn run(&mut self, pool: &mut Pool, w: MatRef<'_>) {
+        let (kernels, isa) = (Kernels::new(self.isa), self.isa);
         let acts = match w.act_format() {
             ActFormat::F32 => {
-                let acts = F32Acts::new(&x, COLS);
-                Acts::F32(acts.turned(pool, kernels, [ty].into_iter(), &mut memory))
+                let acts = F32Acts::new(&self.x, self.cols);
+                Acts::F32(acts.turned(pool, kernels, [self.ty].into_iter(), &mut self.memory))
             }
             ActFormat::Q8(share) => {
-                Acts::Q8(quantize_acts(pool, isa, share, &x, COLS, &mut memory))
+                Acts::Q8(quantize_acts(pool, isa, share, &self.x, self.cols, &mut self.memory))
             }
         };
-        matmul(pool, kernels, w, acts, None, &mut out);
-        best = best.min(start.elapsed().as_secs_f64());
+        matmul(pool, kernels, w, acts, None, &mut self.out);
     }
-    Some(best)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(ty: QuantType) -> Matrices {
+        Matrices { ty, rows: 256, cols: 256, tokens: 8 }
+    }
+
     #[test]
     fn types_that_files_use_have_a_rate_and_others_none() {
-        let rate = KernelRate::measure(QuantType::Q4_K, 2, Isa::detect()).unwrap();
+        let rate = KernelRate::measure(of(QuantType::Q4_K), &[], 2, Isa::detect()).unwrap();
         assert!(rate.one > 0.0 && rate.many > 0.0 && rate.ty == "Q4_K");
-        assert_eq!(KernelRate::measure(QuantType::I32, 1, Isa::detect()), None);
+        assert_eq!(KernelRate::measure(of(QuantType::I32), &[], 1, Isa::detect()), None);
+        let odd = Matrices { cols: 100, ..of(QuantType::Q4_K) };
+        assert_eq!(KernelRate::measure(odd, &[], 1, Isa::detect()), None);
+    }
+
+    #[test]
+    fn matrices_of_a_file_are_measured_where_they_are() {
+        let of = of(QuantType::Q8_0);
+        let matrix = weights(of.ty, 2 * 256 * 272).unwrap();
+        assert!(KernelRate::measure(of, &[&matrix], 1, Isa::detect()).is_some());
+        assert_eq!(KernelRate::measure(of, &[&matrix[..100]], 1, Isa::detect()), None);
+    }
+
+    #[test]
+    fn a_matrix_larger_than_what_is_measured_is_measured_in_part() {
+        let large = Matrices { rows: 1 << 40, ..of(QuantType::Q8_0) };
+        assert!(KernelRate::measure(large, &[], 1, Isa::detect()).is_some());
     }
 }

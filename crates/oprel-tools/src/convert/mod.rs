@@ -10,7 +10,9 @@ mod families;
 mod keys;
 mod names;
 mod out;
+mod packed;
 mod produce;
+mod rerank;
 mod tensors;
 mod tokenizer;
 
@@ -24,7 +26,7 @@ use oprel_gguf::{FileType, Gguf, QuantType, Value, Writer};
 use oprel_tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
-use crate::output::check_space;
+use crate::output::{check_space, refuse_input};
 use config::{Config, read_json};
 use families::Family;
 use keys::Keys;
@@ -54,6 +56,9 @@ pub struct ConvertOptions {
     pub weights: Weights,
     /// The model's name in the file; the folder's if none.
     pub name: Option<String>,
+    /// Makes a reranker of a generator that was trained to answer "yes" or "no"; one that is called so becomes one
+    /// without being asked.
+    pub reranker: bool,
 }
 
 /// How far a conversion is.
@@ -99,14 +104,22 @@ pub fn convert(
     options: &ConvertOptions,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<Converted> {
+    refuse_input(folder, to)?;
     let config = Config::open(folder)?;
     let family = families::find(&config)?;
-    check_packing(&config)?;
-    let tensors = Tensors::open(folder)?;
-    let outs = describe(&config, family, &tensors)?;
-    let n_vocab = vocabulary_rows(&outs);
     let mut notes = Vec::new();
-    let vocabulary = tokenizer::read(folder, &config, family.architecture, n_vocab, &mut notes)?;
+    let reranks = rerank::is_one(options.reranker, folder, &config, &mut notes)?;
+    packed::check(folder, &config)?;
+    let tensors = Tensors::open(folder)?;
+    packed::check_names(tensors.iter().map(|(_, tensor)| tensor.name.as_str()))?;
+    let mut outs = describe(&config, family, &tensors)?;
+    let n_vocab = vocabulary_rows(&outs);
+    let mut vocabulary =
+        tokenizer::read(folder, &config, family.architecture, n_vocab, &mut notes)?;
+    if reranks {
+        rerank::head(&mut outs, &vocabulary)?;
+        rerank::template(&mut vocabulary);
+    }
     let typed: Vec<(Out, QuantType)> =
         outs.into_iter().map(|out| with_type(out, options.weights)).collect::<Result<_>>()?;
     let total_bytes = typed.iter().map(|(out, ty)| n_bytes(out, *ty)).sum();
@@ -117,6 +130,9 @@ pub fn convert(
     let mut keys = Keys::new(&config, family.architecture);
     (family.keys)(&mut keys)?;
     pooling(&mut keys, folder)?;
+    if reranks {
+        rerank::keys(&mut keys);
+    }
     for (key, value) in keys.into_entries() {
         writer.set(&key, value)?;
     }
@@ -149,15 +165,6 @@ fn check_written(path: &Path) -> Result<()> {
     oprel_models::describe(&file).map_err(Error::NoModel)?;
     Tokenizer::from_metadata(file.metadata()).map_err(Error::NoVocabulary)?;
     Ok(())
-}
-
-/// Refuses folders whose weights are packed in a way that is not read.
-fn check_packing(config: &Config) -> Result<()> {
-    let method = config.get("quantization_config").and_then(|q| q.get("quant_method"));
-    match method.and_then(serde_json::Value::as_str) {
-        None | Some("fp8" | "mxfp4") => Ok(()),
-        Some(other) => Err(Error::Packed { method: other.to_owned() }),
-    }
 }
 
 /// How far it is, and who is told.

@@ -81,21 +81,25 @@ impl<'a> Rows<'a> {
 
     /// Fills `to` with at most `most` more rows. How many; 0 when there are no more.
     fn take(&mut self, most: u64, to: &mut Vec<u8>) -> io::Result<u64> {
-        to.clear();
         self.taken.clear();
-        let mut taken = 0;
+        let (mut taken, mut at) = (0, 0);
         while taken < most {
             let Some(run) = self.now.take().or_else(|| self.runs.next().copied()) else { break };
             let n = run.n.min(most - taken);
-            let at = to.len();
-            to.resize(at + (n * self.row_bytes) as usize, 0);
-            self.read(run.tensor, run.first * self.row_bytes, &mut to[at..])?;
+            let end = at + (n * self.row_bytes) as usize;
+            // What is there from before is written over: zeros are written where there is nothing yet.
+            if to.len() < end {
+                to.resize(end, 0);
+            }
+            self.read(run.tensor, run.first * self.row_bytes, &mut to[at..end])?;
+            at = end;
             self.taken.push(Run { n, ..run });
             taken += n;
             if n < run.n {
                 self.now = Some(Run { first: run.first + n, n: run.n - n, ..run });
             }
         }
+        to.truncate(at);
         Ok(taken)
     }
 

@@ -3,6 +3,8 @@
 
 mod folders;
 mod hostile;
+mod rankers;
+mod tekken;
 mod vocabularies;
 
 use std::ops::ControlFlow;
@@ -30,7 +32,7 @@ fn case(name: &str) -> Json {
 
 fn converted(folder: &Folder, weights: Weights) -> (Gguf, Converted) {
     let to = folder.path().join("out.gguf");
-    let options = ConvertOptions { weights, name: None };
+    let options = ConvertOptions { weights, ..ConvertOptions::default() };
     let told = convert(folder.path(), &to, &options, &mut |_| ControlFlow::Continue(()));
     let told = told.unwrap_or_else(|e| panic!("{}: {e}", folder.path().display()));
     (Gguf::open(&to).expect("what was written"), told)

@@ -1,18 +1,26 @@
-//! How fast a model will be, from rates that were measured on this machine: of reading memory, and of the
-//! kernels of each type that the model has.
+//! How fast a model will be, from rates that were measured on this machine: of the kernels of each type that the
+//! model has, in its shapes; of its attention; of reading memory.
+
+use std::num::NonZero;
 
 use oprel_cpu::Isa;
-use oprel_telemetry::{Host, KernelRate, Rates};
+use oprel_gguf::{Gguf, TensorInfo};
+use oprel_nn::KvTypes;
+use oprel_telemetry::{AttentionRate, Host, KernelRate, Look, Matrices, Rates};
 use serde::Serialize;
 
+use super::work::LookBack;
 use super::{Plan, Work};
 
-/// Seconds that threads take to come together.
-const STAGE: f64 = 5e-6;
-/// Attention does this part of the operations a second that instructions on bytes could.
+/// Seconds of an operation that is no product: threads come together, and some numbers are changed.
+const STAGE: f64 = 4e-6;
+/// Seconds of a step besides: it is planned, and a token chosen and told.
+const STEP: f64 = 60e-6;
+/// Attention of a kind that is not measured does this part of the operations a second that instructions on bytes
+/// could.
 const ATTENTION: f64 = 0.18;
-/// A step reads weights at this part of the rate of one long product: each begins while the last one ends.
-const STREAM: f64 = 0.88;
+/// Of the time of a prompt, products and attention take this part; the rest are norms, rope, activations.
+const PRODUCTS: f64 = 0.93;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +29,8 @@ pub struct Speeds {
     pub rates: Rates,
     /// Of kernels, by type.
     pub kernels: Vec<KernelRate>,
+    /// Of attention, in the order of layers that look back alike.
+    pub attention: Vec<Option<AttentionRate>>,
 }
 
 /// How fast a model will be.
@@ -37,33 +47,44 @@ pub struct Prediction {
 }
 
 impl Speeds {
-    /// Measures what matters to a plan: a second or two. `None` if the system refuses threads or memory.
-    pub fn measure(plan: &Plan, host: &Host) -> Option<Speeds> {
-        let rates = Rates::measure(plan.threads, host.memory.free_bytes)?;
+    /// Measures what matters to the plan of a file, with its own weights: a second or two, and as long as parts of it
+    /// take to be read from the disk. `None` if the system refuses threads or memory.
+    pub fn measure(plan: &Plan, file: &Gguf, host: &Host) -> Option<Speeds> {
+        // More threads than CPUs are no faster; far more could not be started.
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = plan.threads.min(cpus);
+        let rates = Rates::measure(threads, host.memory.free_bytes)?;
         let isa = Isa::parse(&plan.isa).unwrap_or_else(|_| Isa::detect());
         // Types of a few weights take no time.
         let all = plan.work.active_bytes();
-        let matter = plan.work.weights.iter().filter(|(_, bytes, _)| *bytes > all / 200.0);
-        let kernels = matter.filter_map(|(ty, ..)| KernelRate::measure(*ty, plan.threads, isa));
-        Some(Speeds { rates, kernels: kernels.collect() })
+        let matter = plan.work.weights.iter().filter(|alike| alike.bytes > all / 200.0);
+        let measure = |of: Matrices| {
+            let matrices: Vec<_> = file.tensors().iter().filter(|t| is_one(t, of)).collect();
+            let bytes: Vec<_> = matrices.iter().map(|t| file.bytes(t)).collect();
+            let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
+            KernelRate::measure(of, &bytes, threads, isa)
+        };
+        let kernels = matter.filter_map(|alike| measure(alike.matrices)).collect();
+        let attention = attention(&plan.work, plan.kv_types, (threads, isa));
+        Some(Speeds { rates, kernels, attention })
     }
 
     /// How fast a plan will be behind `depth` tokens.
     pub fn predict(&self, plan: &Plan, depth: u32) -> Prediction {
         let work = &plan.work;
-        let rate = |ty: &str| self.kernels.iter().find(|k| k.ty == ty);
         let (mut one, mut many) = (0.0, 0.0);
-        for (ty, bytes, weights) in &work.weights {
-            let rate = rate(&ty.to_string());
-            // No kernel reads faster than memory is read.
-            one += bytes / rate.map_or(self.rates.read, |r| r.one.min(self.rates.read));
-            many += rate.map_or(0.0, |r| weights / r.many);
+        for alike in &work.weights {
+            let rate = self.of(&alike.matrices);
+            one += alike.bytes / rate.map_or(self.rates.read, |r| r.one);
+            many += rate.map_or(0.0, |r| alike.weights / r.many);
         }
-        let state = work.state_bytes(depth) / self.rates.read;
-        // While keys and values come from memory, they are multiplied.
-        let look = state.max(self.attend(work, f64::from(depth)));
-        let decode = one / STREAM + look + work.stages * STAGE;
-        let prefill = many + self.attend(work, f64::from(depth) / 2.0);
+        let depth_f = f64::from(depth);
+        let looks = || work.looks.iter().enumerate();
+        let look: f64 = looks().map(|(i, l)| self.look_one(i, l, depth_f)).sum();
+        let recurrent = work.recurrent / self.rates.read;
+        let decode = one + look + recurrent + work.stages * STAGE + STEP;
+        let looks_many: f64 = looks().map(|(i, l)| self.look_many(i, l, depth_f / 2.0)).sum();
+        let prefill = (many + looks_many) / PRODUCTS;
         Prediction {
             depth,
             decode_tok_s: 1.0 / decode,
@@ -72,9 +93,56 @@ impl Speeds {
         }
     }
 
-    /// Seconds of products of attention.
-    fn attend(&self, work: &Work, depth: f64) -> f64 {
-        // Two operations a product.
-        2.0 * work.attention(depth) / (self.rates.arithmetic * ATTENTION)
+    fn of(&self, matrices: &Matrices) -> Option<&KernelRate> {
+        let (ty, tokens) = (matrices.ty.to_string(), matrices.tokens);
+        self.kernels.iter().find(|rate| rate.ty == ty && rate.tokens == tokens)
     }
+
+    fn attention_of(&self, i: usize) -> Option<&AttentionRate> {
+        self.attention.get(i)?.as_ref()
+    }
+
+    /// Seconds in which one query looks at what is behind it.
+    fn look_one(&self, i: usize, look: &LookBack, depth: f64) -> f64 {
+        let seen = look.seen(depth);
+        match self.attention_of(i) {
+            Some(rate) => look.products * seen / rate.one,
+            // While keys and values come from memory, they are multiplied.
+            None => (look.bytes * seen / self.rates.read).max(self.guess(look, seen)),
+        }
+    }
+
+    /// Seconds that a token of a prompt takes for that.
+    fn look_many(&self, i: usize, look: &LookBack, depth: f64) -> f64 {
+        let seen = look.seen(depth);
+        match self.attention_of(i) {
+            Some(rate) => look.products * seen / rate.many,
+            None => self.guess(look, seen),
+        }
+    }
+
+    /// Two operations a product.
+    fn guess(&self, look: &LookBack, seen: f64) -> f64 {
+        2.0 * look.products * seen / (self.rates.arithmetic * ATTENTION)
+    }
+}
+
+/// Whether a tensor is such a matrix, or several on top of each other.
+fn is_one(tensor: &TensorInfo, of: Matrices) -> bool {
+    let dim = |i: usize| tensor.shape.get(i).copied().unwrap_or(1);
+    tensor.ty == of.ty && dim(0) == of.cols as u64 && dim(1) == of.rows as u64
+}
+
+/// Rates of the attentions of a model; each of its shapes is measured once.
+fn attention(work: &Work, kv: KvTypes, on: (usize, Isa)) -> Vec<Option<AttentionRate>> {
+    let mut measured: Vec<(Look, Option<AttentionRate>)> = Vec::new();
+    let mut rate = |look: Look| {
+        if let Some((_, rate)) = measured.iter().find(|(of, _)| *of == look) {
+            return *rate;
+        }
+        let rate = AttentionRate::measure(look, kv, on.0, on.1);
+        measured.push((look, rate));
+        rate
+    };
+    work.looks.iter().map(|back| back.look.and_then(&mut rate)).collect()
 }

@@ -1,5 +1,5 @@
 use oprel_nn::KvType;
-use oprel_telemetry::{Gpu, KernelRate, Rates};
+use oprel_telemetry::{AttentionRate, Gpu, KernelRate, Rates};
 
 use super::*;
 use crate::Error;
@@ -63,15 +63,19 @@ fn what_does_not_fit_says_what_would() {
 #[test]
 fn faster_memory_makes_faster_tokens() {
     let plan = demo(&PlanOptions::default(), 4096 * MB);
-    let kernels: Vec<KernelRate> = plan
-        .work
-        .weights
-        .iter()
-        .map(|(ty, ..)| KernelRate { ty: ty.to_string(), one: 1e11, many: 1e11 })
-        .collect();
-    let speeds = |read| Speeds {
-        rates: Rates { threads: 2, read, arithmetic: 1e12 },
-        kernels: kernels.clone(),
+    let speeds = |rate: f64| {
+        let of = |alike: &Alike| KernelRate {
+            ty: alike.matrices.ty.to_string(),
+            tokens: alike.matrices.tokens,
+            one: rate,
+            many: 100.0 * rate,
+        };
+        let attention = Some(AttentionRate { one: rate, many: 100.0 * rate });
+        Speeds {
+            rates: Rates { threads: 2, read: rate, arithmetic: 1e12 },
+            kernels: plan.work.weights.iter().map(of).collect(),
+            attention: vec![attention; plan.work.looks.len()],
+        }
     };
     let (slow, fast) = (speeds(1e9), speeds(1e10));
     let at = |speeds: &Speeds, depth| speeds.predict(&plan, depth).decode_tok_s;
@@ -79,8 +83,21 @@ fn faster_memory_makes_faster_tokens() {
     assert!(at(&slow, 400) < at(&slow, 0), "keys and values are read");
     assert!(fast.predict(&plan, 0).prefill_tok_s > at(&fast, 0));
     let mut doubled = plan.clone();
-    doubled.work.weights.iter_mut().for_each(|w| w.1 *= 2.0);
+    doubled.work.weights.iter_mut().for_each(|w| w.bytes *= 2.0);
     assert!(slow.predict(&doubled, 0).decode_tok_s < at(&slow, 0));
+    let unmeasured = Speeds { attention: Vec::new(), ..slow.clone() };
+    assert!(unmeasured.predict(&plan, 400).decode_tok_s > 0.0);
+}
+
+#[test]
+fn a_measurement_rates_every_type_that_matters_and_every_look_back() {
+    let host = host(4096 * MB);
+    let plan = demo(&PlanOptions { threads: Some(2), ..PlanOptions::default() }, 4096 * MB);
+    let speeds = Speeds::measure(&plan, &oprel_models::demo().unwrap(), &host).unwrap();
+    assert!(!speeds.kernels.is_empty());
+    assert!(speeds.attention.iter().all(Option::is_some), "{speeds:?}");
+    let speed = speeds.predict(&plan, 128);
+    assert!(speed.decode_tok_s > 0.0 && speed.prefill_tok_s > 0.0, "{speed:?}");
 }
 
 fn candidates() -> Vec<Candidate> {

@@ -74,6 +74,7 @@ const ALL: &[(&str, &Family)] = &[
     ("Qwen2ForCausalLM", &dense::QWEN2),
     ("Qwen2MoeForCausalLM", &experts::QWEN2_MOE),
     ("Qwen3ForCausalLM", &dense::QWEN3),
+    ("Qwen3ForSequenceClassification", &dense::QWEN3),
     ("Qwen3MoeForCausalLM", &experts::QWEN3_MOE),
     ("Qwen3_5ForCausalLM", &hybrid::QWEN35),
     ("Qwen3_5ForConditionalGeneration", &hybrid::QWEN35),

@@ -20,6 +20,20 @@ fn refused(folder: &Folder) -> Error {
 }
 
 #[test]
+fn what_a_model_is_made_from_is_not_written_over() {
+    let folder = Folder::of(&case("qwen2"), false);
+    for name in ["config.json", "tokenizer.json"] {
+        let to = folder.path().join(name);
+        let before = std::fs::read(&to).expect("a file of the folder");
+        let refused = convert(folder.path(), &to, &ConvertOptions::default(), &mut |_| {
+            ControlFlow::Continue(())
+        });
+        assert!(matches!(refused, Err(Error::Same { .. })), "{refused:?}");
+        assert_eq!(std::fs::read(&to).expect("it stays"), before);
+    }
+}
+
+#[test]
 fn a_conversion_that_is_stopped_leaves_nothing_and_what_was_there() {
     let folder = Folder::of(&case("qwen2"), false);
     let to = folder.path().join("out.gguf");
@@ -71,6 +85,19 @@ fn weights_packed_by_others_are_refused_with_what_to_do() {
     folder.configure("quantization_config", json!({"quant_method": "awq", "bits": 4}));
     let error = refused(&folder);
     assert!(error.to_string().contains("awq") && error.hint().is_some(), "{error}");
+
+    // Older tools say it in files of their own, or nowhere.
+    let folder = Folder::of(&case("qwen2"), false);
+    folder.write("quantize_config.json", r#"{"bits": 4, "group_size": 128}"#);
+    assert!(refused(&folder).to_string().contains("gptq"));
+    let folder = Folder::of(&case("qwen2"), false);
+    folder.configure("quantization", json!({"bits": 4, "group_size": 64}));
+    assert!(refused(&folder).to_string().contains("mlx"));
+    let folder = Folder::of(&case("qwen2"), false);
+    folder.add("model.layers.0.self_attn.q_proj.qweight", "I32", &[1], &[0; 4]);
+    let error = refused(&folder);
+    assert!(error.to_string().contains("gptq or awq"), "{error}");
+    assert!(error.hint().unwrap().contains("base model"));
 }
 
 #[test]

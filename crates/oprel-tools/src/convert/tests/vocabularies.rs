@@ -11,7 +11,7 @@ use super::super::tokenizer;
 use super::folders::Folder;
 
 /// A vocabulary of the shared fixtures; `None` where they are absent.
-fn shared(name: &str) -> Option<Gguf> {
+pub(super) fn shared(name: &str) -> Option<Gguf> {
     let folder = std::env::var_os("OPREL_SHARED").map(PathBuf::from);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let file =
@@ -24,14 +24,14 @@ fn shared(name: &str) -> Option<Gguf> {
     None
 }
 
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "Hello, y'all! How are you 😁 ?我想在apple工作1314151天～",
     " leading space, 123456 numbers\tand\n\n\nlines",
     "déjà vu — naïve Ünïcödé ﷽",
 ];
 
 /// The metadata that a folder's vocabulary becomes, as a file's.
-fn taken(folder: &Folder, architecture: &str, n: usize) -> Metadata {
+pub(super) fn taken(folder: &Folder, architecture: &str, n: usize) -> Metadata {
     let config = Config::of(json!({"vocab_size": n})).expect("an object");
     let mut notes = Vec::new();
     let n = u32::try_from(n).expect("few");
@@ -61,7 +61,7 @@ fn same_tokens(before: &Metadata, after: &Metadata) {
     }
 }
 
-fn strs(m: &Metadata, key: &str) -> Vec<String> {
+pub(super) fn strs(m: &Metadata, key: &str) -> Vec<String> {
     m.strs(key).expect("strings").expect("there").iter().map(str::to_owned).collect()
 }
 

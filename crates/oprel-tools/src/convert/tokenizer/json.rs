@@ -50,7 +50,7 @@ pub(super) fn read(
     }
 }
 
-fn note_guess(pre: &str, guessed: bool, notes: &mut Vec<String>) {
+pub(super) fn note_guess(pre: &str, guessed: bool, notes: &mut Vec<String>) {
     if guessed {
         notes.push(format!(
             "the pre-tokenizer is not known and taken to be '{pre}': check that texts come back"
@@ -104,7 +104,7 @@ fn byte_pairs(
 }
 
 /// Puts normal tokens in their places.
-fn place<'t>(
+pub(super) fn place<'t>(
     made: &mut Vocabulary,
     tokens: impl Iterator<Item = (&'t str, u32, f32)>,
     notes: &mut Vec<String>,

@@ -2,7 +2,7 @@
 //! ids with a role, chat templates.
 //!
 //! Sources, in this order: `tokenizer.model` (SentencePiece), `tokenizer.json`, `vocab.json` with `merges.txt`,
-//! `vocab.txt`. Tokens that were added later stand in `tokenizer.json`, `tokenizer_config.json` and
+//! `vocab.txt`, `tekken.json`. Tokens that were added later stand in `tokenizer.json`, `tokenizer_config.json` and
 //! `added_tokens.json`.
 
 mod base64;
@@ -10,6 +10,7 @@ mod json;
 mod pre;
 mod roles;
 mod sentencepiece;
+pub(super) mod tekken;
 mod template;
 
 use std::collections::BTreeMap;
@@ -195,7 +196,7 @@ pub(super) fn read(
     rows: Option<u32>,
     notes: &mut Vec<String>,
 ) -> Result<Entries> {
-    let files = Files::read(folder)?;
+    let mut files = Files::read(folder)?;
     let n = rows.map_or_else(|| config.u32(&["vocab_size"]), Ok)?;
     if n > MAX_TOKENS {
         return Err(Error::config("vocab_size", "is larger than 16 million"));
@@ -203,7 +204,7 @@ pub(super) fn read(
     // GLM's vocabularies are of one kind, also in models that share another's tensors.
     let is_glm = config.architecture().is_ok_and(|class| class.starts_with("Glm4"));
     let kind = if is_glm { "glm4" } else { architecture };
-    let mut vocabulary = vocabulary(folder, &files, kind, n, notes)?;
+    let mut vocabulary = vocabulary(folder, &mut files, kind, n, notes)?;
     if architecture == "bert" {
         let types = config.maybe_u32(&["type_vocab_size"])?.unwrap_or(1);
         vocabulary.more.push(("token_type_count", Value::from(types)));
@@ -217,7 +218,7 @@ pub(super) fn read(
 
 fn vocabulary(
     folder: &Path,
-    files: &Files,
+    files: &mut Files,
     architecture: &str,
     n: u32,
     notes: &mut Vec<String>,
@@ -237,10 +238,13 @@ fn vocabulary(
     if is_bert && let Some(list) = read_text(&folder.join("vocab.txt"))? {
         return Ok(json::from_list(&list, files, n, notes));
     }
+    if let Some(tekken) = read_json(&folder.join("tekken.json"))? {
+        return tekken::read(&tekken, files, architecture, n, notes);
+    }
     Err(Error::MissingFile {
         folder: folder.to_owned(),
         file: "tokenizer.json",
-        hint: "a vocabulary is read from tokenizer.json, tokenizer.model, or vocab.json with merges.txt; \
+        hint: "a vocabulary is read from tokenizer.json, tokenizer.model, tekken.json, or vocab.json with merges.txt; \
                download those of the model, or of the model that it was made from",
     })
 }
