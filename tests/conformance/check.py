@@ -128,9 +128,9 @@ class Reply:
         return found
 
 
-def request(method, path, body=None, headers=None, timeout=None):
-    """One request on a connection of its own."""
-    connection = http.client.HTTPConnection(HOST, PORT, timeout=timeout or LIMIT)
+def request(method, path, body=None, headers=None, timeout=None, port=PORT):
+    """One request on a connection of its own; a check's own servers have other ports."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout or LIMIT)
     try:
         if isinstance(body, (dict, list)):
             body = json.dumps(body).encode()

@@ -7,7 +7,6 @@ value of a field, or for each object of fields under the name "".
 """
 
 import concurrent.futures
-import http.client
 import json
 import math
 import os
@@ -22,7 +21,6 @@ from pathlib import Path
 from check import (
     DEMO,
     SHARED,
-    Reply,
     Skip,
     asked,
     chat,
@@ -198,25 +196,14 @@ def details(of):
         assert of[field], (field, of)
 
 
-def post_to(server, path, body, method="POST", timeout=60):
-    """As `post`, to a server of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
-    try:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, body=data)
-        return Reply(connection.getresponse())
-    finally:
-        connection.close()
-
-
 @kind("shown")
 def shown(row):
     with Server() as server:
         assert create(server, stories()).returncode == 0
         body = {"model": "made", "from": "tales", "stream": False, **row["from"]}
-        made = post_to(server, "/api/create", body)
+        made = post("/api/create", body, port=server.port)
         assert made.status == 200 and made.json()["status"] == "success", made.body
-        show = post_to(server, "/api/show", {"model": "made"}).json()
+        show = post("/api/show", {"model": "made"}, port=server.port).json()
     for field in row["nonzero"]:
         assert show[field], (field, show)
     details(show["details"])
@@ -250,16 +237,12 @@ def folder(row):
             with Server(OLLAMA_MODELS=str(models), OPREL_HOME=str(home)) as server:
                 made = create(server, file)
                 assert made.returncode == 0, made.stderr
-                names = [one["name"] for one in get_from(server, "/api/tags")["models"]]
+                names = [one["name"] for one in get("/api/tags", port=server.port).json()["models"]]
                 assert "tales:latest" in names, names
                 for model in ["tales", str(file)]:
                     body = generate("Once", model=model, options={"num_predict": 4})
-                    reply = post_to(server, "/api/generate", body)
+                    reply = post("/api/generate", body, port=server.port)
                     assert reply.status == 200 and reply.json()["eval_count"] == 4, reply.body
-
-
-def get_from(server, path):
-    return post_to(server, path, b"", "GET").json()
 
 
 def program(server, *arguments):
@@ -416,12 +399,12 @@ def models(row):
 
         def watch():
             while not done.wait(0.02):
-                most[0] = max(most[0], len(get_from(server, "/api/ps")["models"]))
+                most[0] = max(most[0], len(get("/api/ps", port=server.port).json()["models"]))
 
         def client(name):
             for n in range(row["rounds"]):
                 body = generate("Once", model=name, options={"num_predict": 12, "seed": n})
-                reply = post_to(server, "/api/generate", body)
+                reply = post("/api/generate", body, port=server.port)
                 assert reply.status == 200 and reply.json()["eval_count"] > 0, reply.body
 
         watcher = threading.Thread(target=watch)
@@ -441,7 +424,7 @@ def queue(row):
 
         def ask(n):
             body = generate(f"Question {n}", options={"num_predict": 8})
-            return post_to(server, "/api/generate", body)
+            return post("/api/generate", body, port=server.port)
 
         with concurrent.futures.ThreadPoolExecutor(row["clients"]) as pool:
             replies = list(pool.map(ask, range(row["clients"])))
@@ -658,20 +641,20 @@ def created(row):
         more = ["--quantize", row["quantize"]] if row["quantize"] else []
         made = create(server, stories(), *more)
         assert made.returncode == 0, made.stderr
-        show = post_to(server, "/api/show", {"model": "tales"}).json()
+        show = post("/api/show", {"model": "tales"}, port=server.port).json()
         level = (row["quantize"] or "f32").upper()
         assert show["details"]["quantization_level"] == level, show["details"]
         [listed] = [
-            one for one in get_from(server, "/api/tags")["models"] if one["name"] == "tales:latest"
+            one for one in get("/api/tags", port=server.port).json()["models"] if one["name"] == "tales:latest"
         ]
         file = Path(stories()).stat().st_size
         assert (listed["size"] < file * 0.5) == bool(row["quantize"]), (listed["size"], file)
         body = generate("Once upon a time", model="tales", options={"num_predict": 20, "temperature": 0})
-        reply = post_to(server, "/api/generate", body)
+        reply = post("/api/generate", body, port=server.port)
         assert reply.status == 200, reply.body
         assert len(reply.json()["response"].split()) >= 5, reply.body
         assert program(server, "rm", "tales").returncode == 0
-        assert post_to(server, "/api/show", {"model": "tales"}).status == 404
+        assert post("/api/show", {"model": "tales"}, port=server.port).status == 404
 
 
 @kind("seeds")

@@ -9,3 +9,10 @@ pub struct Trace {
     /// `tracestate`: what programs before added for themselves.
     pub state: Option<String>,
 }
+
+impl Trace {
+    /// The header of [`Trace::parent`].
+    pub const PARENT: &str = "traceparent";
+    /// The header of [`Trace::state`]; without the other one it says nothing.
+    pub const STATE: &str = "tracestate";
+}

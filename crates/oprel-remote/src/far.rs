@@ -18,9 +18,6 @@ use crate::Address;
 /// Most bytes of an answer that does not stream, and of one that says what is wrong.
 const MOST_BODY: usize = 64 << 20;
 const MOST_ERROR: usize = 64 << 10;
-/// Headers that say what a request is a step of.
-const TRACE_PARENT: &str = "traceparent";
-const TRACE_STATE: &str = "tracestate";
 /// How long a busy server is left alone if it does not say.
 const USUAL_REST: Duration = Duration::from_secs(1);
 
@@ -107,10 +104,9 @@ impl Far {
             request = request.header(AUTHORIZATION, key);
         }
         if let Some(Trace { parent, state }) = trace {
-            request = request.header(TRACE_PARENT, parent);
-            // Without the first the second says nothing.
+            request = request.header(Trace::PARENT, parent);
             request =
-                state.iter().fold(request, |request, state| request.header(TRACE_STATE, state));
+                state.iter().fold(request, |request, state| request.header(Trace::STATE, state));
         }
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = request

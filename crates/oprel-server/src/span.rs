@@ -85,7 +85,7 @@ struct Open {
 impl Parent {
     /// What a request says of itself: version, trace, step and flags in hexadecimal, each behind a `-`.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Parent> {
-        Parent::parse(headers.get("traceparent")?.to_str().ok()?)
+        Parent::parse(headers.get(Trace::PARENT)?.to_str().ok()?)
     }
 
     fn parse(text: &str) -> Option<Parent> {
@@ -112,7 +112,7 @@ impl fmt::Display for Parent {
 
 /// What earlier programs added to a trace for themselves, if it is no longer than they may expect to be kept.
 pub(crate) fn state_of(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("tracestate")?.to_str().ok()?.trim();
+    let text = headers.get(Trace::STATE)?.to_str().ok()?.trim();
     (!text.is_empty() && text.len() <= LONGEST_STATE).then(|| text.to_string())
 }
 

@@ -54,11 +54,10 @@ impl Fetching {
 /// Whether this is AMD's Zen 5 or one of those after it.
 fn is_zen_5() -> bool {
     let vendor = __cpuid(0);
-    let amd =
-        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
     let version = __cpuid(1).eax;
     let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
-    amd && family >= 0x1a
+    name.as_flattened() == b"AuthenticAMD" && family >= 0x1a
 }
 
 /// Asks for a line that is used soon, but not next.
