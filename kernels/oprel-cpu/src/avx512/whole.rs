@@ -17,7 +17,7 @@ use super::fields::u32_at;
 use super::turned;
 use crate::act::{BLOCKS, GROUP, Q8Acts, WholeGroup, WholeRow};
 use crate::avx2::Avx2Ops;
-use crate::blocks::{LONGEST, Vectors};
+use crate::blocks::Vectors;
 use crate::table::Rows;
 use integers::{Turned, add_eights, add_fours, add_twos, integers_of};
 use std::arch::x86_64::*;
@@ -137,21 +137,20 @@ fn add_last<B: Block, const N: usize>(
     scales: &[Scales; N],
     fetching: Fetching,
 ) {
-    let mut integers = [[_mm512_setzero_si512(); N]; 2];
+    let mut integers = [[_mm512_setzero_si512(); N]; BLOCKS];
     let mut numbers = [[0u32; FOUR]; 2];
-    let fours = bytes.chunks(FOUR * B::BYTES).zip(turned.as_chunks().0);
-    for (i, (bytes, act)) in fours.enumerate().take(2) {
-        let last;
-        let bytes = match bytes.len() == FOUR * B::BYTES {
-            true => bytes,
-            false => {
-                last = filled(bytes);
-                &last[..FOUR * B::BYTES]
-            }
-        };
-        integers[i] = four_groups::<B, N, 2>(bytes, act, &mut numbers[i], fetching);
+    let groups = bytes.chunks_exact(B::BYTES).zip(turned);
+    for ((integers, number), (bytes, act)) in
+        integers.iter_mut().zip(numbers.as_flattened_mut()).zip(groups)
+    {
+        (*integers, *number) = one_group::<B, N, 2>(bytes, act, fetching);
     }
-    add_integers::<B, N>(acc, integers, numbers, scales);
+    let (halves, _) = integers.as_chunks::<FOUR>();
+    let four = |half: &[[__m512i; N]; FOUR]| {
+        let [a, b, c, d] = *half;
+        add_four_groups(add_two_groups(a, b), add_two_groups(c, d))
+    };
+    add_integers::<B, N>(acc, [four(&halves[0]), four(&halves[1])], numbers, scales);
 }
 
 /// Adds the integers of two times four groups, times what they are multiplied by, to lanes.
@@ -179,14 +178,6 @@ fn add_integers<B: Block, const N: usize>(
     }
 }
 
-/// Fewer than four groups, and zeros behind them.
-#[inline(never)]
-fn filled(bytes: &[u8]) -> [u8; FOUR * LONGEST] {
-    let mut four = [0; FOUR * LONGEST];
-    four[..bytes.len()].copy_from_slice(bytes);
-    four
-}
-
 /// Integers of four groups with `N` tokens, those of a group in each fourth lane; what they are multiplied
 /// by goes to `numbers`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -197,41 +188,55 @@ fn four_groups<B: Block, const N: usize, const PLACE: u8>(
     numbers: &mut [u32; FOUR],
     fetching: Fetching,
 ) -> [__m512i; N] {
-    let a = one_group::<B, N, PLACE, 0>(bytes, act, numbers, fetching);
-    let b = one_group::<B, N, PLACE, 1>(bytes, act, numbers, fetching);
-    let mut first = a;
-    for t in 0..N {
-        first[t] = add_twos(a[t], b[t]);
-    }
-    let c = one_group::<B, N, PLACE, 2>(bytes, act, numbers, fetching);
-    let d = one_group::<B, N, PLACE, 3>(bytes, act, numbers, fetching);
-    for t in 0..N {
-        first[t] = add_fours(first[t], add_twos(c[t], d[t]));
-    }
-    first
+    let group = |i: usize| &bytes[i * B::BYTES..][..B::BYTES];
+    let (a, first) = one_group::<B, N, PLACE>(group(0), &act[0], fetching);
+    let (b, second) = one_group::<B, N, PLACE>(group(1), &act[1], fetching);
+    let two = add_two_groups(a, b);
+    let (c, third) = one_group::<B, N, PLACE>(group(2), &act[2], fetching);
+    let (d, fourth) = one_group::<B, N, PLACE>(group(3), &act[3], fetching);
+    *numbers = [first, second, third, fourth];
+    add_four_groups(two, add_two_groups(c, d))
 }
 
-/// Integers of group `I` of four.
+/// [`add_twos`] of each token.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn one_group<B: Block, const N: usize, const PLACE: u8, const I: usize>(
+fn add_two_groups<const N: usize>(mut a: [__m512i; N], b: [__m512i; N]) -> [__m512i; N] {
+    for t in 0..N {
+        a[t] = add_twos(a[t], b[t]);
+    }
+    a
+}
+
+/// [`add_fours`] of each token.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add_four_groups<const N: usize>(mut a: [__m512i; N], b: [__m512i; N]) -> [__m512i; N] {
+    for t in 0..N {
+        a[t] = add_fours(a[t], b[t]);
+    }
+    a
+}
+
+/// Integers of a group, and what they are multiplied by.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn one_group<B: Block, const N: usize, const PLACE: u8>(
     bytes: &[u8],
-    act: &[[Turned; N]; FOUR],
-    numbers: &mut [u32; FOUR],
+    act: &[Turned; N],
     fetching: Fetching,
-) -> [__m512i; N] {
-    let bytes = &bytes[I * B::BYTES..][..B::BYTES];
+) -> ([__m512i; N], u32) {
     fetching.prefetch::<N>(bytes);
-    numbers[I] = match B::MINS {
+    let number = match B::MINS {
         true => u32_at(bytes, B::NUMBERS),
         false => u32::from(u16::from_le_bytes([bytes[B::NUMBERS], bytes[B::NUMBERS + 1]])),
     };
     let w = turned::unpack::<B, N, PLACE>(bytes);
     let mut integers = [_mm512_setzero_si512(); N];
     for t in 0..N {
-        integers[t] = integers_of::<B, N>(&w, &act[I][t]);
+        integers[t] = integers_of::<B, N>(&w, &act[t]);
     }
-    integers
+    (integers, number)
 }
 
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
