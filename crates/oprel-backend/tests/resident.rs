@@ -1,14 +1,14 @@
 //! What is planned against what is used: the resident memory of a process that loads a model and reads a
-//! prompt of 4096 tokens.
+//! prompt of 4096 tokens; an encoder reads the longest text that it can.
 //!
 //! `OPREL_RESIDENT="a.gguf b.gguf" cargo test --release -p oprel-backend --test resident -- --nocapture`
-//! checks these files besides. Each runs in a process of its own, since none gives back all it took.
+//! checks these files besides. The encoder of the shared fixtures is checked where they are. Each runs in a process of its own, since none gives back all it took.
 #![cfg(target_os = "linux")]
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use oprel_api::{Event, Input, Request, Sampling};
+use oprel_api::{EmbedInput, EmbedRequest, Event, Input, Request, Sampling};
 use oprel_backend::{LoadOptions, ModelSource, Native, needs};
 
 /// Tells a process of this program which model it is for.
@@ -42,15 +42,18 @@ fn child() {
     assert_eq!(native.memory().weights, needs.memory.weights);
     assert_eq!(native.memory().scratch, needs.memory.scratch);
     let loaded = status("VmRSS");
+    // An encoder reads no more than it was trained for.
+    let tokens = tokens.min(native.context());
     // As spread over the vocabulary as a text can be.
     let most = u64::from(native.n_vocab().saturating_sub(1).max(1));
     let ids = (0..u64::from(tokens)).map(|i| (i * 7919 % most) as u32).collect();
-    let mut request = Request::new(Input::Tokens(ids));
-    request.sampling = Sampling::greedy();
-    request.limits.max_tokens = Some(4);
-    request.ignore_end = true;
-    for event in native.generate(&request).unwrap() {
-        assert!(!matches!(event, Event::Error(_)), "{event:?}");
+    match native.facts().pooling {
+        None => answer(&native, ids),
+        Some(_) => {
+            let mut request = EmbedRequest::new([""]);
+            request.input = vec![EmbedInput::Tokens(ids)];
+            assert_eq!(native.embed(&request).unwrap().usage.prompt_tokens, tokens);
+        }
     }
     println!(
         "RESULT planned {} used {} | begin {before} counted {counted} loaded {loaded} anon {} file {} kB | \
@@ -67,6 +70,17 @@ fn child() {
         needs.vocabulary,
         needs.process,
     );
+}
+
+/// Reads a prompt and says a few tokens more.
+fn answer(native: &Native, ids: Vec<u32>) {
+    let mut request = Request::new(Input::Tokens(ids));
+    request.sampling = Sampling::greedy();
+    request.limits.max_tokens = Some(4);
+    request.ignore_end = true;
+    for event in native.generate(&request).unwrap() {
+        assert!(!matches!(event, Event::Error(_)), "{event:?}");
+    }
 }
 
 /// Bytes planned and used, and all that the process said.
@@ -93,7 +107,13 @@ fn a_plan_is_what_is_used() {
         return;
     }
     let files = std::env::var("OPREL_RESIDENT").unwrap_or_default();
-    let models = ["demo"].into_iter().chain(files.split_whitespace());
+    let encoder =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/fixtures/all-minilm-l6-v2-q8_0.gguf");
+    let encoder = Some(encoder).filter(|path| std::path::Path::new(path).exists());
+    if encoder.is_none() {
+        println!("skipped: ../shared/fixtures has no encoder");
+    }
+    let models = ["demo"].into_iter().chain(encoder).chain(files.split_whitespace());
     let mut wrong = Vec::new();
     for model in models {
         let (planned, used, line) = run(model);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::args::{BackendCommand, Install, ProgramArg};
 use crate::columns::table;
 use crate::commands::print;
+use crate::interrupt;
 use crate::outcome::harmless;
 use crate::transfer::{Told, wait};
 
@@ -42,6 +43,7 @@ fn install(args: &Install) -> anyhow::Result<()> {
         let status = format!("pulling {name}");
         told.tell(&Status { status, digest: Some(digest), total, completed });
     };
+    interrupt::watch()?;
     let work = oprel_hub::backends::install(&fetcher, &folder, &wanted, &says, &tell);
     let outcome = wait(work)?.map_err(OprelError::from)?;
     let installed = &outcome.installed;

@@ -9,6 +9,7 @@ use oprel::{
     RerankRequest, Template, TokenizeOptions,
 };
 use oprel_api::ollama::ModelRef;
+use oprel_hub::Reference;
 use serde_json::{Value, json};
 
 use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
@@ -75,8 +76,14 @@ pub(crate) enum Meant {
     Named(String),
 }
 
-/// `demo` is the built-in model; what looks like a path or is a file is one; anything else is a name.
+/// `demo` is the built-in model; what looks like a path or is a file is one; anything else is a name, and an address
+/// is the name under which its model is kept.
 pub(crate) fn meant(model: &str) -> Meant {
+    if model.contains("://")
+        && let Ok(Reference { name: Some(name), .. }) = Reference::parse(model)
+    {
+        return Meant::Named(name.to_string());
+    }
     match ModelRef::parse(model) {
         Ok(ModelRef::Demo) => Meant::Source(ModelSource::Demo),
         Ok(ModelRef::Name(_)) if !is_there(Path::new(model)) => Meant::Named(model.into()),

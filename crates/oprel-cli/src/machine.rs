@@ -60,13 +60,26 @@ fn gpu_line(gpu: &Gpu, gb: &impl Fn(Option<u64>) -> String) -> String {
     format!("{name}: {}, {} free", gb(gpu.total_bytes), gb(gpu.free_bytes))
 }
 
+/// Where the daemon listens, as the setting says.
+fn usual_port() -> u16 {
+    const PORT: u16 = 11434;
+    let host = oprel_config::setting("host");
+    let said = host.as_deref().and_then(|host| host.trim_end_matches('/').rsplit_once(':'));
+    // `::1` is an address without a port.
+    let is_whole =
+        |address: &str| address.contains("//") || address.ends_with(']') || !address.contains(':');
+    let port =
+        said.filter(|(address, _)| is_whole(address)).and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or(PORT)
+}
+
 pub(crate) fn check(args: &Doctor) -> anyhow::Result<()> {
     let home = oprel_config::home();
     let wanted = Wanted {
         store: oprel::places().ok().map(|places| places.root),
         secrets: home.iter().map(|home| home.join("keys")).collect(),
         home,
-        port: Some(args.port),
+        port: Some(args.port.unwrap_or_else(usual_port)),
         programs: oprel_remote::find().into_iter().collect(),
         measure: !args.quick,
     };

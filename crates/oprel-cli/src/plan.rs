@@ -19,8 +19,8 @@ use crate::outcome::harmless;
 pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
     let options = options(&args.load)?;
     let source = match (crate::commands::source(&args.model), meant(&args.model)) {
-        (Err(absent @ OprelError::ModelNotFound { .. }), Meant::Named(name)) => {
-            return absent::run(args, &name, absent);
+        (Err(absent @ OprelError::ModelNotFound { .. }), Meant::Named(_)) => {
+            return absent::run(args, &args.model, absent);
         }
         (source, _) => source?,
     };

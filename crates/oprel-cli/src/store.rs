@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use oprel::{Making, OprelError};
 use oprel_api::Failure;
-use oprel_api::ollama::{ModelName, Tag, Timestamp, parameter_lines};
+use oprel_api::ollama::{ModelName, ModelRef, Tag, Timestamp, parameter_lines};
 use oprel_hub::fetch::Status;
 use oprel_hub::modelfile::{self, Modelfile};
 use oprel_hub::{Access, Damage, Entry, Error, Store, StoredModel};
@@ -80,7 +80,7 @@ pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
             client.copy(&args.source, &args.destination).map_err(OprelError::from)?;
         }
         None => {
-            let (from, to) = (name(&args.source)?, name(&args.destination)?);
+            let (from, to) = (name(&args.source)?, new_name(&args.destination)?);
             open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
         }
     }
@@ -115,7 +115,7 @@ fn removed(models: &[String], remove: impl Fn(&str) -> anyhow::Result<()>) -> an
 }
 
 pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
-    let called = name(&args.model)?;
+    let called = new_name(&args.model)?;
     let (text, folder) = read_modelfile(args.file.as_deref())?;
     let file = Modelfile::parse(&text).map_err(|problem| OprelError::from(Error::from(problem)))?;
     for command in &file.commands {
@@ -299,4 +299,19 @@ pub(crate) fn open(access: Access) -> Result<Store, OprelError> {
 
 fn name(text: &str) -> anyhow::Result<ModelName> {
     ModelName::parse(text).map_err(|failure| OprelError::from(failure).into())
+}
+
+/// A name that may be given to a model, so that it is found by it.
+fn new_name(text: &str) -> anyhow::Result<ModelName> {
+    let refused = |message: String| OprelError::Validation {
+        message,
+        hint: Some("write it like mine, mine:small or user/mine:small".into()),
+        source: None,
+    };
+    match ModelRef::parse(text) {
+        Ok(ModelRef::Name(name)) => Ok(name),
+        Ok(ModelRef::Demo) => Err(refused("'demo' is the built-in model".into()).into()),
+        Ok(ModelRef::Path(_)) => Err(refused(format!("'{text}' is a path, and no name")).into()),
+        Err(failure) => Err(refused(failure.message).into()),
+    }
 }

@@ -10,19 +10,24 @@ use indicatif::{MultiProgress, ProgressBar};
 use oprel::{Client, OprelError};
 use oprel_api::ollama::ModelName;
 use oprel_hub::catalog::Alias;
-use oprel_hub::fetch::Status;
+use oprel_hub::fetch::{self, Found, Status};
 use oprel_hub::{Access, Reference, Source};
 use serde_json::json;
 
 use crate::args::{ListModels, Search, Transfer};
 use crate::columns::{bytes, table};
 use crate::commands::print;
+use crate::interrupt;
 use crate::outcome::{harmless, tell};
 use crate::store::{follow, open};
 use crate::terminal::bar_style;
 
 /// A bar that moves and takes what the line has left, with bytes, rate and the time that is left.
 const MOVING: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}";
+/// How often it is looked whether Ctrl-C was pressed.
+const LOOKED_EVERY: Duration = Duration::from_millis(50);
+/// What a search without hits comes to.
+const NOTHING: &str = "nothing was found; fewer words find more";
 /// What is no bar.
 const LINE: &str = "{msg}";
 /// One that is done.
@@ -32,7 +37,10 @@ pub(crate) fn pull(args: &Transfer) -> anyhow::Result<()> {
     let told = Told::new(args.json);
     match args.at.elsewhere()? {
         Some(client) => fetch_there(&client, &args.model, args.insecure, &told),
-        None => fetch(&args.model, args.insecure, &told),
+        None => {
+            interrupt::watch()?;
+            fetch(&args.model, args.insecure, &told)
+        }
     }
 }
 
@@ -69,10 +77,21 @@ fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
     let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let catalog = oprel::catalog()?;
     let reference = Reference::resolve(model, &catalog, &store).map_err(OprelError::from)?;
-    if matches!(reference.source, Source::Demo) {
-        // It is part of the program.
-        told.tell(&Status { status: "success".into(), ..Status::default() });
-        return Ok(());
+    match &reference.source {
+        Source::Demo => {
+            // It is part of the program.
+            told.tell(&Status { status: "success".into(), ..Status::default() });
+            return Ok(());
+        }
+        Source::File(path) => {
+            return Err(OprelError::Validation {
+                message: format!("'{path}' is a path: nothing is fetched, it runs where it is"),
+                hint: Some(format!("oprel run {path}")),
+                source: None,
+            }
+            .into());
+        }
+        _ => {}
     }
     let work = async {
         let tell = |status: Status| told.tell(&status);
@@ -96,13 +115,28 @@ pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
     Ok(wait(work)?.map_err(OprelError::from)?)
 }
 
-/// Waits for work that speaks to others.
+/// Waits for work that speaks to others, or for Ctrl-C where that is watched for.
 pub(crate) fn wait<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the threads of a download")?;
-    Ok(runtime.block_on(work))
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = work => Some(done),
+            () = pressed() => None,
+        }
+    });
+    // What was begun notes what has come before it ends.
+    drop(runtime);
+    done.ok_or_else(|| OprelError::from(fetch::Error::Stopped).into())
+}
+
+/// Comes back once Ctrl-C was pressed.
+async fn pressed() {
+    while !interrupt::is_pressed() {
+        tokio::time::sleep(LOOKED_EVERY).await;
+    }
 }
 
 /// How far it is, told: as bars on a terminal, as lines elsewhere, or as JSON.
@@ -179,12 +213,25 @@ pub(crate) fn search(args: &Search) -> anyhow::Result<()> {
     let catalog = oprel::catalog()?;
     let known = catalog.search(&words);
     let found = match args.offline {
-        true => Vec::new(),
+        true => Ok(Vec::new()),
         false => {
             let fetcher = oprel::fetcher()?;
-            wait(async { fetcher.search(&words, args.limit).await })?.map_err(OprelError::from)?
+            wait(async { fetcher.search(&words, args.limit).await })?
         }
     };
+    match found {
+        Ok(found) => tell_found(args, &known, &found),
+        // What the catalogue knows needs no hub.
+        Err(error) => {
+            if !known.is_empty() {
+                tell_found(args, &known, &[])?;
+            }
+            Err(OprelError::from(error).into())
+        }
+    }
+}
+
+fn tell_found(args: &Search, known: &[&Alias], found: &[Found]) -> anyhow::Result<()> {
     if args.json {
         let found: Vec<_> = found
             .iter()
@@ -202,10 +249,10 @@ pub(crate) fn search(args: &Search) -> anyhow::Result<()> {
         return print(&json!({"catalog": known, "hub": found}).to_string());
     }
     if known.is_empty() && found.is_empty() {
-        return print("nothing was found; fewer words find more");
+        return print(NOTHING);
     }
     if !known.is_empty() {
-        aliases(&known)?;
+        aliases(known)?;
     }
     if found.is_empty() {
         return Ok(());
@@ -230,7 +277,10 @@ pub(crate) fn list_models(args: &ListModels) -> anyhow::Result<()> {
     if args.json {
         return print(&json!({"models": known}).to_string());
     }
-    aliases(&known)
+    match known.is_empty() {
+        true => print(NOTHING),
+        false => aliases(&known),
+    }
 }
 
 fn aliases(known: &[&Alias]) -> anyhow::Result<()> {
@@ -242,7 +292,7 @@ fn aliases(known: &[&Alias]) -> anyhow::Result<()> {
             alias.name.clone(),
             text(&alias.parameters),
             size,
-            alias.context.to_string(),
+            if alias.context == 0 { "-".into() } else { alias.context.to_string() },
             runs.into(),
             text(&alias.license),
             text(&alias.good_for),

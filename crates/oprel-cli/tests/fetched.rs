@@ -91,6 +91,13 @@ fn nothing_is_connected_to_where_that_is_not_wanted() {
     let found = place.ok(&["search", "--offline", "coder"]);
     assert!(found.contains("NAME") && found.to_lowercase().contains("coder"), "{found}");
     assert!(place.ok(&["list-models"]).lines().count() > 80);
+    assert!(place.ok(&["list-models", "no-such-word"]).starts_with("nothing was found"));
+    // Where the hub does not answer, what needs none is told all the same.
+    let mut command = place.command(&["search", "coder"]);
+    let output = command.env("OPREL_HUB", "http://127.0.0.1:1").output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && told.contains("cannot reach"), "{told}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("qwen2.5-coder"));
 }
 
 #[test]
@@ -118,6 +125,127 @@ fn a_users_own_name_stands_for_a_repository() {
     let said = place.ok(&["run", "mine", "What is oprel?", "-n", "4"]);
     assert!(!said.trim().is_empty());
     assert!(place.ok(&["list"]).contains("mine:latest"));
+}
+
+#[test]
+fn a_short_name_of_the_catalogue_is_fetched_and_answers() {
+    let place = Place::new();
+    let demo = std::fs::read(DEMO).expect("committed");
+    let repo = Repo::default()
+        .with("SmolLM2-135M-Instruct-Q4_K_M.gguf", Content::kept(demo))
+        .with("SmolLM2-135M-Instruct-Q8_0.gguf", Content::made(1, 1000));
+    place.hub.add("bartowski/SmolLM2-135M-Instruct-GGUF", repo);
+    // The catalogue names the file by a pattern.
+    let said = place.ok(&["run", "smollm2:135m", "What is oprel?", "-n", "4"]);
+    assert!(!said.trim().is_empty());
+    let list = place.ok(&["list"]);
+    assert!(list.contains("\nsmollm2:135m "), "{list}");
+    // By its repository it is known now, too.
+    let pulled = place.oprel(&["pull", "bartowski/SmolLM2-135M-Instruct-GGUF:Q5_K_M"]);
+    let told = String::from_utf8_lossy(&pulled.stderr).into_owned();
+    assert_eq!(pulled.status.code(), Some(4), "{told}");
+    assert!(told.contains("there are: Q4_K_M, Q8_0"), "{told}");
+}
+
+#[test]
+fn a_page_of_a_file_of_the_hub_is_fetched_by_its_path() {
+    let place = Place::new();
+    let demo = std::fs::read(DEMO).expect("committed");
+    let repo = Repo::default()
+        .with("one/First-Q8_0.gguf", Content::made(1, 1000))
+        .with("two/Second-Q8_0.gguf", Content::kept(demo.clone()))
+        .with("two/plain.gguf", Content::kept(demo));
+    place.hub.add("someone/Two-GGUF", repo);
+    for file in ["two/Second-Q8_0.gguf", "two/plain.gguf"] {
+        let page = format!("https://huggingface.co/someone/Two-GGUF/blob/main/{file}");
+        let said = place.ok(&["run", &page, "What is oprel?", "-n", "4"]);
+        assert!(!said.trim().is_empty(), "{page}");
+    }
+    let list = place.ok(&["list"]);
+    assert!(list.contains("Two-GGUF:Q8_0") && list.contains("Two-GGUF:plain"), "{list}");
+}
+
+#[test]
+fn a_file_at_an_address_runs_under_the_name_that_it_gets() {
+    let place = Place::new();
+    let content = Content::kept(std::fs::read(DEMO).expect("committed"));
+    let address = place.hub.link(&content, "Some-Q8_0.gguf");
+    for command in [&["run", &address, "hi"][..], &["pull", &address]] {
+        let refused = place.oprel(command);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains("without TLS"), "{told}");
+        assert!(told.contains("pull NAME --insecure"), "{told}");
+    }
+    place.ok(&["pull", &address, "--insecure"]);
+    for words in [&["run", &address, "What is oprel?", "-n", "4"][..], &["show", &address]] {
+        assert!(!place.ok(words).trim().is_empty(), "{words:?}");
+    }
+    assert!(place.ok(&["list"]).contains("/Some-Q8_0:latest"));
+    let nowhere = place.oprel(&["plan", "https://127.0.0.1:1/a/b.gguf"]);
+    let told = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(nowhere.status.code() == Some(3) && told.contains("oprel pull https://"), "{told}");
+}
+
+#[test]
+fn what_others_have_is_not_fetched_and_never_changed() {
+    let place = Place::new();
+    let demo = std::fs::read(DEMO).expect("committed");
+    let longer = [demo.as_slice(), b"more"].concat();
+    let cache = place.home.path().join(".cache/huggingface/hub/models--x--y/blobs");
+    let ollama = place.home.path().join(".ollama/models/blobs");
+    let write = |folder: &std::path::Path, name: String, bytes: &[u8]| {
+        std::fs::create_dir_all(folder).expect("writable");
+        std::fs::write(folder.join(&name), bytes).expect("writable");
+        folder.join(name)
+    };
+    write(&cache, Content::kept(demo.clone()).digest().into(), &demo);
+    place.ok(&["pull", "hf.co/someone/Demo-GGUF:Q4_K_M"]);
+    assert!(place.hub.sent() < 1000, "{} bytes came", place.hub.sent());
+    assert!(
+        !place.ok(&["run", "hf.co/someone/Demo-GGUF:Q4_K_M", "hi", "-n", "4"]).trim().is_empty()
+    );
+    // Half of another one is of no use, and stays what it is.
+    let digest = Content::kept(longer.clone()).digest().to_owned();
+    let halves = [
+        write(&cache, digest.clone(), &longer[..1000]),
+        write(&ollama, format!("sha256-{digest}"), &longer[..2000]),
+    ];
+    place.ok(&["pull", "hf.co/someone/Demo-GGUF:Q8_0"]);
+    let bytes = halves.map(|path| std::fs::read(path).expect("it stays").len());
+    assert_eq!(bytes, [1000, 2000]);
+    let own = place.home.path().join(format!(".oprel/models/blobs/sha256-{digest}"));
+    assert_eq!(std::fs::read(own).expect("it came").len(), longer.len());
+}
+
+#[test]
+fn own_names_stand_for_names_of_the_catalogue_and_nonsense_is_told() {
+    let place = Place::new();
+    let demo = std::fs::read(DEMO).expect("committed");
+    let repo = Repo::default().with("SmolLM2-135M-Instruct-Q4_K_M.gguf", Content::kept(demo));
+    place.hub.add("bartowski/SmolLM2-135M-Instruct-GGUF", repo);
+    let folder = place.home.path().join(".oprel");
+    std::fs::create_dir_all(&folder).expect("writable");
+    let write = |aliases: &str| {
+        std::fs::write(folder.join("config.yaml"), format!("aliases:\n  {aliases}\n"))
+            .expect("writable");
+    };
+    write("little: smollm2:135m");
+    place.ok(&["pull", "little"]);
+    assert!(place.ok(&["list"]).contains("little:latest"));
+    let known = place.ok(&["list-models", "little"]);
+    assert!(known.contains("little ") && known.contains("135M"), "{known}");
+    for (aliases, word) in [
+        ("little: no-such-model", "line 2 of config.yaml"),
+        ("little: /m/big.gguf", "oprel create"),
+        ("'a b': hf.co/u/r", "short name"),
+        ("little: hf.co/u/a--b", "no repository"),
+    ] {
+        write(aliases);
+        let output = place.oprel(&["pull", "little"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(word) && told.contains("hint: "), "{told}");
+    }
 }
 
 #[test]
@@ -162,6 +290,36 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(place.hub.sent() < (64 << 20) + ((3 * 16) << 20), "{} bytes came", place.hub.sent());
     assert!(output.status.success() || told.contains("GGUF"), "{told}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_has_come() {
+    const SIZE: u64 = 32 << 20;
+    let place = Place::new();
+    place
+        .hub
+        .add("someone/Big-GGUF", Repo::default().with("Big-Q4_K_M.gguf", Content::made(8, SIZE)));
+    // Each of eight parts takes four seconds.
+    place.hub.pace(1 << 20);
+    let mut command = place.command(&["pull", "hf.co/someone/Big-GGUF"]);
+    let child = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    while place.hub.sent() < SIZE / 4 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let output = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(
+        told.contains("what has come is kept") && told.contains("same command again"),
+        "{told}"
+    );
+    place.hub.pace(0);
+    place.ok(&["pull", "hf.co/someone/Big-GGUF"]);
+    // What was on its way comes again, and nothing that was written.
+    assert!(place.hub.sent() < SIZE + (4 << 20), "{} bytes came", place.hub.sent());
 }
 
 #[test]

@@ -93,7 +93,14 @@ fn without_a_modelfile_the_folder_is_the_model() {
     place.fails(&["create", "n"], 2, "unknown parameter 'colour'");
     place.modelfile("FROM nobody");
     place.fails(&["create", "n"], 3, "model 'nobody:latest' not found");
-    place.fails(&["create", "../m"], 2, "invalid model name");
+    for (name, words) in
+        [("../m", "is a path"), ("x.gguf", "is a path"), ("demo", "built-in"), ("a b", "invalid")]
+    {
+        place.fails(&["create", name], 2, words);
+        place.fails(&["cp", "m", name], 2, words);
+    }
+    place.modelfile("FROM m\nTEMPLATE \"\"\"{{ if .Prompt }}\"\"\"");
+    place.fails(&["create", "n"], 2, "template error");
     assert_eq!(place.ok(&["list"]).lines().count(), 2);
 }
 
@@ -120,4 +127,19 @@ fn damage_is_found_and_has_an_exit_code() {
     place.fails(&["show", "m"], 5, "is not in the store");
     place.ok(&["create", "m"]);
     assert!(place.ok(&["verify"]).ends_with(" 0 damaged\n"));
+}
+
+#[test]
+fn the_doctor_looks_at_the_port_that_is_set() {
+    let place = Place::new();
+    for (host, port) in [("127.0.0.1:23457", 23457), ("http://[::1]:23458/", 23458), ("::1", 11434)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.args(["doctor", "--quick", "--json"]).env_clear().env("HOME", place.0.path());
+        let output = command.env("OPREL_HOST", host).output().expect("it runs");
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let found = findings.as_array().expect("a list").iter().find(|f| f["check"] == "port");
+        let what = found.expect("the port")["what"].as_str().expect("text");
+        assert!(what.contains(&format!("port {port}")), "{host}: {what}");
+    }
 }

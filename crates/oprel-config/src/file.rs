@@ -17,7 +17,7 @@ const ALIASES: &str = "aliases";
 pub struct Alias {
     /// The name.
     pub name: String,
-    /// What it stands for: anything that names a model.
+    /// What it stands for: a repository of a hub, or another name of the catalogue.
     pub model: String,
     /// Where it stands in the file, counted from 1.
     pub line: usize,

@@ -36,7 +36,11 @@ struct Shelf<'a> {
 
 impl Sink for Shelf<'_> {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        // One that a store beside this one has need not be fetched.
+        self.store.blob_path(digest)
+    }
+
+    fn found_path(&self, digest: &Digest) -> PathBuf {
+        // What a store beside this one or a cache of the hub has need not be fetched.
         let found = self.store.find_blob(digest).ok().flatten();
         found.unwrap_or_else(|| self.store.blob_path(digest))
     }
@@ -67,10 +71,16 @@ pub async fn pull(
     let name = reference.name.as_ref().ok_or_else(nothing)?;
     let shelf = Shelf { store, name };
     match &reference.source {
-        Source::Hub(hub) => fetcher.pull(&name_at_hub(hub)?, insecure, &shelf, tell).await?,
+        Source::Hub(HubRef { repository, pick }) => {
+            let pick = pick.as_deref().unwrap_or("latest");
+            fetcher.pull_repository(name, repository, pick, &shelf, tell).await?;
+        }
         Source::Registry(at) => fetcher.pull(at, insecure, &shelf, tell).await?,
         Source::Url(url) => {
             let url: fetch::Url = url.parse().map_err(|_| Error::Name { name: url.clone() })?;
+            if url.scheme() == "http" && !insecure {
+                return Err(fetch::Error::Insecure { host: crate::http::host(&url) }.into());
+            }
             fetcher.pull_address(&url, name, &shelf, tell).await?;
         }
         Source::Demo | Source::File(_) => return Err(nothing().into()),
@@ -94,11 +104,4 @@ pub async fn push(
     let manifest = entry.manifest.ok_or_else(absent)?;
     let shelf = Shelf { store, name };
     Ok(fetcher.push(&entry.name, insecure, manifest.bytes(), &shelf, tell).await?)
-}
-
-/// A repository of the hub as a name, with what is picked of it as its tag.
-fn name_at_hub(hub: &HubRef) -> Result<ModelName, Error> {
-    let picked = hub.pick.as_deref().map(|pick| crate::quant_of(pick).unwrap_or(pick.to_owned()));
-    let text = format!("hf.co/{}:{}", hub.repository, picked.as_deref().unwrap_or("latest"));
-    ModelName::parse(&text).map_err(|_| Error::Name { name: text })
 }

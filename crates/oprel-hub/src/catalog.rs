@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use oprel_api::ollama::{ModelName, ModelRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -81,17 +82,19 @@ impl Catalog {
     /// These aliases and more. One that has the name of another takes its place.
     ///
     /// # Errors
-    /// If a repository is no `user/repository`, or something has no name.
+    /// If a name is none that can be typed, a repository none that the hub can have, or a file none that can be in it.
     pub fn with(mut self, aliases: Vec<Alias>) -> Result<Catalog> {
         for alias in aliases {
             let wrong = |why: &str| Error::Catalog { why: format!("'{}' {why}", alias.name) };
-            if alias.name.trim().is_empty() || alias.file.trim().is_empty() {
-                return Err(wrong("has no name or no file"));
+            if !alias.names().all(is_name) {
+                return Err(wrong("can be no short name: write it like mine or mine:small"));
             }
-            let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
-            match alias.repository.split('/').collect::<Vec<_>>().as_slice() {
-                [user, repository] if is_part(user) && is_part(repository) => {}
-                _ => return Err(wrong("names no repository: user/repository is one")),
+            if !is_repository(&alias.repository) {
+                let why = format!("names no repository of a hub: '{}'", alias.repository);
+                return Err(wrong(&why));
+            }
+            if !is_file(&alias.file) {
+                return Err(wrong(&format!("names no file of a repository: '{}'", alias.file)));
             }
             for name in alias.names() {
                 self.by_name.insert(key(name), self.aliases.len());
@@ -144,6 +147,38 @@ impl Alias {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.name.as_str()).chain(self.also.iter().map(String::as_str))
     }
+}
+
+/// Whether a text that is typed reaches the catalogue: it is no path, not the demo, and has no host.
+fn is_name(text: &str) -> bool {
+    let is_plain = |name: &ModelName| name.scheme.is_none() && text.matches('/').count() < 2;
+    matches!(ModelRef::parse(text), Ok(ModelRef::Name(name)) if is_plain(&name))
+}
+
+/// Whether the hub can have a repository of this name: `user/repository`, each of at most 96 letters, digits, `-`, `_`
+/// and `.`, neither beginning nor ending in `-` or `.`, without two of these in a row, and not ending in `.git`.
+fn is_repository(text: &str) -> bool {
+    const MOST: usize = 96;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_part = |part: &str| {
+        (1..=MOST).contains(&part.len())
+            && part.chars().all(is_plain)
+            && !part.starts_with(['-', '.'])
+            && !part.ends_with(['-', '.'])
+            && !["--", ".."].iter().any(|pair| part.contains(pair))
+            && !part.ends_with(".git")
+    };
+    text.split_once('/').is_some_and(|(user, repository)| is_part(user) && is_part(repository))
+}
+
+/// Whether a text can pick a file of a repository: a path below it, a pattern or a quant.
+fn is_file(text: &str) -> bool {
+    const MOST: usize = 255;
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '\\' | '?' | '#');
+    (1..=MOST).contains(&text.len())
+        && text.trim() == text
+        && text.chars().all(is_plain)
+        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn yes() -> bool {

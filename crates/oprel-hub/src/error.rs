@@ -118,11 +118,14 @@ pub enum Error {
         /// Why nothing is made from it.
         why: String,
     },
+    /// The chat template of a model that is being made is none.
+    #[error(transparent)]
+    Template(Failure),
     /// The weights of a model that is being made could not be stored as another type.
     #[error(transparent)]
     Quantize(Failure),
     /// The catalogue that a user wrote is wrong.
-    #[error("the catalogue cannot be read: {why}")]
+    #[error("the catalogue cannot be used: {why}")]
     Catalog {
         /// What is wrong with it.
         why: String,
@@ -164,8 +167,12 @@ impl Error {
             Error::Modelfile(problem) => problem.hint(),
             Error::Gguf(error) => error.hint(),
             Error::Source { .. } => "name a GGUF file, a folder with one, or a model of the store",
-            Error::Quantize(failure) => failure.hint.as_deref().unwrap_or_default(),
-            Error::Catalog { .. } => "correct the file that the configuration names",
+            Error::Quantize(failure) | Error::Template(failure) => {
+                failure.hint.as_deref().unwrap_or_default()
+            }
+            Error::Catalog { .. } => {
+                "correct `aliases` in config.yaml: `mine: hf.co/user/repository:Q4_K_M`"
+            }
         }
     }
 
@@ -178,7 +185,7 @@ impl Error {
 /// What every dialect and the command line can say of it.
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        if let Error::Quantize(failure) = error {
+        if let Error::Quantize(failure) | Error::Template(failure) = error {
             return failure;
         }
         let kind = match &error {

@@ -302,6 +302,10 @@ pub(crate) fn failed(url: &Url, error: &reqwest::Error) -> Error {
     match () {
         // As rustls names an answer that is no TLS.
         () if why.contains("InvalidContentType") => Error::NoTls { host },
+        // As the resolver says it, with all that it asked for.
+        () if why.contains("no records found") => {
+            Error::Unreachable { host, why: "no address is known for this name".into() }
+        }
         () if error.is_connect() => Error::Unreachable { host, why },
         () if error.is_timeout() => Error::Stalled { host },
         () => Error::Broken { host, why },

@@ -6,7 +6,7 @@
 //! mean several things:
 //!
 //! 1. A text that looks like a path (it begins with `/`, `./`, `../`, `~/` or a drive, or ends in `.gguf`)
-//!    is a file. `https://...gguf` is a file of a server.
+//!    is a file. `https://...gguf` is a file of a server; `http://...gguf` too, for those who say that this is well.
 //! 2. `hf.co/user/repository[:quant]`, or with `huggingface.co/` or the address of its page, is a
 //!    repository of the hub.
 //! 3. Any other text is a name. If the catalogue has it as an alias, the alias says which file of which repository
@@ -151,7 +151,7 @@ fn of_address(text: &str) -> Result<Option<Reference>> {
         {
             hub(&format!("{user}/{repository}"), Some(file.join("/"))).map(Some)
         }
-        [host, .., file] if scheme.eq_ignore_ascii_case("https") && is_gguf(file) => {
+        [host, .., file] if is_web(scheme) && is_gguf(file) => {
             let name = name_of_file(host, &parts);
             Ok(Some(Reference { name, source: Source::Url(text.to_owned()) }))
         }
@@ -192,6 +192,10 @@ fn said_tag(text: &str, name: &ModelName) -> Option<String> {
 
 fn is_hub(host: &str) -> bool {
     HUB_HOSTS.iter().any(|known| host.eq_ignore_ascii_case(known))
+}
+
+fn is_web(scheme: &str) -> bool {
+    ["https", "http"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 fn is_gguf(file: &str) -> bool {

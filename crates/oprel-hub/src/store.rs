@@ -130,7 +130,7 @@ impl Store {
         in_store || self.caches.iter().any(|cache| cache.has(repository))
     }
 
-    /// The file of a blob, wherever it is.
+    /// The file of a blob, wherever it is: in this store, in one beside it, or in a cache of the hub.
     ///
     /// # Errors
     /// If it is a link that leads out of its store, or no file.
@@ -140,7 +140,7 @@ impl Store {
                 return Ok(Some(path));
             }
         }
-        Ok(None)
+        Ok(self.caches.iter().find_map(|cache| cache.blob(digest)))
     }
 
     fn roots(&self) -> impl Iterator<Item = &Root> {

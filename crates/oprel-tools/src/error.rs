@@ -174,6 +174,12 @@ pub enum Error {
         /// Which token of the text.
         at: usize,
     },
+    /// There is no folder where one is named.
+    #[error("there is no folder {}", path.display())]
+    NoFolder {
+        /// What is named.
+        path: PathBuf,
+    },
     /// A folder lacks a file that a model needs.
     #[error("{} has no {file}", folder.display())]
     MissingFile {
@@ -285,6 +291,7 @@ impl Error {
             Error::Base { .. } => {
                 "make it anew with the unquantized model, the same text and the same context".into()
             }
+            Error::NoFolder { .. } => "name the folder of a Hugging Face model".into(),
             Error::MissingFile { hint, .. } => (*hint).into(),
             Error::Architecture { supported, .. } => format!(
                 "architectures that can be converted: {}; many others are published as GGUF",

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use oprel_api::Failure;
 use oprel_api::ollama::ModelName;
+use oprel_api::{ErrorKind, Failure};
 use oprel_gguf::{FileType, Gguf};
 use oprel_hub::modelfile::{self, Maker, Recipe, Step};
 use oprel_hub::{Manifest, Store};
@@ -65,6 +65,18 @@ impl Maker for Here<'_> {
     fn step(&mut self, step: Step) {
         // Between its steps it is not stopped: each of them is short.
         let _ = (self.0)(&Making::Step(step));
+    }
+
+    fn check_template(&self, text: &str) -> Result<(), Failure> {
+        match oprel_backend::compile_template(text, None, None) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let why = std::error::Error::source(&error)
+                    .map_or(error.to_string(), |why| why.to_string());
+                Err(Failure::new(ErrorKind::Validation, format!("template error: {why}"))
+                    .with_hint("correct the template: it is in Go's language, or in Jinja's"))
+            }
+        }
     }
 
     fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str> {

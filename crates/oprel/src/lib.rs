@@ -47,6 +47,8 @@ mod stored;
 mod stream;
 mod text;
 
+use oprel_hub::catalog::{Alias, Catalog};
+
 pub use bench::{Bench, BenchOptions, ParallelBench, ParallelOptions};
 pub use builder::{Mode, ModelBuilder};
 #[doc(hidden)]
@@ -105,25 +107,41 @@ pub fn fetcher() -> Result<oprel_hub::fetch::Fetcher> {
 /// The catalogue, with the user's own names.
 ///
 /// # Errors
-/// If one of them names no repository.
+/// If one of them can be no name, or stands for what is neither in the catalogue nor at the hub.
 #[doc(hidden)]
-pub fn catalog() -> Result<oprel_hub::catalog::Catalog> {
-    let built_in = oprel_hub::catalog::Catalog::built_in().clone();
+pub fn catalog() -> Result<Catalog> {
     let own = oprel_config::current().map(oprel_config::Config::aliases).unwrap_or_default();
-    let own = own.iter().filter_map(|alias| {
-        let oprel_hub::Source::Hub(hub) = oprel_hub::Reference::parse(&alias.model).ok()?.source
-        else {
-            return None;
-        };
-        Some(oprel_hub::catalog::Alias {
-            name: alias.name.clone(),
-            repository: hub.repository,
-            file: hub.pick.unwrap_or_else(|| "latest".into()),
-            native: true,
-            ..Default::default()
-        })
-    });
-    Ok(built_in.with(own.collect())?)
+    let own: Vec<_> = own.iter().map(own_alias).collect::<Result<_>>()?;
+    Ok(Catalog::built_in().clone().with(own)?)
+}
+
+/// What a user's own name stands for.
+fn own_alias(own: &oprel_config::Alias) -> Result<Alias> {
+    let name = own.name.clone();
+    if let Some(known) = Catalog::built_in().alias(&own.model) {
+        return Ok(Alias { name, also: Vec::new(), ..known.clone() });
+    }
+    match oprel_hub::Reference::parse(&own.model).map(|reference| reference.source) {
+        Ok(oprel_hub::Source::Hub(hub)) => {
+            let file = hub.pick.unwrap_or_else(|| "latest".into());
+            let repository = hub.repository;
+            Ok(Alias { name, repository, file, native: true, ..Alias::default() })
+        }
+        _ => Err(OprelError::Validation {
+            message: format!(
+                "the alias '{name}' in line {} of {} stands for '{}', which is neither in the catalogue nor at the hub",
+                own.line,
+                oprel_config::FILE,
+                own.model
+            ),
+            hint: Some(
+                "write hf.co/user/repository:Q4_K_M, or a name that `oprel list-models` shows; a file gets a name \
+                 by `oprel create`"
+                    .into(),
+            ),
+            source: None,
+        }),
+    }
 }
 
 /// Where the user's store of models is and what is read beside it, by settings.

@@ -37,9 +37,9 @@ pub(crate) struct Info {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Doctor {
-    /// Port of the daemon.
-    #[arg(long, value_name = "N", default_value_t = 11434)]
-    pub(crate) port: u16,
+    /// Port of the daemon [default: that of the setting `host`]
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
     /// Measure nothing: neither memory nor disks.
     #[arg(long)]
     pub(crate) quick: bool,

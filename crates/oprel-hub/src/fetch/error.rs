@@ -235,7 +235,7 @@ impl Error {
             Error::Setup { hint, .. } => (*hint)?.into(),
             Error::Status { status: 429, .. } => "it is asked too often; try again later, or with a token".into(),
             Error::Status { status: 500.., .. } => "the server has a problem; try again later".into(),
-            Error::Stalled { .. } | Error::Broken { .. } => {
+            Error::Stalled { .. } | Error::Broken { .. } | Error::Stopped => {
                 "run the same command again: it goes on where it stopped".into()
             }
             Error::Digest { .. } => "what came was thrown away; try again, and another mirror if that repeats".into(),
@@ -253,7 +253,7 @@ impl Error {
             }
             Error::NoModel { name } => format!("check the spelling of {name}; `oprel search` finds names"),
             Error::NoTls { .. } => "if it is one that you trust: `oprel pull NAME --insecure`".into(),
-            Error::Insecure { .. } => "say --insecure if that is well".into(),
+            Error::Insecure { .. } => "if it is one that you trust: `oprel pull NAME --insecure`".into(),
             Error::NoSpace { .. } => {
                 "remove models with `oprel rm`, or set OPREL_MODELS to a folder on a larger disk".into()
             }

@@ -27,8 +27,13 @@ const TOLD_EVERY: Duration = Duration::from_millis(60);
 
 /// Where a model goes.
 pub trait Sink: Send + Sync {
-    /// Where the file of this digest is, or will be.
+    /// Where the file of this digest is kept.
     fn blob_path(&self, digest: &Digest) -> PathBuf;
+
+    /// Where it is read: another place may have it, which is never written to.
+    fn found_path(&self, digest: &Digest) -> PathBuf {
+        self.blob_path(digest)
+    }
 
     /// Where files are until they are whole: on the same disk.
     fn part_folder(&self) -> PathBuf;
@@ -68,6 +73,14 @@ struct Blob {
     commit: Option<String>,
 }
 
+impl Blob {
+    /// Whether it need not be fetched.
+    fn is_in(&self, sink: &dyn Sink) -> bool {
+        let there = sink.found_path(&self.digest).metadata();
+        there.is_ok_and(|metadata| metadata.is_file() && metadata.len() == self.size)
+    }
+}
+
 impl Status {
     /// Words alone.
     pub fn of(status: impl Into<String>) -> Status {
@@ -95,17 +108,33 @@ impl Fetcher {
         sink: &dyn Sink,
         tell: Tell<'_>,
     ) -> Result<()> {
+        if is_hub(&name.host) {
+            let repository = format!("{}/{}", name.namespace, name.model);
+            return self.pull_repository(name, &repository, &name.tag, sink, tell).await;
+        }
         self.online(&name.to_string())?;
         tell(Status::of("pulling manifest"));
-        let manifest = match is_hub(&name.host) {
-            true => self.pull_from_hub(name, sink, tell).await?,
-            false => self.pull_from_registry(name, insecure, sink, tell).await?,
-        };
-        tell(Status::of("writing manifest"));
-        let wrong = |source| Error::file(name.full().as_ref(), source);
-        sink.put_manifest(name, &manifest).map_err(wrong)?;
-        tell(Status::of("success"));
-        Ok(())
+        let manifest = self.pull_from_registry(name, insecure, sink, tell).await?;
+        keep(name, &manifest, sink, tell)
+    }
+
+    /// Fetches a model of a repository of the hub into a store, where it gets a name of its own. What is picked is a
+    /// quant, a file's name or path, a pattern with `*` for either, or `latest`.
+    ///
+    /// # Errors
+    /// As [`Fetcher::pull`].
+    pub async fn pull_repository(
+        &self,
+        name: &ModelName,
+        repository: &str,
+        pick: &str,
+        sink: &dyn Sink,
+        tell: Tell<'_>,
+    ) -> Result<()> {
+        self.online(&name.to_string())?;
+        tell(Status::of("pulling manifest"));
+        let manifest = self.pull_from_hub(repository, pick, sink, tell).await?;
+        keep(name, &manifest, sink, tell)
     }
 
     /// Gives a model of a store to its registry.
@@ -127,7 +156,7 @@ impl Fetcher {
             let (digest, total) = (layer.digest, layer.size);
             tell(Status::file("pushing", digest, total, 0));
             let report = |sent| tell(Status::file("pushing", digest, total, sent));
-            registry.push_blob(digest, &sink.blob_path(&digest), &report).await?;
+            registry.push_blob(digest, &sink.found_path(&digest), &report).await?;
             tell(Status::file("pushing", digest, total, total));
         }
         tell(Status::of("pushing manifest"));
@@ -163,13 +192,13 @@ impl Fetcher {
 
     /// Fetches files, once it is known that there is room for all of them.
     async fn blobs(&self, blobs: &[Blob], sink: &dyn Sink, tell: Tell<'_>) -> Result<()> {
-        let is_missing = |blob: &&Blob| {
-            let there = sink.blob_path(&blob.digest).metadata();
-            there.map_or(true, |metadata| metadata.len() != blob.size)
-        };
-        let missing = blobs.iter().filter(is_missing).map(|blob| blob.size);
+        let missing = blobs.iter().filter(|blob| !blob.is_in(sink)).map(|blob| blob.size);
         room(sink, missing.fold(0, u64::saturating_add), blobs)?;
         for blob in blobs {
+            if blob.is_in(sink) {
+                tell(Status::file("pulling", blob.digest, blob.size, blob.size));
+                continue;
+            }
             self.blob(blob, sink, tell).await?;
         }
         tell(Status::of("verifying sha256 digest"));
@@ -191,6 +220,15 @@ impl Fetcher {
         };
         self.start(job).watch(TOLD_EVERY, &report).await
     }
+}
+
+/// The last step: the model gets its name.
+fn keep(name: &ModelName, manifest: &[u8], sink: &dyn Sink, tell: Tell<'_>) -> Result<()> {
+    tell(Status::of("writing manifest"));
+    let wrong = |source| Error::file(name.full().as_ref(), source);
+    sink.put_manifest(name, manifest).map_err(wrong)?;
+    tell(Status::of("success"));
+    Ok(())
 }
 
 /// Whether a host is the hub, whose models are repositories.

@@ -23,6 +23,12 @@ pub trait Maker {
     /// Something was done.
     fn step(&mut self, step: Step);
 
+    /// Whether a text is a chat template.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    fn check_template(&self, text: &str) -> Result<(), Failure>;
+
     /// What the model of a file can do with this chat template, else with its own: words of the field.
     fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str>;
 
@@ -62,7 +68,7 @@ impl fmt::Display for Step {
 /// Makes a model in a store. Files are not copied where the disk can give them a further name.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is to begin with a model that is not there; what is wrong with a file;
+/// [`Error::NotFound`] if it is to begin with a model that is not there; what is wrong with a file or the template;
 /// [`Error::Quantize`].
 pub fn create(
     store: &Store,
@@ -70,6 +76,9 @@ pub fn create(
     recipe: &Recipe,
     maker: &mut dyn Maker,
 ) -> Result<Manifest> {
+    if let Some(template) = &recipe.template {
+        maker.check_template(template).map_err(Error::Template)?;
+    }
     let (layers, config) = (Vec::new(), Config::default());
     let mut making = Making { store, maker, quantize: recipe.quantize, layers, config };
     if let Some(model) = &recipe.model {

@@ -70,13 +70,14 @@ fn a_file_of_a_server_is_kept_under_the_servers_name() {
     assert_eq!(kept("https://models.example/m.gguf"), "models.example/files/m:latest");
     let hostile = Reference::parse("https://models.example/../..gguf").unwrap();
     assert!(hostile.name.is_none_or(|name| name.is_valid()));
-    assert!(
-        !matches!(
-            Reference::parse("http://models.example/m.gguf"),
-            Ok(Reference { source: Source::Url(_), .. })
-        ),
-        "not without TLS"
+    let plain = "http://127.0.0.1:8080/a/m.gguf";
+    assert_eq!(
+        source(plain),
+        Source::Url(plain.into()),
+        "whether that is well is asked by who fetches"
     );
+    assert_eq!(kept(plain), "127.0.0.1:8080/a/m:latest");
+    assert!(!matches!(source("ftp://models.example/a/m.gguf"), Source::Url(_)));
 }
 
 fn catalog() -> Catalog {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use oprel_api::ollama::{ModelName, Place};
 
+use crate::Digest;
 use crate::quant::{part_of, quant_of, without_part};
 
 /// The host under which models of the hub are kept.
@@ -46,6 +47,14 @@ impl HubCache {
     pub(super) fn models(&self) -> Vec<Cached> {
         let repositories = self.repositories();
         repositories.iter().flat_map(|(folder, name)| self.models_of(folder, name)).collect()
+    }
+
+    /// The file of these bytes.
+    pub(super) fn blob(&self, digest: &Digest) -> Option<PathBuf> {
+        let folders = self.repositories().into_iter().map(|(folder, _)| folder.join("blobs"));
+        let mut paths = folders.map(|folder| folder.join(digest.hex()));
+        // A link would lead anywhere.
+        paths.find(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
     }
 
     /// Blobs whose names are the SHA-256 of their bytes.

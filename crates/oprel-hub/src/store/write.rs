@@ -246,7 +246,7 @@ impl Store {
         same.map(|site| self.own.read(&site.path)).collect()
     }
 
-    /// A blob that only a store beside has becomes one of this store too.
+    /// A blob that only a store beside or a cache of the hub has becomes one of this store too.
     fn bring_in(&self, name: &ModelName, digest: &Digest) -> Result<()> {
         if self.renew(digest, None).is_some() {
             return Ok(());

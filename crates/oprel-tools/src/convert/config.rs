@@ -40,6 +40,9 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>> {
 impl Config {
     /// Reads `config.json`.
     pub(super) fn open(folder: &Path) -> Result<Config> {
+        if !folder.is_dir() {
+            return Err(Error::NoFolder { path: folder.to_owned() });
+        }
         let Some(json) = read_json(&folder.join("config.json"))? else {
             return Err(Error::MissingFile {
                 folder: folder.to_owned(),

@@ -39,14 +39,19 @@ struct Set {
     files: Vec<File>,
 }
 
-/// The files that a tag means: a quant in either case, a file's name with or without its end, or `latest`.
+/// The files that a tag means: a quant in either case, a file's name or path with or without its end, a pattern
+/// with `*` for either, or `latest`.
 ///
 /// # Errors
 /// [`Error::NoVariant`] with what is there, the nearest first.
 pub fn choose(repo: &str, files: &[File], tag: &str) -> Result<Choice> {
     let sets = sets(files);
     let is_unsaid = tag.eq_ignore_ascii_case("latest");
-    let found = if is_unsaid { usual(&sets) } else { named(&sets, tag) };
+    let found = match tag {
+        _ if is_unsaid => usual(&sets),
+        pattern if pattern.contains('*') => alike(&sets, pattern),
+        name => named(&sets, name),
+    };
     let Some(set) = found else {
         let there = nearest(&sets, tag);
         return Err(Error::NoVariant { repo: repo.into(), tag: tag.into(), there });
@@ -132,6 +137,34 @@ fn named<'a>(sets: &'a [Set], tag: &str) -> Option<&'a Set> {
         .find(by_name)
         .or_else(|| sets.iter().find(by_quant))
         .or_else(|| sets.iter().find(by_dynamic))
+}
+
+/// What a pattern is for: of several that it fits the one with the shortest name, which has nothing but what was asked for.
+fn alike<'a>(sets: &'a [Set], pattern: &str) -> Option<&'a Set> {
+    let pattern = pattern.to_ascii_lowercase();
+    let is_meant = |file: &File| {
+        let path = file.path.to_ascii_lowercase();
+        fits(&pattern, &path) || path.rsplit('/').next().is_some_and(|name| fits(&pattern, name))
+    };
+    let meant = sets.iter().filter(|set| set.files.first().is_some_and(is_meant));
+    meant.min_by_key(|set| set.name.len())
+}
+
+/// Whether a text is a pattern, in which `*` is any text.
+fn fits(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(last) = pieces.next_back() else { return text == pattern };
+    let Some(mut rest) = text.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
+        return false;
+    };
+    pieces.all(|piece| match rest.split_once(piece) {
+        Some((_, behind)) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    })
 }
 
 fn projector(files: &[File]) -> Option<File> {

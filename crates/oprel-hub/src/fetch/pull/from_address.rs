@@ -20,7 +20,7 @@ use crate::http;
 use crate::quant_of;
 
 use super::from_hub::{CONFIG, layer, put};
-use super::{Sink, Status, TOLD_EVERY, Tell, part_path};
+use super::{Sink, Status, TOLD_EVERY, Tell, keep, part_path};
 
 impl Fetcher {
     /// Fetches a GGUF file at an address into a store, under a name that the caller chooses.
@@ -68,11 +68,7 @@ impl Fetcher {
         fs::create_dir_all(to.parent().unwrap_or(&to)).map_err(wrong)?;
         fs::rename(&fetched.path, &to).map_err(wrong)?;
         let manifest = manifest(url, digest, fetched.size, sink).await?;
-        tell(Status::of("writing manifest"));
-        let wrong = |source| Error::file(name.full().as_ref(), source);
-        sink.put_manifest(name, &manifest).map_err(wrong)?;
-        tell(Status::of("success"));
-        Ok(())
+        keep(name, &manifest, sink, tell)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use oprel_api::ollama::ModelName;
 use serde_json::{Value, json};
 
 use crate::Digest;
@@ -25,18 +24,18 @@ const LAYER: &str = "application/vnd.ollama.image.";
 const MOST_BYTES: usize = 1 << 20;
 
 impl Fetcher {
-    /// Fetches what a tag means. The manifest is made here, and the same repository makes the same one.
+    /// Fetches what is picked. The manifest is made here, and the same repository makes the same one.
     pub(super) async fn pull_from_hub(
         &self,
-        name: &ModelName,
+        repository: &str,
+        pick: &str,
         sink: &dyn Sink,
         tell: Tell<'_>,
     ) -> Result<Vec<u8>> {
         let hub = self.hub()?;
-        let repo = format!("{}/{}", name.namespace, name.model);
-        let commit = hub.commit(&repo, "main").await?;
+        let commit = hub.commit(repository, "main").await?;
         let files = hub.files(&commit.repo, &commit.commit).await?;
-        let choice = choose(&commit.repo, &files, &name.tag)?;
+        let choice = choose(&commit.repo, &files, pick)?;
         if choice.is_second_best {
             tell(Status::of(format!("using {}: the repository has no Q4_K_M", choice.quant)));
         }
@@ -141,10 +140,10 @@ fn base(path: &str) -> &str {
 /// Puts a small file into the store: whole or not at all.
 pub(super) async fn put(sink: &dyn Sink, bytes: Vec<u8>) -> Result<(Digest, u64)> {
     let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
-    let to = sink.blob_path(&digest);
-    if to.metadata().is_ok_and(|metadata| metadata.len() == size) {
+    if sink.found_path(&digest).metadata().is_ok_and(|metadata| metadata.len() == size) {
         return Ok((digest, size));
     }
+    let to = sink.blob_path(&digest);
     let name = format!("{}.{}.new", digest.file_name(), std::process::id());
     let new = sink.part_folder().join(name);
     blocking(move || {

@@ -55,6 +55,13 @@ impl Maker for Plain<'_> {
         (self.0)(step);
     }
 
+    fn check_template(&self, text: &str) -> Result<(), Failure> {
+        match text.contains("{{ }}") {
+            true => Err(Failure::new(ErrorKind::Validation, "nothing is said")),
+            false => Ok(()),
+        }
+    }
+
     fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str> {
         let own = file.metadata().str("tokenizer.chat_template").unwrap();
         let has_tools = template.or(own).is_some_and(|text| text.contains("tools"));
@@ -121,6 +128,16 @@ fn a_model_is_made_of_a_file_and_says_what_it_is() {
     let first = store.find(&name("mine")).unwrap().unwrap().manifest.unwrap();
     let kinds = |m: &crate::Manifest| m.layers().iter().map(|l| l.digest).collect::<Vec<_>>();
     assert_eq!(kinds(&copy), kinds(&first), "made again of what it says");
+}
+
+#[test]
+fn a_template_that_is_none_makes_nothing() {
+    let (place, store) = place();
+    let text = "FROM ./m.gguf\nTEMPLATE {{ }}";
+    let refused = made(&store, place.path(), text, "mine").unwrap_err();
+    assert!(matches!(&refused, Error::Template(_)), "{refused}");
+    assert!(store.list().unwrap().models.is_empty());
+    assert_eq!(fs::read_dir(store.blobs()).unwrap().count(), 0);
 }
 
 #[test]

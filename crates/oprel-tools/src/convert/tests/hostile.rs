@@ -58,6 +58,14 @@ fn what_is_missing_is_named_with_what_to_do() {
     let error = refused(&folder);
     assert!(error.to_string().contains("config.json"), "{error}");
     assert!(error.hint().is_some());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").expect("a file");
+    for none in [file, folder.path().join("absent")] {
+        let to = folder.path().join("out.gguf");
+        let options = ConvertOptions::default();
+        let refused = convert(&none, &to, &options, &mut |_| ControlFlow::Continue(()));
+        assert!(matches!(refused, Err(Error::NoFolder { .. })), "{refused:?}");
+    }
 
     let folder = Folder::of(&case("qwen2"), false);
     folder.remove("tokenizer.json");

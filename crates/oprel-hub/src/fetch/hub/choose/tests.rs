@@ -79,3 +79,46 @@ fn projectors_stand_beside_and_are_no_models() {
     assert_eq!(choice.projector.map(|file| file.path).as_deref(), Some("mmproj-m-F16.gguf"));
     assert!(choose("u/r", &files(&["mmproj-F16.gguf"]), "latest").is_err());
 }
+
+#[test]
+fn a_pattern_picks_the_file_with_nothing_else_in_its_name() {
+    let all = [
+        "m-Q4_K_M-fp16.gguf",
+        "m-Q4_K_M.gguf",
+        "m-Q8_0.gguf",
+        "mmproj-m-Q4_K_M.gguf",
+        "Q6_K/m-Q6_K-00001-of-00002.gguf",
+        "Q6_K/m-Q6_K-00002-of-00002.gguf",
+    ];
+    for (pattern, file) in [
+        ("*Q4_K_M*.gguf", "m-Q4_K_M.gguf"),
+        ("*q8_0.GGUF", "m-Q8_0.gguf"),
+        ("*fp16*", "m-Q4_K_M-fp16.gguf"),
+        ("M-*_0.gguf", "m-Q8_0.gguf"),
+    ] {
+        assert_eq!(chosen(&all, pattern), [file], "{pattern}");
+    }
+    for pattern in ["m-Q6_K*.gguf", "*Q6_K/*", "Q6_K/m-*-of-*.gguf"] {
+        assert_eq!(chosen(&all, pattern), all[4..], "{pattern}");
+    }
+    for pattern in ["*Q5_K_M*", "*Q8_0", "Q8_0*", "*mmproj*"] {
+        assert!(choose("u/r", &files(&all), pattern).is_err(), "{pattern}");
+    }
+}
+
+#[test]
+fn a_pattern_is_any_text_where_its_stars_are() {
+    for (pattern, text, is_one) in [
+        ("*", "", true),
+        ("a*", "a", true),
+        ("a*a", "a", false),
+        ("a*a", "aa", true),
+        ("*b*b*", "abab", true),
+        ("*b*b*", "ab", false),
+        ("a**c", "abc", true),
+        ("a", "ab", false),
+        ("*é*", "aéa", true),
+    ] {
+        assert_eq!(fits(pattern, text), is_one, "{pattern} {text}");
+    }
+}
