@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use oprel::{Making, OprelError};
 use oprel_api::Failure;
-use oprel_api::ollama::{ModelName, Tag, Timestamp, parameter_lines};
+use oprel_api::ollama::{ModelName, ModelRef, Tag, Timestamp, parameter_lines};
 use oprel_hub::fetch::Status;
 use oprel_hub::modelfile::{self, Modelfile};
 use oprel_hub::{Access, Damage, Entry, Error, Store, StoredModel};
@@ -80,8 +80,9 @@ pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
             client.copy(&args.source, &args.destination).map_err(OprelError::from)?;
         }
         None => {
-            let (from, to) = (name(&args.source)?, name(&args.destination)?);
-            open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
+            let from = ModelRef::parse(&args.source).map_err(OprelError::from)?;
+            let to = new_name(&args.destination)?;
+            oprel::copy(&open(Access::Write)?, &from, &to).map_err(OprelError::from)?;
         }
     }
     print(&harmless(&format!("copied '{}' to '{}'", args.source, args.destination)))
@@ -115,7 +116,7 @@ fn removed(models: &[String], remove: impl Fn(&str) -> anyhow::Result<()>) -> an
 }
 
 pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
-    let called = name(&args.model)?;
+    let called = new_name(&args.model)?;
     let (text, folder) = read_modelfile(args.file.as_deref())?;
     let file = Modelfile::parse(&text).map_err(|problem| OprelError::from(Error::from(problem)))?;
     for command in &file.commands {
@@ -295,6 +296,19 @@ pub(crate) fn part_of_file(show: &oprel::Show, args: &Show) -> anyhow::Result<Op
 /// The store of this user.
 pub(crate) fn open(access: Access) -> Result<Store, OprelError> {
     Ok(Store::at(oprel::places()?, access)?)
+}
+
+/// A name that may be given to a model: nobody would find one called as the built-in one.
+fn new_name(text: &str) -> anyhow::Result<ModelName> {
+    if matches!(ModelRef::parse(text), Ok(ModelRef::Demo)) {
+        return Err(OprelError::Validation {
+            message: format!("'{text}' is the built-in model"),
+            hint: Some("choose another name".into()),
+            source: None,
+        }
+        .into());
+    }
+    name(text)
 }
 
 fn name(text: &str) -> anyhow::Result<ModelName> {
