@@ -15,5 +15,10 @@ static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../demo/oprel-demo-q8_0.
 /// # Errors
 /// None that a user can cause: the file is part of the program.
 pub fn demo() -> Result<Gguf> {
-    Ok(Gguf::from_static(&FILE.0)?)
+    Ok(Gguf::from_static(demo_file())?)
+}
+
+/// The file of the demo model, byte for byte.
+pub fn demo_file() -> &'static [u8] {
+    &FILE.0
 }

@@ -11,7 +11,7 @@ mod parts;
 mod recurrent;
 mod source;
 
-pub use demo::demo;
+pub use demo::{demo, demo_file};
 pub use error::{Error, Result};
 pub use hyper::Hyper;
 

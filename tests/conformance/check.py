@@ -117,6 +117,14 @@ class Reply:
         """The objects of an NDJSON stream."""
         return [json.loads(line) for line in self.body.splitlines()]
 
+    def last(self):
+        """The last object of a stream, or the only one; the text of a body without."""
+        text = self.body.decode(errors="replace").strip()
+        try:
+            return json.loads(text.splitlines()[-1]) if text else None
+        except ValueError:
+            return text
+
     def events(self):
         """The events of an SSE stream, as pairs of name and data."""
         found = []
@@ -128,9 +136,9 @@ class Reply:
         return found
 
 
-def request(method, path, body=None, headers=None, timeout=None, port=PORT):
-    """One request on a connection of its own; a check's own servers have other ports."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout or LIMIT)
+def request(method, path, body=None, headers=None, timeout=None, host=HOST, port=PORT):
+    """One request on a connection of its own; a check's own servers are elsewhere."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout or LIMIT)
     try:
         if isinstance(body, (dict, list)):
             body = json.dumps(body).encode()

@@ -11,8 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from check import DEMO, Skip, check, main, soon, stories
@@ -24,17 +22,6 @@ ENDLESS = {
     "raw": True,
     "options": {"num_predict": 100000, "temperature": 3, "seed": 1},
 }
-
-
-def ask(server, path, body=None, timeout=60):
-    """Status, headers and JSON of an answer."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.status, answer.headers, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, json.loads(error.read() or b"null")
 
 
 def short(n=8, model=DEMO, **more):
@@ -70,7 +57,7 @@ class Stream(threading.Thread):
 @check("50", "an idle server stops at once, with exit code 0 and nothing left")
 def idle():
     server = Server()
-    ask(server, "/api/generate", short())
+    server.post("/api/generate", short())
     assert server.children() and server.socket.exists()
     start = time.monotonic()
     code = server.end()
@@ -80,7 +67,7 @@ def idle():
 @check("50", "SIGTERM under load: answers under way finish, others are refused")
 def drains():
     with Server() as server:
-        ask(server, "/load", {"model": DEMO})
+        server.post("/load", {"model": DEMO})
         bodies = [
             {
                 "model": DEMO,
@@ -94,7 +81,7 @@ def drains():
         server.terminate()
         time.sleep(0.3)
         try:
-            status = ask(server, "/api/generate", short())[0]
+            status = server.post("/api/generate", short()).status
         except OSError:
             status = None
         assert status in (None, 503), status
@@ -126,7 +113,7 @@ def hurries():
 @check("50", "a worker does not outlive a server that is killed")
 def orphans():
     with Server() as server:
-        ask(server, "/api/generate", short())
+        server.post("/api/generate", short())
         workers = server.children()
         assert workers
         server.process.kill()
@@ -187,7 +174,7 @@ def crashes():
             "raw": True,
             "options": {"num_predict": 1500, "seed": 5, "temperature": 1},
         }
-        whole = ask(server, "/api/generate", {**body, "stream": False})[2]["response"]
+        whole = server.post("/api/generate", {**body, "stream": False}).json()["response"]
         stream = Stream(server, body).begin()
         soon(20, lambda: len(stream.lines) > 20)
         for pid in server.children():
@@ -197,14 +184,14 @@ def crashes():
         assert [line.get("done", True) for line in lines].count(True) == 1, lines[-1]
         assert lines[-1]["done"], lines[-1]
         assert "".join(line["response"] for line in lines) == whole
-        assert ask(server, "/api/generate", short())[0] == 200
+        assert server.post("/api/generate", short()).status == 200
         assert server.end() == 0
 
 
 @check("46", "requests on one model run together, and all finish")
 def together():
     with Server() as server:
-        ask(server, "/load", {"model": DEMO})
+        server.post("/load", {"model": DEMO})
         body = {
             "model": DEMO,
             "prompt": "Once",
@@ -214,12 +201,12 @@ def together():
         }
         bodies = [{**body, "options": {**body["options"], "seed": n}} for n in range(8)]
         start = time.monotonic()
-        alone = [ask(server, "/api/generate", one)[2]["response"] for one in bodies]
+        alone = [server.post("/api/generate", one).json()["response"] for one in bodies]
         serial = time.monotonic() - start
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             side_by_side = list(
-                pool.map(lambda one: ask(server, "/api/generate", one)[2]["response"], bodies)
+                pool.map(lambda one: server.post("/api/generate", one).json()["response"], bodies)
             )
         parallel = time.monotonic() - start
         assert side_by_side == alone
@@ -237,8 +224,9 @@ def twice_as_fast():
     with Server() as server:
 
         def one(seed):
-            answer = ask(server, "/v1/completions", {**body, "seed": seed}, timeout=300)
-            assert answer[0] == 200 and answer[2]["usage"]["completion_tokens"] == 64, answer
+            answer = server.post("/v1/completions", {**body, "seed": seed}, timeout=300)
+            assert answer.status == 200, answer.body
+            assert answer.json()["usage"]["completion_tokens"] == 64, answer.body
 
         def took(at_a_time):
             start = time.monotonic()
@@ -257,15 +245,15 @@ def twice_as_fast():
 def queue():
     with Server(OPREL_MAX_QUEUE="1") as server:
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
-            answers = list(pool.map(lambda _: ask(server, "/api/generate", short(1)), range(24)))
-        refused = [answer for answer in answers if answer[0] != 200]
-        assert refused and len(refused) < 24, [answer[0] for answer in answers]
-        for status, headers, body in refused:
-            assert (status, body["error"]) == (
+            answers = list(pool.map(lambda _: server.post("/api/generate", short(1)), range(24)))
+        refused = [answer for answer in answers if answer.status != 200]
+        assert refused and len(refused) < 24, [answer.status for answer in answers]
+        for answer in refused:
+            assert (answer.status, answer.json()["error"]) == (
                 503,
                 "server busy, please try again.  maximum pending requests exceeded",
             )
-            assert int(headers["retry-after"]) > 0
+            assert int(answer.headers["retry-after"]) > 0
 
 
 @check("48", "a second model takes the place of the first, but not while it is busy")
@@ -274,15 +262,15 @@ def eviction():
     with Server(OPREL_MAX_LOADED_MODELS="1") as server:
 
         def names():
-            return [model["name"] for model in ask(server, "/api/ps")[2]["models"]]
+            return [model["name"] for model in server.get("/api/ps").json()["models"]]
 
-        ask(server, "/api/generate", short())
+        server.post("/api/generate", short())
         assert names() == ["demo:latest"]
-        assert ask(server, "/api/generate", short(model=other))[0] == 200
+        assert server.post("/api/generate", short(model=other)).status == 200
         assert names() == [other]
         body = {**ENDLESS, "options": {**ENDLESS["options"], "num_predict": 600}}
         stream = Stream(server, body).begin()
-        assert ask(server, "/api/generate", short(model=other))[0] == 200
+        assert server.post("/api/generate", short(model=other)).status == 200
         stream.join(30)
         last = json.loads(stream.lines[-1])
         assert last["done"] and last["eval_count"] > 0 and names() == [other], last
@@ -344,16 +332,16 @@ def short_of_memory():
         with Group(limit) as group, group.server() as server:
 
             def names():
-                return {model["name"] for model in ask(server, "/api/ps")[2]["models"]}  # noqa: B023
+                return {model["name"] for model in server.get("/api/ps").json()["models"]}  # noqa: B023
 
-            assert ask(server, "/api/generate", short())[0] == 200
-            assert ask(server, "/api/generate", short(model=other))[0] == 200
+            assert server.post("/api/generate", short()).status == 200
+            assert server.post("/api/generate", short(model=other)).status == 200
             assert names() == ({"demo:latest", other} if stays else {other})
             form = {"type": "array", "items": {"enum": ["on and on"]}, "minItems": 600}
             body = {**ENDLESS, "format": form}
             body["options"] = {"num_predict": 600}
             stream = Stream(server, body).begin()
-            assert ask(server, "/api/generate", short(model=other))[0] == 200
+            assert server.post("/api/generate", short(model=other)).status == 200
             stream.join(30)
             last = json.loads(stream.lines[-1])
             assert last["done"] and last["eval_count"] == 600, last
@@ -363,24 +351,24 @@ def short_of_memory():
 @check("49", "another num_ctx does not load the model again")
 def contexts():
     with Server() as server:
-        ask(server, "/load", {"model": DEMO})
+        server.post("/load", {"model": DEMO})
         workers = server.children()
         for n in [64, 1024, 256, 512]:
             body = short(2)
             body["options"]["num_ctx"] = n
-            assert ask(server, "/api/generate", body)[0] == 200
+            assert server.post("/api/generate", body).status == 200
         assert server.children() == workers
 
 
 @check("-", "a model goes when it was idle for as long as the server is told")
 def keep_alive():
     with Server(OLLAMA_KEEP_ALIVE="1s") as server:
-        ask(server, "/api/generate", short())
+        server.post("/api/generate", short())
         workers = server.children()
         assert workers
         soon(10, lambda: not server.children())
-        assert ask(server, "/api/ps")[2]["models"] == []
-        ask(server, "/api/generate", short(keep_alive=-1))
+        assert server.get("/api/ps").json()["models"] == []
+        server.post("/api/generate", short(keep_alive=-1))
         time.sleep(2)
         assert len(server.children()) == 1
 
@@ -405,8 +393,8 @@ def churn():
                     ("/v1/completions", {"model": name, "prompt": "Hi", "max_tokens": 3, "n": 2}),
                 ]
                 path, body = dice.choice(bodies)
-                status, _, answer = ask(server, path, body)
-                assert status == 200, (path, body, status, answer)
+                answer = server.post(path, body)
+                assert answer.status == 200, (path, body, answer.status, answer.body)
                 done += 1
             return done
 
@@ -421,12 +409,12 @@ def no_model():
         bad = server.home / "bad.gguf"
         for content in [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 4096, b"x" * 10000]:
             bad.write_bytes(content)
-            status, _, body = ask(server, "/api/generate", short(model=str(bad)))
-            assert status >= 400 and body["error"], (status, body)
-            assert ask(server, "/api/show", {"model": str(bad)})[0] >= 400
-        assert ask(server, "/api/generate", short(model=str(server.home)))[0] == 404
-        assert ask(server, "/api/generate", short())[0] == 200
-        assert ask(server, "/api/ps")[2]["models"][0]["name"] == "demo:latest"
+            answer = server.post("/api/generate", short(model=str(bad)))
+            assert answer.status >= 400 and answer.json()["error"], (answer.status, answer.body)
+            assert server.post("/api/show", {"model": str(bad)}).status >= 400
+        assert server.post("/api/generate", short(model=str(server.home))).status == 404
+        assert server.post("/api/generate", short()).status == 200
+        assert server.get("/api/ps").json()["models"][0]["name"] == "demo:latest"
 
 
 main()

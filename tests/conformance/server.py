@@ -10,6 +10,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from check import request
+
 
 def free_port():
     with socket.socket() as listener:
@@ -48,6 +50,15 @@ class Server:
             except OSError:
                 time.sleep(0.05)
         raise RuntimeError(f"oprel serve does not listen:\n{self.log.read_text()}")
+
+    def request(self, method, path, body=None, **more):
+        return request(method, path, body, host="127.0.0.1", port=self.port, **more)
+
+    def get(self, path, **more):
+        return self.request("GET", path, **more)
+
+    def post(self, path, body=None, **more):
+        return self.request("POST", path, body, **more)
 
     def children(self):
         """Processes of the server that are alive, besides itself."""

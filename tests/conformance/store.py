@@ -18,26 +18,11 @@ BIN = os.environ["OPREL_BIN"]
 PART = 16 << 20
 
 
-def ask(server, method, path, body=None, timeout=60):
-    """Status, headers and body; the last object of a stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
-    try:
-        content = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-        connection.request(method, path, body=content)
-        response = connection.getresponse()
-        text = response.read().decode(errors="replace").strip()
-        lines = text.splitlines()
-        try:
-            return response.status, json.loads(lines[-1]) if lines else None
-        except ValueError:
-            return response.status, text
-    finally:
-        connection.close()
-
-
 def well(server, method, path, body=None):
-    status, said = ask(server, method, path, body)
-    assert status in (200, 201) and not (isinstance(said, dict) and said.get("error")), (status, said)
+    reply = server.request(method, path, body)
+    said = reply.last()
+    failed = isinstance(said, dict) and said.get("error")
+    assert reply.status in (200, 201) and not failed, (reply.status, said)
     return said
 
 
@@ -96,14 +81,15 @@ def shared():
 def named():
     with Server() as server:
         wrong = "sha256:" + "0" * 64
-        status, said = ask(server, "POST", f"/api/blobs/{wrong}", b"not that")
-        assert status == 400 and said["error"], (status, said)
+        reply = server.post(f"/api/blobs/{wrong}", b"not that")
+        assert reply.status == 400 and reply.json()["error"], (reply.status, reply.body)
         assert not blobs(server)
-        assert ask(server, "HEAD", f"/api/blobs/{wrong}")[0] == 404
-        assert ask(server, "HEAD", "/api/blobs/sha256:zz")[0] == 400
+        assert server.request("HEAD", f"/api/blobs/{wrong}").status == 404
+        assert server.request("HEAD", "/api/blobs/sha256:zz").status == 400
         for path in ("..%2f..%2fetc%2fpasswd", "sha256:..%2f..%2fx", "%2e%2e%2f%2e%2e", "..%5cx"):
             for method in ("HEAD", "POST"):
-                status = ask(server, method, f"/api/blobs/{path}", None if method == "HEAD" else b"x")[0]
+                body = None if method == "HEAD" else b"x"
+                status = server.request(method, f"/api/blobs/{path}", body).status
                 assert status in (400, 404), (method, path, status)
 
 
@@ -113,8 +99,8 @@ def deleted():
         add_stories(server, "MyModel")
         assert names(server) == ["MyModel:latest"]
         assert answer(server, "mymodel")
-        assert ask(server, "DELETE", "/api/delete", {"model": "MYMODEL"})[0] == 200
-        assert ask(server, "DELETE", "/api/delete", {"model": "MyModel"})[0] == 404
+        assert server.request("DELETE", "/api/delete", {"model": "MYMODEL"}).status == 200
+        assert server.request("DELETE", "/api/delete", {"model": "MyModel"}).status == 404
         assert names(server) == []
 
 
@@ -151,8 +137,8 @@ def corrupt():
         name = registry.add("library/flipped:latest", content)
         pull = {"model": name, "insecure": True}
         registry.flip = digest(content)
-        status, said = ask(server, "POST", "/api/pull", pull, timeout=120)
-        assert status >= 400 or said["error"], (status, said)
+        reply = server.post("/api/pull", pull, timeout=120)
+        assert reply.status >= 400 or reply.last()["error"], (reply.status, reply.body)
         assert digest(content).replace(":", "-") not in blobs(server) and not names(server)
         registry.flip = None
         assert well(server, "POST", "/api/pull", pull)["status"] == "success"

@@ -201,9 +201,9 @@ def shown(row):
     with Server() as server:
         assert create(server, stories()).returncode == 0
         body = {"model": "made", "from": "tales", "stream": False, **row["from"]}
-        made = post("/api/create", body, port=server.port)
+        made = server.post("/api/create", body)
         assert made.status == 200 and made.json()["status"] == "success", made.body
-        show = post("/api/show", {"model": "made"}, port=server.port).json()
+        show = server.post("/api/show", {"model": "made"}).json()
     for field in row["nonzero"]:
         assert show[field], (field, show)
     details(show["details"])
@@ -237,11 +237,11 @@ def folder(row):
             with Server(OLLAMA_MODELS=str(models), OPREL_HOME=str(home)) as server:
                 made = create(server, file)
                 assert made.returncode == 0, made.stderr
-                names = [one["name"] for one in get("/api/tags", port=server.port).json()["models"]]
+                names = [one["name"] for one in server.get("/api/tags").json()["models"]]
                 assert "tales:latest" in names, names
                 for model in ["tales", str(file)]:
                     body = generate("Once", model=model, options={"num_predict": 4})
-                    reply = post("/api/generate", body, port=server.port)
+                    reply = server.post("/api/generate", body)
                     assert reply.status == 200 and reply.json()["eval_count"] == 4, reply.body
 
 
@@ -399,12 +399,12 @@ def models(row):
 
         def watch():
             while not done.wait(0.02):
-                most[0] = max(most[0], len(get("/api/ps", port=server.port).json()["models"]))
+                most[0] = max(most[0], len(server.get("/api/ps").json()["models"]))
 
         def client(name):
             for n in range(row["rounds"]):
                 body = generate("Once", model=name, options={"num_predict": 12, "seed": n})
-                reply = post("/api/generate", body, port=server.port)
+                reply = server.post("/api/generate", body)
                 assert reply.status == 200 and reply.json()["eval_count"] > 0, reply.body
 
         watcher = threading.Thread(target=watch)
@@ -424,7 +424,7 @@ def queue(row):
 
         def ask(n):
             body = generate(f"Question {n}", options={"num_predict": 8})
-            return post("/api/generate", body, port=server.port)
+            return server.post("/api/generate", body)
 
         with concurrent.futures.ThreadPoolExecutor(row["clients"]) as pool:
             replies = list(pool.map(ask, range(row["clients"])))
@@ -641,20 +641,20 @@ def created(row):
         more = ["--quantize", row["quantize"]] if row["quantize"] else []
         made = create(server, stories(), *more)
         assert made.returncode == 0, made.stderr
-        show = post("/api/show", {"model": "tales"}, port=server.port).json()
+        show = server.post("/api/show", {"model": "tales"}).json()
         level = (row["quantize"] or "f32").upper()
         assert show["details"]["quantization_level"] == level, show["details"]
         [listed] = [
-            one for one in get("/api/tags", port=server.port).json()["models"] if one["name"] == "tales:latest"
+            one for one in server.get("/api/tags").json()["models"] if one["name"] == "tales:latest"
         ]
         file = Path(stories()).stat().st_size
         assert (listed["size"] < file * 0.5) == bool(row["quantize"]), (listed["size"], file)
         body = generate("Once upon a time", model="tales", options={"num_predict": 20, "temperature": 0})
-        reply = post("/api/generate", body, port=server.port)
+        reply = server.post("/api/generate", body)
         assert reply.status == 200, reply.body
         assert len(reply.json()["response"].split()) >= 5, reply.body
         assert program(server, "rm", "tales").returncode == 0
-        assert post("/api/show", {"model": "tales"}, port=server.port).status == 404
+        assert server.post("/api/show", {"model": "tales"}).status == 404
 
 
 @kind("seeds")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use oprel_api::{
     EmbedRequest, Embeddings, Failure, Gauges, Ranking, Request, RerankRequest, SamplingPatch,
+    Trace,
 };
 use oprel_tokenizer::TokenizeOptions;
 use serde::{Deserialize, Serialize};
@@ -46,11 +47,16 @@ pub trait Backend: Send + Sync {
     /// The tokens that the answer to a request would follow.
     fn prompt_tokens(&self, request: Request) -> Later<'_, Vec<u32>>;
 
-    /// Token ids of a text.
-    fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>>;
+    /// Token ids of a text. `trace` is for who asks others for them.
+    fn tokenize(
+        &self,
+        text: String,
+        options: TokenizeOptions,
+        trace: Option<Trace>,
+    ) -> Later<'_, Vec<u32>>;
 
     /// The text of tokens; what is no UTF-8 is replaced.
-    fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String>;
+    fn detokenize(&self, tokens: Vec<u32>, trace: Option<Trace>) -> Later<'_, String>;
 
     /// What it is doing.
     fn gauges(&self) -> Later<'_, Gauges>;
@@ -176,11 +182,16 @@ impl Backend for Native {
         now(Native::prompt_tokens(self, &request))
     }
 
-    fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>> {
+    fn tokenize(
+        &self,
+        text: String,
+        options: TokenizeOptions,
+        _: Option<Trace>,
+    ) -> Later<'_, Vec<u32>> {
         now(Ok(self.facts().tokenizer.tokenize(&text, options)))
     }
 
-    fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
+    fn detokenize(&self, tokens: Vec<u32>, _: Option<Trace>) -> Later<'_, String> {
         now(self.text_of(&tokens))
     }
 

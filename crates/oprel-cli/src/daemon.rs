@@ -11,7 +11,7 @@ use crate::store::short_id;
 
 /// The daemon that is meant, whether it answers or not.
 fn client(at: &At) -> Result<Client, OprelError> {
-    Ok(Client::new(at.daemon().client())?)
+    Ok(Client::new(at.daemon()?.client())?)
 }
 
 pub(crate) fn ps(args: &Ps) -> anyhow::Result<()> {

@@ -72,7 +72,7 @@ fn open_present(
 
 /// The daemon that is to answer, if one is.
 fn daemon(load: &Load, place: &Place, draft: Option<&str>) -> anyhow::Result<Option<Daemon>> {
-    let daemon = Daemon::from_env();
+    let daemon = Daemon::from_env().map_err(OprelError::from)?;
     if place.server {
         let program = std::env::current_exe().context("cannot find this program")?;
         return Ok(Some(daemon.started_as(program)));

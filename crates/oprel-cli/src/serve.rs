@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_backend::{LoadOptions, ModelSource, PromptCache};
-use oprel_config::home;
+use oprel_config::{Address, PORT, home};
 use oprel_hub::{Access, Grace, Store};
 use oprel_server::conversations::{self, Bounds, Embedded};
 use oprel_server::tls::Acceptor;
@@ -25,8 +25,6 @@ use crate::outcome::tell;
 use crate::terminal::has_colours;
 use crate::{config, files, platform, systemd};
 
-/// The port that clients of this field try first.
-const PORT: u16 = 11434;
 /// The version of Ollama whose routes these are, for clients that ask.
 const SPEAKS: &str = "0.32.0";
 /// Longer than any machine runs; clocks can still count it.
@@ -96,8 +94,9 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
     let handed = given.iter().filter_map(Given::address);
     let all: Vec<SocketAddr> = handed.chain(addresses.iter().copied()).collect();
     let open = all.iter().find(|a| !a.ip().is_loopback());
-    let has_keys =
-        keys_file().is_some_and(|path| Keys::at(path).list().is_ok_and(|k| !k.is_empty()));
+    let path = keys_file().unwrap_or_default();
+    let keys = Keys::at(&path);
+    let has_keys = !keys.list().map_err(|error| lost_keys(&path, &error))?.is_empty();
     if let Some(address) = open.filter(|_| !args.insecure_no_auth && !has_keys) {
         return Err(OprelError::Validation {
             message: format!("{address} can be reached from other machines, by anybody"),
@@ -128,7 +127,7 @@ fn options(args: &Serve) -> anyhow::Result<Options> {
         socket: socket(args).filter(|_| given.is_empty()),
         addresses,
         given,
-        keys: Keys::at(keys_file().unwrap_or_default()),
+        keys,
         keys_for_all: args.require_key,
         conversations: conversations(args)?,
         models,
@@ -221,12 +220,14 @@ fn draft(args: &Serve) -> Result<Option<ModelSource>, OprelError> {
 
 /// Where to listen: what was typed, then `OPREL_HOST`, then `OLLAMA_HOST`, then this machine only.
 fn addresses(args: &Serve) -> anyhow::Result<Vec<SocketAddr>> {
-    let (host, port) = match (&args.host, oprel_config::setting("host")) {
-        (Some(host), _) => host_and_port(host),
-        (None, Some(host)) => host_and_port(&host),
-        (None, None) => (String::new(), None),
+    let said = args.host.as_deref().map(Address::parse).transpose();
+    let said = said.map_err(|error| OprelError::validation(format!("--host: {error}")))?;
+    let (host, port) = match said.or(config::get()?.address("host")) {
+        None => (String::new(), PORT),
+        Some(Address::Net(net)) => (net.host, net.port),
+        Some(Address::Socket(path) | Address::Pipe(path)) => return Err(no_host(&path).into()),
     };
-    let port = args.port.or(port).unwrap_or(PORT);
+    let port = args.port.unwrap_or(port);
     if host.is_empty() {
         return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]);
     }
@@ -236,25 +237,13 @@ fn addresses(args: &Serve) -> anyhow::Result<Vec<SocketAddr>> {
     if found.is_empty() { Err(unknown().into()) } else { Ok(found) }
 }
 
-/// The host and the port of `[scheme://]host[:port][/path]`.
-fn host_and_port(text: &str) -> (String, Option<u16>) {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, text),
-    };
-    let place = rest.split('/').next().unwrap_or_default();
-    let usual = match scheme {
-        Some("http") => Some(80),
-        Some("https") => Some(443),
-        _ => None,
-    };
-    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_string();
-    if place.parse::<std::net::Ipv6Addr>().is_ok() {
-        return (place.to_string(), usual);
-    }
-    match place.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (bare(host), port.parse().ok().or(Some(PORT))),
-        _ => (bare(place), usual),
+/// Clients are told of a socket in the same place; who listens on one listens on a port, too.
+fn no_host(path: &Path) -> OprelError {
+    let place = path.display();
+    OprelError::Validation {
+        message: format!("'{place}' is no host to listen on"),
+        hint: Some(format!("give it as --socket {place}, and a host with --host")),
+        source: None,
     }
 }
 
@@ -339,6 +328,19 @@ fn spans() -> Option<Arc<dyn Spans>> {
     None
 }
 
+/// Keys that are there and cannot be read: a server that went on would not know whom to let in.
+fn lost_keys(path: &Path, error: &std::io::Error) -> OprelError {
+    OprelError::Validation {
+        message: format!("cannot read the keys of clients in '{}': {error}", path.display()),
+        hint: Some(
+            "put their file back and let this user read it, or move away what is there: \
+             `oprel key create` then makes new ones"
+                .into(),
+        ),
+        source: None,
+    }
+}
+
 /// Where keys are kept.
 pub(crate) fn keys_file() -> Option<PathBuf> {
     Some(home()?.join("keys"))
@@ -388,23 +390,5 @@ mod tests {
             assert_eq!(keep_alive(text).map(longest_load), Some(FOREVER), "{text}");
         }
         assert_eq!(keep_alive("soon"), None);
-    }
-
-    #[test]
-    fn a_host_is_read_as_ollama_reads_it() {
-        let table = [
-            ("1.2.3.4", "1.2.3.4", None),
-            ("1.2.3.4:80", "1.2.3.4", Some(80)),
-            ("http://1.2.3.4", "1.2.3.4", Some(80)),
-            ("https://host/path", "host", Some(443)),
-            (":5678", "", Some(5678)),
-            ("[::1]", "::1", None),
-            ("[::1]:9", "::1", Some(9)),
-            ("::1", "::1", None),
-            ("host:bad", "host", Some(PORT)),
-        ];
-        for (text, host, port) in table {
-            assert_eq!(host_and_port(text), (host.to_string(), port), "{text}");
-        }
     }
 }

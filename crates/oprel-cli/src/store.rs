@@ -80,8 +80,9 @@ pub(crate) fn copy(args: &Copy) -> anyhow::Result<()> {
             client.copy(&args.source, &args.destination).map_err(OprelError::from)?;
         }
         None => {
-            let (from, to) = (name(&args.source)?, new_name(&args.destination)?);
-            open(Access::Write)?.copy(&from, &to).map_err(OprelError::from)?;
+            let from = ModelRef::parse(&args.source).map_err(OprelError::from)?;
+            let to = new_name(&args.destination)?;
+            oprel::copy(&open(Access::Write)?, &from, &to).map_err(OprelError::from)?;
         }
     }
     print(&harmless(&format!("copied '{}' to '{}'", args.source, args.destination)))

@@ -3,9 +3,11 @@
 
 mod daemon;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use daemon::Server;
@@ -21,7 +23,7 @@ struct Daemon {
 fn daemon(args: &[&str], variables: &[(&str, &str)]) -> Daemon {
     let args = [&["--no-socket", "--ctx-size", "512"], args].concat();
     let server = daemon::start(&args, variables).unwrap_or_else(|said| panic!("{said:?}"));
-    let client = Client::new(AsyncClient::new(Endpoint::parse(&server.address))).unwrap();
+    let client = Client::new(AsyncClient::new(Endpoint::parse(&server.address).unwrap())).unwrap();
     Daemon { server, client }
 }
 
@@ -65,6 +67,79 @@ fn a_model_elsewhere_is_known_by_its_name_and_answers_as_there() {
     assert_eq!(says("nope"), "model 'nope' not found");
     drop(far);
     assert!(says("far").contains("127.0.0.1"));
+}
+
+/// A path, and the trace that came with it.
+type Asked = (String, Option<String>);
+
+/// A server with vLLM's routes for tokens, and what it was asked.
+fn tokens_elsewhere() -> (String, Arc<Mutex<Vec<Asked>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let heard = Arc::<Mutex<Vec<_>>>::default();
+    let told = heard.clone();
+    let answer = move |stream: TcpStream| {
+        let mut reader = BufReader::new(&stream);
+        let (mut path, mut n, mut trace) = (String::new(), 0, None);
+        for line in reader.by_ref().lines().map_while(Result::ok).take_while(|l| !l.is_empty()) {
+            match line.split_once(": ") {
+                None => path = line.split(' ').nth(1).unwrap_or_default().to_string(),
+                Some((name, value)) => match name.to_ascii_lowercase().as_str() {
+                    "content-length" => n = value.parse().unwrap_or(0),
+                    "traceparent" => trace = Some(value.to_string()),
+                    _ => {}
+                },
+            }
+        }
+        let _ = reader.read_exact(&mut vec![0; n]);
+        let body = match path.as_str() {
+            "/v1/models" => json!({"data": [{"id": "m", "max_model_len": 512}]}),
+            "/tokenize" => json!({"tokens": [1, 2], "count": 2}),
+            "/detokenize" => json!({"prompt": "ab"}),
+            _ => json!({}),
+        };
+        told.lock().unwrap().push((path, trace));
+        let (mut stream, body) = (&stream, body.to_string());
+        let n = body.len();
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {n}\r\n\r\n{body}"
+        );
+    };
+    let answer: Arc<dyn Fn(TcpStream) + Send + Sync> = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = answer.clone();
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn who_is_asked_for_tokens_is_told_whose_step_that_is() {
+    let (address, heard) = tokens_elsewhere();
+    let near = daemon(&["--remote", &format!("far=vllm:http://{address}")], &[]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let text = json!({"text": "ab", "add_special": true, "parse_special": false});
+    let table = [
+        ("/tokenize", json!({"model": "far", "text": "ab"}), "/tokenize"),
+        ("/oprel/tokenize", json!({"model": "far", "request": text}), "/tokenize"),
+        ("/detokenize", json!({"model": "far", "tokens": [1, 2]}), "/detokenize"),
+        ("/oprel/detokenize", json!({"model": "far", "request": {"tokens": [1]}}), "/detokenize"),
+    ];
+    for (path, body, asked) in table {
+        heard.lock().unwrap().clear();
+        let mut stream = TcpStream::connect(&near.server.address).unwrap();
+        let (host, body) = (&near.server.address, body.to_string());
+        let n = body.len();
+        write!(stream, "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\ntraceparent: {trace}\r\nContent-Length: {n}\r\n\r\n{body}").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.contains("200 OK"), "{path}: {said}");
+        let heard = heard.lock().unwrap().clone();
+        assert!(heard.contains(&(asked.into(), Some(trace.into()))), "{path}: {heard:?}");
+    }
 }
 
 #[test]

@@ -83,9 +83,11 @@ fn a_model_is_made_there_of_files_that_are_here() {
     assert!(!text(&again.stderr).contains("sending "), "{}", text(&again.stderr));
     assert_eq!(place.far(&["rm", "mine", "again"]), "deleted 'mine'\ndeleted 'again'\n");
     assert_eq!(names(&place.far(&["list"])), ["yours:latest", "demo:latest"]);
-    place.modelfile("FROM yours\nSYSTEM Be long.");
-    place.far(&["create", "long"]);
-    assert_eq!(place.far(&["show", "long", "--system"]), "Be long.\n");
+    for (from, called) in [("yours", "long"), ("demo", "longer")] {
+        place.modelfile(&format!("FROM {from}\nSYSTEM Be {called}."));
+        place.far(&["create", called]);
+        assert_eq!(place.far(&["show", called, "--system"]), format!("Be {called}.\n"));
+    }
 }
 
 #[test]

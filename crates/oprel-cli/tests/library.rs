@@ -17,7 +17,7 @@ use oprel::{
 };
 
 fn place(server: &Server) -> Daemon {
-    Daemon::at(Endpoint::parse(&server.address))
+    Daemon::at(Endpoint::parse(&server.address).unwrap())
 }
 
 fn demo(server: &Server) -> Model {
@@ -124,7 +124,7 @@ fn errors_are_of_the_same_kinds_as_in_this_process() {
 
 #[test]
 fn where_no_daemon_answers_nothing_takes_its_place() {
-    let nobody = Daemon::at(Endpoint::parse("127.0.0.1:1"));
+    let nobody = Daemon::at(Endpoint::parse("127.0.0.1:1").unwrap());
     let absent = Model::builder(ModelSource::Demo).server(nobody).load().unwrap_err();
     assert!(matches!(absent, OprelError::Backend { .. }));
     assert!(absent.to_string().contains("no daemon answers at http://127.0.0.1:1"), "{absent}");
@@ -134,7 +134,7 @@ fn where_no_daemon_answers_nothing_takes_its_place() {
     assert!(matches!(refused, Err(OprelError::Backend { .. })), "{refused:?}");
     // Who is there but is none of ours.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = Daemon::at(Endpoint::parse(&other.local_addr().unwrap().to_string()));
+    let place = Daemon::at(Endpoint::parse(&other.local_addr().unwrap().to_string()).unwrap());
     std::thread::spawn(move || {
         for mut stream in other.incoming().flatten() {
             let _ = stream.read(&mut [0; 1024]);
@@ -320,7 +320,7 @@ fn a_daemon_is_started_where_that_is_asked_for() {
         });
         assert_eq!(one, two);
         println!("said: {one:?}");
-        assert!(Client::connect(&Daemon::from_env()).unwrap().is_there());
+        assert!(Client::connect(&Daemon::from_env().unwrap()).unwrap().is_there());
         assert_eq!(oprel::running().unwrap()[0].name, "demo:latest");
         assert_eq!(oprel::list().unwrap()[0].name, "demo:latest");
         let vectors = oprel::embed("demo", &EmbedRequest::new(["a"])).unwrap().vectors;
@@ -334,7 +334,7 @@ fn a_daemon_is_started_where_that_is_asked_for() {
     let test = "a_daemon_is_started_where_that_is_asked_for";
     let output = alone(test, home.path(), &host, env!("CARGO_BIN_EXE_oprel"));
     // It outlives who started it.
-    let model = Model::named("demo").server(Daemon::at(Endpoint::parse(&host))).load();
+    let model = Model::named("demo").server(Daemon::at(Endpoint::parse(&host).unwrap())).load();
     let ended = left.end();
     assert!(output.status.success(), "{} {}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("said: "));

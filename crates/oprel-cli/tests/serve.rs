@@ -171,6 +171,53 @@ fn what_cannot_be_served_is_said() {
 }
 
 #[test]
+fn an_address_that_is_none_is_told_with_its_variable_and_its_form() {
+    let home = tempfile::tempdir().unwrap();
+    let said = |variable: (&str, &str), args: &[&str]| {
+        let output =
+            oprel(home.path()).env(variable.0, variable.1).args(args).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        text(&output.stderr)
+    };
+    let none = ("OPREL_UNUSED", "");
+    for args in [&["serve"][..], &["ps"], &["list"], &["run", "demo", "hi"]] {
+        let told = said(("OLLAMA_HOST", "http://[::1"), args);
+        assert!(told.contains("'http://[::1' in OLLAMA_HOST; it must be an address such as"));
+        assert!(told.contains("its '[' has no ']'"), "{told}");
+    }
+    let told = said(none, &["ps", "--server", "http://me@box"]);
+    assert!(told.contains("--server: 'http://me@box' is no address of a server: '@' cannot stand"));
+    let told = said(none, &["serve", "--host", "127.0.0.1:port"]);
+    assert!(told.contains("--host: ") && told.contains("its port 'port' is no number"), "{told}");
+    let told = said(("OPREL_HOST", "unix:/tmp/a.sock"), &["serve"]);
+    assert!(told.contains("--socket /tmp/a.sock"), "{told}");
+}
+
+#[test]
+fn keys_that_cannot_be_read_keep_a_server_from_starting() {
+    let home = tempfile::tempdir().unwrap();
+    let keys = home.path().join("keys");
+    let refused = || {
+        let output = oprel(home.path()).args(["serve", "--port", "0"]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("keys of clients in '{}'", keys.display())), "{said}");
+        assert!(said.contains("oprel key create"), "{said}");
+    };
+    for nonsense in ["", "nonsense", "{}", "[{\"id\": 1}]", "[\u{0}]"] {
+        std::fs::write(&keys, nonsense).unwrap();
+        refused();
+    }
+    std::fs::remove_file(&keys).unwrap();
+    std::fs::create_dir(&keys).unwrap();
+    refused();
+    assert!(!oprel(home.path()).args(["key", "list"]).output().unwrap().status.success());
+    std::fs::remove_dir(&keys).unwrap();
+    std::os::unix::fs::symlink(&keys, &keys).unwrap();
+    refused();
+}
+
+#[test]
 fn keys_are_made_listed_and_removed() {
     let home = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| oprel(home.path()).args(args).output().unwrap();

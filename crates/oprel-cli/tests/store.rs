@@ -105,6 +105,21 @@ fn without_a_modelfile_the_folder_is_the_model() {
 }
 
 #[test]
+fn the_built_in_model_is_one_to_begin_with_and_keeps_its_name() {
+    let place = Place::new();
+    place.modelfile("FROM demo\nSYSTEM Be brief.");
+    place.ok(&["create", "own"]);
+    assert_eq!(place.ok(&["show", "own", "--system"]), "Be brief.\n");
+    assert_eq!(place.ok(&["cp", "demo:latest", "mine"]), "copied 'demo:latest' to 'mine'\n");
+    let say = ["What is oprel?", "-n", "8", "--seed", "1"];
+    let run = |model: &str| place.ok(&[&["run", model], &say[..]].concat());
+    assert_eq!(run("mine"), run("demo"));
+    place.fails(&["create", "demo"], 2, "'demo' is the built-in model");
+    place.fails(&["cp", "own", "Demo"], 2, "'Demo' is the built-in model");
+    assert_eq!(place.ok(&["list"]).lines().count(), 3);
+}
+
+#[test]
 fn damage_is_found_and_has_an_exit_code() {
     let place = Place::new();
     place.ok(&["create", "m"]);

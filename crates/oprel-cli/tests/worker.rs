@@ -74,8 +74,8 @@ fn answers_vectors_and_tokens_are_those_of_the_engine_in_this_process() {
     let ranks = RerankRequest::new("one", ["two"]);
     let ours = Failure::from(native.rerank(&ranks).unwrap_err());
     assert_eq!(wait(worker.rerank(ranks)).unwrap_err(), ours);
-    let tokens = wait(worker.tokenize("Hello".into(), Default::default())).unwrap();
-    assert_eq!(wait(worker.detokenize(tokens)).unwrap(), "Hello");
+    let tokens = wait(worker.tokenize("Hello".into(), Default::default(), None)).unwrap();
+    assert_eq!(wait(worker.detokenize(tokens, None)).unwrap(), "Hello");
     request.n = 1;
     let prompt = wait(worker.prompt_tokens(request.clone())).unwrap();
     assert_eq!(prompt, native.prompt_tokens(&request).unwrap());
@@ -156,7 +156,7 @@ fn calls_survive_a_kill_and_a_stopped_process_is_replaced() {
     assert_eq!(wait(worker.embed(embed)).unwrap().vectors.len(), 1);
     let before = worker.pid();
     kill(&worker, "-STOP");
-    let tokens = wait(worker.tokenize("Hello".into(), Default::default())).unwrap();
+    let tokens = wait(worker.tokenize("Hello".into(), Default::default(), None)).unwrap();
     assert!(!tokens.is_empty());
     assert_ne!(worker.pid(), before);
 }

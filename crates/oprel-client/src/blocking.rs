@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     fn nobody() -> AsyncClient {
-        AsyncClient::new(Endpoint::parse("127.0.0.1:1"))
+        AsyncClient::new(Endpoint::parse("127.0.0.1:1").unwrap())
     }
 
     #[test]

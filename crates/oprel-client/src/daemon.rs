@@ -28,10 +28,13 @@ pub struct Daemon {
 impl Daemon {
     /// The daemon of this user: at `OPREL_HOST`, then `OLLAMA_HOST`, then `host` in `config.yaml`, then its usual
     /// place; with the key that `OPREL_API_KEY` holds, or `api_key` there. It is not started.
-    pub fn from_env() -> Daemon {
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if what is set cannot be used.
+    pub fn from_env() -> Result<Daemon> {
         let key = oprel_config::setting("api_key");
-        let daemon = Daemon::at(Endpoint::from_env());
-        Daemon { key: key.map(Arc::from), ..daemon }
+        let daemon = Daemon::at(Endpoint::from_env()?);
+        Ok(Daemon { key: key.map(Arc::from), ..daemon })
     }
 
     /// The daemon at a place. It is not started.
@@ -182,7 +185,8 @@ mod tests {
 
     #[test]
     fn it_is_started_where_it_is_looked_for_and_on_this_machine_alone() {
-        let words = |place: &str| Daemon::at(Endpoint::parse(place)).place().map(|w| w.join(" "));
+        let at = |place: &str| Daemon::at(Endpoint::parse(place).unwrap());
+        let words = |place: &str| at(place).place().map(|w| w.join(" "));
         assert_eq!(words("127.0.0.1:7").unwrap(), "--host 127.0.0.1 --port 7");
         assert_eq!(words("[::1]:7").unwrap(), "--host [::1] --port 7");
         assert_eq!(words("0.0.0.0:7").unwrap(), "--host 127.0.0.1 --port 7");

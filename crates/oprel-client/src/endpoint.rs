@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The port that a daemon listens on if nobody says otherwise.
-const PORT: u16 = 11434;
+use oprel_config::{Address, Net, PORT};
+
+use crate::Result;
 
 /// Where a daemon is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,51 +35,21 @@ const PIPES: &str = r"\\.\pipe\";
 
 impl Endpoint {
     /// Reads `[http[s]://]host[:port][/...]`, `unix:/path/of/a.sock`, or `pipe:name`, which `\\.\pipe\name` is, too.
-    pub fn parse(text: &str) -> Endpoint {
-        let text = text.trim().trim_matches(['"', '\'']);
-        if let Some(path) = text.strip_prefix("unix:") {
-            return Endpoint::Socket(path.trim_start_matches("//").into());
-        }
-        if let Some(name) = text.strip_prefix("pipe:") {
-            return Endpoint::Pipe(format!("{PIPES}{name}").into());
-        }
-        if text.starts_with(r"\\") {
-            return Endpoint::Pipe(text.into());
-        }
-        let (scheme, rest) = text.split_once("://").map_or((None, text), |(s, r)| (Some(s), r));
-        let place = rest.split('/').next().unwrap_or_default();
-        let usual = match scheme {
-            Some("http") => 80,
-            Some("https") => 443,
-            _ => PORT,
-        };
-        let at = |host, port| match scheme {
-            Some("https") => Endpoint::Tls { host, port },
-            _ => Endpoint::Tcp { host, port },
-        };
-        let whole = |host: &str| match host {
-            // A server that listens everywhere is also here.
-            "" | "0.0.0.0" => "127.0.0.1".to_string(),
-            "[::]" | "::" => "[::1]".to_string(),
-            host => host.to_string(),
-        };
-        let is_v6 = place.parse::<std::net::Ipv6Addr>().is_ok();
-        match place.rsplit_once(':') {
-            _ if is_v6 => at(whole(&format!("[{place}]")), usual),
-            Some((host, port)) if !port.contains(']') => {
-                at(whole(host), port.parse().unwrap_or(usual))
-            }
-            _ => at(whole(place), usual),
-        }
+    ///
+    /// # Errors
+    /// [`Settings`](crate::Error::Settings) for a text that is none of these.
+    pub fn parse(text: &str) -> Result<Endpoint> {
+        Ok(Address::parse(text)?.into())
     }
 
     /// Where a daemon of this user is looked for: `OPREL_HOST`, then `OLLAMA_HOST`, then
     /// `host` in `config.yaml`, then its usual place.
-    pub fn from_env() -> Endpoint {
-        oprel_config::setting("host").map_or_else(
-            || Endpoint::Tcp { host: "127.0.0.1".into(), port: PORT },
-            |text| Endpoint::parse(&text),
-        )
+    ///
+    /// # Errors
+    /// [`Settings`](crate::Error::Settings) if what is set cannot be used: the usual place is not what was meant then.
+    pub fn from_env() -> Result<Endpoint> {
+        let usual = || Endpoint::Tcp { host: "127.0.0.1".into(), port: PORT };
+        Ok(oprel_config::current()?.address("host").map_or_else(usual, Endpoint::from))
     }
 
     /// Whether it is on this machine.
@@ -101,6 +72,24 @@ impl Endpoint {
             Endpoint::Tls { host, port } => format!("https://{host}:{port}{path}"),
             Endpoint::Socket(_) | Endpoint::Pipe(_) => format!("http://localhost{path}"),
         }
+    }
+}
+
+/// Where a server of this address is found: one that listens everywhere is also here.
+impl From<Address> for Endpoint {
+    fn from(address: Address) -> Endpoint {
+        let Net { tls, host, port } = match address {
+            Address::Net(net) => net,
+            Address::Socket(path) => return Endpoint::Socket(path),
+            Address::Pipe(path) => return Endpoint::Pipe(path),
+        };
+        let host = match host.as_str() {
+            "" | "0.0.0.0" => "127.0.0.1".into(),
+            "::" => "[::1]".into(),
+            _ if host.contains(':') => format!("[{host}]"),
+            _ => host,
+        };
+        if tls { Endpoint::Tls { host, port } } else { Endpoint::Tcp { host, port } }
     }
 }
 
@@ -145,16 +134,18 @@ mod tests {
             (r"\\.\pipe\oprel", Endpoint::Pipe(r"\\.\pipe\oprel".into())),
         ];
         for (text, endpoint) in table {
-            assert_eq!(Endpoint::parse(text), endpoint, "{text}");
+            assert_eq!(Endpoint::parse(text).unwrap(), endpoint, "{text}");
         }
+        let wrong = Endpoint::parse("http://[::1").unwrap_err().to_string();
+        assert!(wrong.contains("its '[' has no ']'"), "{wrong}");
     }
 
     #[test]
     fn a_pipe_is_told_as_it_is_typed_and_may_be_of_another_machine() {
         for text in ["pipe:oprel", r"\\box\pipe\oprel"] {
-            assert_eq!(Endpoint::parse(text).to_string(), text);
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
         }
-        assert!(Endpoint::parse("pipe:oprel").is_here());
-        assert!(!Endpoint::parse(r"\\box\pipe\oprel").is_here());
+        assert!(Endpoint::parse("pipe:oprel").unwrap().is_here());
+        assert!(!Endpoint::parse(r"\\box\pipe\oprel").unwrap().is_here());
     }
 }

@@ -7,6 +7,9 @@ use serde_json::Value;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Where it is cannot be told from what is set.
+    #[error(transparent)]
+    Settings(#[from] oprel_config::Error),
     /// Nobody answers there.
     #[error("no daemon answers at {endpoint}: {why}")]
     Unreachable {
@@ -115,6 +118,7 @@ impl From<Error> for Failure {
         let message = error.to_string();
         let hint = match error {
             Error::Refused { failure, .. } => return failure,
+            Error::Settings(_) => return Failure::new(ErrorKind::Validation, message),
             Error::Unreachable { .. } | Error::Elsewhere { .. } => {
                 Some("start one with `oprel serve`".to_string())
             }

@@ -4,6 +4,7 @@
 //! [`current`] is what this process was started with, read once. Nothing here is checked beyond what a kind
 //! of setting says; what a value means is known to who uses it.
 
+mod address;
 mod file;
 mod table;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use address::{Address, Net, PORT};
 pub use file::Alias;
 pub use table::{Kind, SETTINGS, Setting, named};
 
@@ -61,7 +63,15 @@ pub enum Error {
         /// Where.
         origin: Origin,
         /// What it may be.
-        expected: &'static str,
+        expected: String,
+    },
+    /// A text that says where no server can be.
+    #[error("'{text}' is no address of a server: {why}; it must be {}", address::FORM)]
+    Address {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
@@ -141,6 +151,13 @@ impl Config {
                 let (value, origin) = (set.value.clone(), set.origin.clone());
                 return Err(Error::Invalid { key: setting.key, value, origin, expected });
             }
+            if let (Kind::Address, Ok((address, Some(why)))) =
+                (setting.kind, address::read(&set.value))
+            {
+                let used = address.port().unwrap_or(PORT);
+                let origin = &set.origin;
+                config.warnings.push(format!("{origin} is '{}': {why}; {used} is used", set.value));
+            }
         }
         Ok(config)
     }
@@ -163,6 +180,11 @@ impl Config {
     /// A path, if it was set; `~/` is the user's home.
     pub fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(expanded)
+    }
+
+    /// An address, if it was set. What is no port counts as none.
+    pub fn address(&self, key: &str) -> Option<Address> {
+        address::read(self.text(key)?).ok().map(|(address, _)| address)
     }
 
     /// Whether a switch is on.
@@ -219,14 +241,17 @@ fn switch(text: &str) -> Option<bool> {
 }
 
 /// What a value should have been; `None` if it is.
-fn what_is_wrong(kind: Kind, value: &str) -> Option<&'static str> {
+fn what_is_wrong(kind: Kind, value: &str) -> Option<String> {
     let (fits, expected) = match kind {
+        Kind::Address => {
+            return address::read(value).err().map(|why| format!("{} ({why})", address::FORM));
+        }
         Kind::Number => (value.parse::<i64>().is_ok_and(|n| n >= 0), "a whole number, 0 or more"),
         Kind::Signed => (value.parse::<i64>().is_ok(), "a whole number"),
         Kind::Switch => (switch(value).is_some(), "true or false"),
         Kind::Text | Kind::Path | Kind::List | Kind::Time | Kind::Secret => (true, ""),
     };
-    (!fits).then_some(expected)
+    (!fits).then(|| expected.to_owned())
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub enum Kind {
     Text,
     /// A path; `~/` is the user's home.
     Path,
+    /// Where a server is.
+    Address,
     /// A whole number, 0 or more.
     Number,
     /// A whole number, of which -1 means all or for ever.
@@ -65,7 +67,7 @@ impl Setting {
 /// All settings, by topic.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    new("host", Kind::Text, "127.0.0.1:11434", "where the server listens and clients look for it").ollama(),
+    new("host", Kind::Address, "127.0.0.1:11434", "where the server listens and clients look for it").ollama(),
     new("origins", Kind::List, "", "origins of web pages that may call the server").ollama(),
     new("api_key", Kind::Secret, "", "the key that clients say"),
     new("tls_ca", Kind::Path, "the usual authorities", "certificates of an authority that servers are believed by"),

@@ -90,8 +90,23 @@ fn what_cannot_be_used_says_where_and_why() {
         negative,
         "'threads' is '-1' in OPREL_THREADS; it must be a whole number, 0 or more"
     );
+    let place = message("", &[("OLLAMA_HOST", "http://[::1")]);
+    assert!(place.starts_with("'host' is 'http://[::1' in OLLAMA_HOST; it must be "), "{place}");
+    assert!(place.contains("such as 127.0.0.1") && place.ends_with("(its '[' has no ']')"));
+    assert!(message("host: me@box\n", &[]).contains("config.yaml:1; it must be"));
     assert!(message("aliases: [a]", &[]).contains("aliases are names"));
     assert!(message("aliases: {a: [b]}", &[]).contains("aliases are names"));
+}
+
+#[test]
+fn a_port_that_is_none_is_told_and_the_usual_one_counts_as_in_ollama() {
+    let config = config("", &[("OLLAMA_HOST", "http://box:high")]).unwrap();
+    let net = Net { tls: false, host: "box".into(), port: 80 };
+    assert_eq!(config.address("host"), Some(Address::Net(net)));
+    let told =
+        "OLLAMA_HOST is 'http://box:high': its port 'high' is no number up to 65535; 80 is used";
+    assert_eq!(config.warnings(), [told]);
+    assert_eq!(Config::default().address("host"), None);
 }
 
 #[test]

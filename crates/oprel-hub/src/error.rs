@@ -107,9 +107,12 @@ pub enum Error {
     /// A Modelfile that cannot be used.
     #[error(transparent)]
     Modelfile(#[from] crate::modelfile::Problem),
-    /// A GGUF file that cannot be read.
+    /// A GGUF file of a store that cannot be read.
     #[error(transparent)]
     Gguf(#[from] oprel_gguf::Error),
+    /// A file that a model was to be made of, and that is none.
+    #[error(transparent)]
+    NoModel(oprel_gguf::Error),
     /// A file of a kind that no model is made from.
     #[error("{}: {why}", path.display())]
     Source {
@@ -165,7 +168,7 @@ impl Error {
             }
             Error::Busy { .. } => "wait until it has finished, or end it",
             Error::Modelfile(problem) => problem.hint(),
-            Error::Gguf(error) => error.hint(),
+            Error::Gguf(error) | Error::NoModel(error) => error.hint(),
             Error::Source { .. } => "name a GGUF file, a folder with one, or a model of the store",
             Error::Quantize(failure) | Error::Template(failure) => {
                 failure.hint.as_deref().unwrap_or_default()
@@ -193,6 +196,7 @@ impl From<Error> for Failure {
             Error::Name { .. }
             | Error::Modelfile(_)
             | Error::Source { .. }
+            | Error::NoModel(_)
             | Error::Catalog { .. }
             | Error::Mismatch { .. }
             | Error::ReadOnly { .. } => ErrorKind::Validation,

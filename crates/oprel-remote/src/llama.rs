@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oprel_api::{
-    EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest,
+    EmbedRequest, Embeddings, ErrorKind, Failure, Gauges, Ranking, Request, RerankRequest, Trace,
 };
 use oprel_backend::{
     Backend, Capability, Description, Events, Health, Later, LoadOptions, ModelSource, capabilities,
@@ -259,12 +259,17 @@ impl Backend for LlamaServer {
         Box::pin(async move { self.ready().await?.prompt_tokens(request).await })
     }
 
-    fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>> {
-        Box::pin(async move { self.ready().await?.tokenize(text, options).await })
+    fn tokenize(
+        &self,
+        text: String,
+        options: TokenizeOptions,
+        trace: Option<Trace>,
+    ) -> Later<'_, Vec<u32>> {
+        Box::pin(async move { self.ready().await?.tokenize(text, options, trace).await })
     }
 
-    fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
-        Box::pin(async move { self.ready().await?.detokenize(tokens).await })
+    fn detokenize(&self, tokens: Vec<u32>, trace: Option<Trace>) -> Later<'_, String> {
+        Box::pin(async move { self.ready().await?.detokenize(tokens, trace).await })
     }
 
     fn gauges(&self) -> Later<'_, Gauges> {

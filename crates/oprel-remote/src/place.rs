@@ -79,7 +79,7 @@ impl Address {
             if path.trim_start_matches('/').is_empty() {
                 return Err(wrong("there is no path of a socket"));
             }
-            return Ok(Address { endpoint: Endpoint::parse(url), base: String::new() });
+            return Ok(Address { endpoint: endpoint(url)?, base: String::new() });
         }
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
@@ -106,7 +106,7 @@ impl Address {
             path.strip_suffix("v1").filter(|p| p.is_empty() || p.ends_with('/')).unwrap_or(path);
         let path = path.trim_end_matches('/');
         let base = if path.is_empty() { String::new() } else { format!("/{path}") };
-        Ok(Address { endpoint: Endpoint::parse(&format!("{scheme}://{host}")), base })
+        Ok(Address { endpoint: endpoint(&format!("{scheme}://{host}"))?, base })
     }
 }
 
@@ -114,6 +114,10 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.endpoint, self.base)
     }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Failure> {
+    Endpoint::parse(url).map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(message: String) -> Failure {

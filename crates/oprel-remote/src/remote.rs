@@ -282,14 +282,19 @@ impl Backend for Remote {
         self.later(|inner| async move { inner.prompt_tokens(&request).await })
     }
 
-    fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>> {
-        self.later(move |inner| async move { inner.tokenize(&text, options, None).await })
+    fn tokenize(
+        &self,
+        text: String,
+        options: TokenizeOptions,
+        trace: Option<Trace>,
+    ) -> Later<'_, Vec<u32>> {
+        self.later(move |inner| async move { inner.tokenize(&text, options, trace.as_ref()).await })
     }
 
-    fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
+    fn detokenize(&self, tokens: Vec<u32>, trace: Option<Trace>) -> Later<'_, String> {
         self.later(|inner| async move {
             let call = tokens::detokenize(inner.profile, &inner.model, &tokens)?;
-            tokens::text(inner.profile, &inner.ask("detokenize", call, None).await?)
+            tokens::text(inner.profile, &inner.ask("detokenize", call, trace.as_ref()).await?)
         })
     }
 

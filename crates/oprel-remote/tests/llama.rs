@@ -178,8 +178,8 @@ fn the_real_one_answers_and_survives_a_kill() {
     let choice = Constraint::Choice(vec!["left".into(), "right".into()]);
     let chosen = answer(Request { constraint: Some(choice), ..Request::raw("Go ") }).unwrap();
     assert!(["left", "right"].contains(&chosen.text.as_str()), "{}", chosen.text);
-    let tokens = wait(server.tokenize("Hello".into(), Default::default())).unwrap();
-    assert_eq!(wait(server.detokenize(tokens)).unwrap().trim(), "Hello");
+    let tokens = wait(server.tokenize("Hello".into(), Default::default(), None)).unwrap();
+    assert_eq!(wait(server.detokenize(tokens, None)).unwrap().trim(), "Hello");
     let pid = server.pid().unwrap();
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(killed.success());

@@ -124,8 +124,10 @@ fn a_demanded_call_keeps_its_schema() {
 #[test]
 fn tokens_go_there_and_back() {
     let Some(remote) = remote() else { return };
-    match wait(remote.tokenize("Hello there".into(), Default::default())) {
-        Ok(tokens) => assert_eq!(wait(remote.detokenize(tokens)).unwrap().trim(), "Hello there"),
+    match wait(remote.tokenize("Hello there".into(), Default::default(), None)) {
+        Ok(tokens) => {
+            assert_eq!(wait(remote.detokenize(tokens, None)).unwrap().trim(), "Hello there")
+        }
         Err(failure) => assert!(matches!(failure.cause, Some(Cause::Unsupported(_))), "{failure}"),
     }
 }

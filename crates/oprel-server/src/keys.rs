@@ -223,7 +223,8 @@ impl Keys {
                 match load(&self.path) {
                     Ok(keys) => (read.keys, read.stamp) = (keys, stamp),
                     Err(error) => {
-                        tracing::error!(%error, "the file of keys cannot be read");
+                        let path = self.path.display();
+                        tracing::error!(%path, %error, "the file of keys cannot be read");
                         read.had_any = true;
                     }
                 }
@@ -241,9 +242,8 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 
 fn load(path: &Path) -> io::Result<Vec<Key>> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
-        }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }

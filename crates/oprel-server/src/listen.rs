@@ -23,6 +23,9 @@ use crate::Given;
 use crate::peer::From;
 use crate::platform::Local;
 
+/// How a connection of HTTP/2 begins. Until it is told from HTTP/1, nobody else looks at the clock.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -82,7 +85,13 @@ pub(crate) async fn serve(
     let graceful = GracefulShutdown::new();
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(64 << 10);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    // One that says nothing for long is asked whether it is still there.
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .keep_alive_interval(limits.stall)
+        .keep_alive_timeout(limits.head);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&mut listener) => accepted,
@@ -133,7 +142,8 @@ async fn greeted<T: Io + 'static>(
 ) -> Option<Box<dyn Io>> {
     let Some(tls) = tls else { return Some(Box::new(io)) };
     match tokio::time::timeout(limits.head, tls.accept(io)).await {
-        Ok(Ok(io)) => Some(Box::new(io)),
+        // What comes under the greetings has its own beginning.
+        Ok(Ok(io)) => Some(Box::new(Patient::new(io, limits))),
         Ok(Err(error)) => {
             tracing::info!(%error, "a client was not understood over TLS");
             None
@@ -159,14 +169,25 @@ struct Patient<T> {
     inner: T,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Until when the first byte must have come. Later ones are waited for where they are read.
+    /// Until when it must be known which HTTP it speaks. Later bytes are waited for where they are read.
     first: Option<Pin<Box<Sleep>>>,
+    /// Bytes of the preface of HTTP/2 that came.
+    greeted: usize,
 }
 
 impl<T> Patient<T> {
     fn new(inner: T, limits: Limits) -> Patient<T> {
         let first = Some(Box::pin(tokio::time::sleep(limits.head)));
-        Patient { inner, stall: limits.stall, timer: None, first }
+        Patient { inner, stall: limits.stall, timer: None, first, greeted: 0 }
+    }
+
+    /// Looks at bytes that came, as long as they may be a greeting.
+    fn hear(&mut self, bytes: &[u8]) {
+        let rest = PREFACE.get(self.greeted..).unwrap_or_default();
+        self.greeted += bytes.len();
+        if bytes.is_empty() || bytes.len() >= rest.len() || !rest.starts_with(bytes) {
+            self.first = None;
+        }
     }
 
     /// Passes on what a write gave; one that waits for too long fails.
@@ -194,9 +215,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if read.is_ready() {
-            self.first = None;
+        if read.is_ready() && self.first.is_some() {
+            self.hear(&buf.filled()[before..]);
         }
         match self.first.as_mut().map(|timer| timer.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

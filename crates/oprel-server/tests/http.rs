@@ -578,3 +578,36 @@ fn half_a_request_does_not_wait_for_ever() {
     // It is closed, with or without a word.
     assert!(stuck[0].read_to_end(&mut rest).is_ok());
 }
+
+#[test]
+fn what_may_become_http_2_does_not_wait_for_ever_either() {
+    let short =
+        Limits { head: Duration::from_secs(1), stall: Duration::from_secs(1), ..Limits::default() };
+    let server = running_with(|options| options.limits = short);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let whole = [&preface[..], b"\0\0\0\x04\0\0\0\0\0"].concat();
+    let begun = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    };
+    // A greeting that breaks off, and ones after which nothing comes, not even an answer to a ping.
+    let silent = [&b"P"[..], &preface[..20], preface, &whole];
+    for (mut stream, bytes) in silent.map(|bytes| (begun(bytes), bytes)) {
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        assert!(ended.is_ok() || !is_late(&ended.unwrap_err()), "{} bytes", bytes.len());
+    }
+    // Byte by byte it may come, in time.
+    let mut slow = begun(b"");
+    for byte in b"PUT / HTTP/1.0\r\n\r\n" {
+        slow.write_all(&[*byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(read_reply(slow).head.starts_with("HTTP/1.0 "));
+}
+
+fn is_late(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+}

@@ -63,7 +63,7 @@ impl ModelBuilder {
     /// use oprel::{Daemon, Model, ModelSource};
     ///
     /// // `Daemon::from_env()` alone starts none.
-    /// let daemon = Daemon::from_env().started();
+    /// let daemon = Daemon::from_env()?.started();
     /// let model = Model::builder(ModelSource::Demo).server(daemon).load()?;
     /// println!("{}", model.generate("What is oprel?")?.answer()?.text);
     /// # Ok::<(), oprel::OprelError>(())

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use oprel_api::ollama::ModelName;
+use oprel_api::ollama::{ModelName, ModelRef};
 use oprel_api::{ErrorKind, Failure};
 use oprel_gguf::{FileType, Gguf};
 use oprel_hub::modelfile::{self, Maker, Recipe, Step};
@@ -50,6 +50,21 @@ pub fn create(
     modelfile::create(store, name, recipe, &mut Here(on))
 }
 
+/// Gives a model a further name in a store. What comes with the program becomes a model of the store.
+///
+/// # Errors
+/// As [`create`] and [`Store::copy`]; a path is no model of a store.
+pub fn copy(store: &Store, from: &ModelRef, to: &ModelName) -> oprel_hub::Result<()> {
+    match from {
+        ModelRef::Name(from) => store.copy(from, to),
+        ModelRef::Demo => {
+            let recipe = Recipe { model: Some(from.key()), ..Recipe::default() };
+            create(store, to, &recipe, &mut |_| ControlFlow::Continue(())).map(|_| ())
+        }
+        ModelRef::Path(path) => Err(oprel_hub::Error::Name { name: path.clone() }),
+    }
+}
+
 /// The file type of a name, for [`Recipe::quantize`].
 ///
 /// # Errors
@@ -82,6 +97,10 @@ impl Maker for Here<'_> {
     fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str> {
         let all = oprel_backend::capabilities(file, template);
         all.into_iter().map(oprel_backend::Capability::as_str).collect()
+    }
+
+    fn demo(&self) -> &'static [u8] {
+        oprel_models::demo_file()
     }
 
     fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure> {

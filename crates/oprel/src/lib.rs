@@ -21,7 +21,7 @@
 //!
 //! // The daemon of this user (`OPREL_HOST`), which is started if none answers: the program that
 //! // `OPREL_BIN` names, else `oprel` on `PATH`.
-//! let daemon = Daemon::from_env().started();
+//! let daemon = Daemon::from_env()?.started();
 //! let model = Model::builder(ModelSource::File("model.gguf".into())).server(daemon).load()?;
 //! for event in model.generate("Why is the sky blue?")? {
 //!     if let Event::Text(piece) = event {
@@ -52,7 +52,7 @@ use oprel_hub::catalog::{Alias, Catalog};
 pub use bench::{Bench, BenchOptions, ParallelBench, ParallelOptions};
 pub use builder::{Mode, ModelBuilder};
 #[doc(hidden)]
-pub use create::{Making, create, file_type};
+pub use create::{Making, copy, create, file_type};
 pub use error::OprelError;
 pub use model::{Ask, Model};
 pub use quick::{Listed, chat, embed, generate, list, running};

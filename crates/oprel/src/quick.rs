@@ -55,7 +55,7 @@ fn named(model: &str) -> Result<Model> {
         true => Model::builder(ModelSource::File(path.into())),
         false => Model::named(model),
     };
-    known.server(Daemon::from_env().started()).load()
+    known.server(Daemon::from_env()?.started()).load()
 }
 
 /// A model of a daemon, as it lists them.
@@ -98,6 +98,6 @@ pub fn running() -> Result<Vec<Listed>> {
 }
 
 fn listed(ask: impl Fn(&Client) -> oprel_client::Result<Vec<Value>>) -> Result<Vec<Listed>> {
-    let client = Client::new(Daemon::from_env().client())?;
+    let client = Client::new(Daemon::from_env()?.client())?;
     ask(&client)?.into_iter().map(shaped).collect()
 }

@@ -209,9 +209,11 @@ fn call_of(
         }
         ToWorker::Tokenize { text, add_special, parse_special, .. } => {
             let options = wire::tokenize_options(add_special, parse_special);
-            wait(native.tokenize(text, options)).map(Reply::Tokens)
+            wait(native.tokenize(text, options, None)).map(Reply::Tokens)
         }
-        ToWorker::Detokenize { tokens, .. } => wait(native.detokenize(tokens)).map(Reply::Text),
+        ToWorker::Detokenize { tokens, .. } => {
+            wait(native.detokenize(tokens, None)).map(Reply::Text)
+        }
         ToWorker::Gauges { .. } => wait(Backend::gauges(native)).map(Reply::Gauges),
         _ => return,
     };

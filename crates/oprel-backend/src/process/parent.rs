@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use oprel_api::{EmbedRequest, Embeddings, Failure, Gauges, Ranking, Request, RerankRequest};
+use oprel_api::{
+    EmbedRequest, Embeddings, Failure, Gauges, Ranking, Request, RerankRequest, Trace,
+};
 use oprel_tokenizer::TokenizeOptions;
 
 use self::state::Inner;
@@ -164,12 +166,17 @@ impl Backend for Worker {
         self.call(|id| ToWorker::PromptTokens { id, request }, tokens)
     }
 
-    fn tokenize(&self, text: String, options: TokenizeOptions) -> Later<'_, Vec<u32>> {
+    fn tokenize(
+        &self,
+        text: String,
+        options: TokenizeOptions,
+        _: Option<Trace>,
+    ) -> Later<'_, Vec<u32>> {
         let TokenizeOptions { add_special, parse_special } = options;
         self.call(move |id| ToWorker::Tokenize { id, text, add_special, parse_special }, tokens)
     }
 
-    fn detokenize(&self, tokens: Vec<u32>) -> Later<'_, String> {
+    fn detokenize(&self, tokens: Vec<u32>, _: Option<Trace>) -> Later<'_, String> {
         self.call(
             |id| ToWorker::Detokenize { id, tokens },
             |reply| match reply {

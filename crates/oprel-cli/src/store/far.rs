@@ -17,18 +17,18 @@ use crate::transfer::Told;
 
 impl At {
     /// The daemon that is named, else the one of this user.
-    pub(crate) fn daemon(&self) -> Daemon {
-        let usual = Daemon::from_env();
-        match &self.server {
-            Some(url) => usual.moved(Endpoint::parse(url)),
-            None => usual,
-        }
+    pub(crate) fn daemon(&self) -> Result<Daemon, OprelError> {
+        let usual = Daemon::from_env()?;
+        let Some(url) = &self.server else { return Ok(usual) };
+        let place = Endpoint::parse(url)
+            .map_err(|error| OprelError::validation(format!("--server: {error}")))?;
+        Ok(usual.moved(place))
     }
 
     /// A client of the daemon whose store is meant: the one that is named, else the one of this user if that is on
     /// another machine. `None` where this user's own store is meant.
     pub(crate) fn elsewhere(&self) -> Result<Option<Client>, OprelError> {
-        let daemon = self.daemon();
+        let daemon = self.daemon()?;
         if self.server.is_none() && daemon.endpoint().is_here() {
             return Ok(None);
         }

@@ -79,10 +79,10 @@ mod tests {
             server.write_all(ANSWER).await.unwrap();
             String::from_utf8_lossy(&head[..n]).into_owned()
         });
-        let client = AsyncClient::new(Endpoint::parse(&format!("pipe:{name}")));
+        let client = AsyncClient::new(Endpoint::parse(&format!("pipe:{name}")).unwrap());
         assert!(client.is_there().await);
         assert!(serving.await.unwrap().starts_with("GET /health HTTP/1.1"));
-        let nobody = AsyncClient::new(Endpoint::parse("pipe:oprel-nobody"));
+        let nobody = AsyncClient::new(Endpoint::parse("pipe:oprel-nobody").unwrap());
         assert!(!nobody.is_there().await);
     }
 }

@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use super::{Command, Modelfile, Piece, PieceAt, Recipe};
 use crate::store::{Blob, StoredModel};
-use crate::{Config, Digest, Error, Facts, Layer, LayerKind, Manifest, Result, Store};
+use crate::{Config, Digest, Error, Facts, Layer, LayerKind, Manifest, Result, Source, Store};
 
 /// The version of Ollama from which it reads split GGUF files.
 const READS_PARTS: &str = "0.35.0";
+/// What the model that comes with the program is called in a manifest.
+const DEMO: &str = "demo";
 /// File types of weights that nothing was lost of yet.
 const WHOLE: [FileType; 3] = [FileType::F32, FileType::F16, FileType::BF16];
 
@@ -31,6 +33,9 @@ pub trait Maker {
 
     /// What the model of a file can do with this chat template, else with its own: words of the field.
     fn capabilities(&self, file: &Gguf, template: Option<&str>) -> Vec<&'static str>;
+
+    /// The file of the model that comes with the program.
+    fn demo(&self) -> &'static [u8];
 
     /// Writes the model of a file to `path`, its weights stored as `to`.
     ///
@@ -121,8 +126,11 @@ impl Making<'_> {
     /// All files of a model that is there.
     fn begin_with(&mut self, text: &str) -> Result<()> {
         let catalog = crate::catalog::Catalog::built_in();
-        let name = crate::Reference::resolve(text, catalog, self.store)?.name;
-        let name = name.ok_or_else(|| Error::Name { name: text.to_owned() })?;
+        let reference = crate::Reference::resolve(text, catalog, self.store)?;
+        if reference.source == Source::Demo {
+            return self.begin_with_demo();
+        }
+        let name = reference.name.ok_or_else(|| Error::Name { name: text.to_owned() })?;
         let model = self.store.model(&name)?;
         match &model.entry.manifest {
             Some(manifest) => {
@@ -134,6 +142,19 @@ impl Making<'_> {
                 let files = model.files.iter().chain(&model.projectors).cloned();
                 self.add_files(&files.map(piece).collect::<Vec<_>>(), None)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The model that comes with the program, which gets a file of the store.
+    fn begin_with_demo(&mut self) -> Result<()> {
+        let (bytes, name) = (self.maker.demo(), DEMO);
+        self.maker.step(Step::Parsing);
+        let file = Gguf::from_static(bytes)?;
+        if !self.add_quantized(&file, name)? {
+            self.describe(LayerKind::Model, &Facts::of(&file), 1);
+            let blob = self.store.put_blob(bytes, Some(Digest::of(bytes)))?;
+            self.add_blob(LayerKind::Model, blob, name, false);
         }
         Ok(())
     }
@@ -198,7 +219,7 @@ impl Making<'_> {
         }
         let parts: Vec<_> = parts.into_iter().map(|(_, path, name)| (path, name)).collect();
         let paths: Vec<_> = parts.iter().map(|(path, _)| path).collect();
-        Ok((Gguf::open_parts(&paths)?, parts))
+        Ok((Gguf::open_parts(&paths).map_err(Error::NoModel)?, parts))
     }
 
     fn describe(&mut self, kind: LayerKind, facts: &Facts, n_parts: usize) {
@@ -424,7 +445,7 @@ fn not_gguf(path: &Path, error: oprel_gguf::Error) -> Error {
             path: path.to_owned(),
             why: "only GGUF files become models; `oprel convert` makes one of safetensors".into(),
         },
-        false => Error::Gguf(error),
+        false => Error::NoModel(error),
     }
 }
 

@@ -318,7 +318,7 @@ fn stopping_ends_open_answers_with_an_error_and_takes_no_more() {
     assert!(matches!(events.last(), Some(Event::Error(_))));
     assert_eq!(remote.health(), Health::Stopped);
     assert!(begin(&remote, Request::prompt("hi")).is_err());
-    assert!(wait(remote.detokenize(vec![1])).is_err());
+    assert!(wait(remote.detokenize(vec![1], None)).is_err());
 }
 
 #[test]
@@ -350,8 +350,8 @@ fn vectors_rankings_and_tokens_are_asked_for() {
     assert_eq!(wait(remote.embed(EmbedRequest::new(["a"]))).unwrap().vectors, [vec![0.6, 0.8]]);
     let ranking = wait(remote.rerank(RerankRequest::new("q", ["a", "b"]))).unwrap();
     assert_eq!(ranking.results[0].index, 1);
-    assert_eq!(wait(remote.tokenize("abc".into(), Default::default())).unwrap(), [1, 2, 3]);
-    assert_eq!(wait(remote.detokenize(vec![1])).unwrap(), "abc");
+    assert_eq!(wait(remote.tokenize("abc".into(), Default::default(), None)).unwrap(), [1, 2, 3]);
+    assert_eq!(wait(remote.detokenize(vec![1], None)).unwrap(), "abc");
     assert_eq!(wait(remote.prompt_tokens(Request::prompt("hi"))).unwrap(), [1, 2, 3]);
     assert!(server.all_asked().iter().all(|asked| !asked.path.contains("completions")));
 }
@@ -367,15 +367,23 @@ fn what_a_request_is_a_step_of_goes_with_it_and_with_nothing_else() {
     ask(&remote, traced.clone()).unwrap();
     wait(remote.prompt_tokens(traced)).unwrap();
     wait(remote.embed(EmbedRequest { trace: trace.clone(), ..EmbedRequest::new(["a"]) })).unwrap();
-    wait(remote.rerank(RerankRequest { trace, ..RerankRequest::new("q", ["a", "b"]) })).unwrap();
+    wait(remote.detokenize(vec![1], trace.clone())).unwrap();
+    let ranked = RerankRequest { trace: trace.clone(), ..RerankRequest::new("q", ["a", "b"]) };
+    wait(remote.rerank(ranked)).unwrap();
     let with = |state: Option<&str>| [Some(parent.to_string()), state.map(str::to_string)];
     let of = |path: &str| {
         let asked = server.all_asked().into_iter().filter(|asked| asked.path == path);
         asked.map(|asked| asked.trace).next_back().unwrap()
     };
-    for path in ["/v1/chat/completions", "/tokenize", "/v1/embeddings", "/v1/rerank"] {
+    let paths =
+        ["/v1/chat/completions", "/tokenize", "/detokenize", "/v1/embeddings", "/v1/rerank"];
+    for path in paths {
         assert_eq!(of(path), with(Some("a=1,b=2")), "{path}");
     }
+    wait(remote.tokenize("abc".into(), Default::default(), None)).unwrap();
+    assert_eq!(of("/tokenize"), [None, None]);
+    wait(remote.tokenize("abc".into(), Default::default(), trace)).unwrap();
+    assert_eq!(of("/tokenize"), with(Some("a=1,b=2")));
     assert_eq!(of("/v1/models"), [None, None]);
     let bare = Some(Trace { parent: parent.into(), state: None });
     ask(&remote, Request { trace: bare, ..plain.clone() }).unwrap();
@@ -398,7 +406,7 @@ fn what_a_server_cannot_do_is_the_requests_fault_and_says_nothing_of_its_health(
         assert!(said.ends_with("Not Found"), "{said}");
         let refused = wait(remote.rerank(RerankRequest::new("q", ["a"]))).unwrap_err();
         assert_eq!(refused.cause, Some(Cause::Incapable("rerank".into())));
-        assert!(wait(remote.detokenize(vec![1])).is_err());
+        assert!(wait(remote.detokenize(vec![1], None)).is_err());
     }
     assert_eq!(ask(&remote, Request::prompt("hi")).unwrap().text, "x");
 }

@@ -88,8 +88,10 @@ fn address(url: &str) -> Option<(Endpoint, String)> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
     let is_address = matches!(scheme, "http" | "https") && host.chars().all(plain);
-    (is_address && !host.is_empty())
-        .then(|| (Endpoint::parse(&format!("{scheme}://{host}")), format!("/{path}")))
+    if !is_address || host.is_empty() {
+        return None;
+    }
+    Some((Endpoint::parse(&format!("{scheme}://{host}")).ok()?, format!("/{path}")))
 }
 
 /// `name=value,...` with `%20` for what cannot stand there.

@@ -1,8 +1,8 @@
 //! On Unix: a socket that only its owner can open, and modes of files.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -18,17 +18,23 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Makes a socket that only its owner can open; one that a dead server left is replaced.
+    /// Makes a socket that only its owner can open; one that a dead server left is replaced, anything else is
+    /// left alone, as are the rights of a folder that is there.
     pub(crate) fn bind(path: &Path) -> io::Result<Local> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-            std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+            make_folder(folder)?;
         }
-        if path.exists() {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::ErrorKind::AddrInUse.into());
+        match path.symlink_metadata() {
+            Ok(there) if there.file_type().is_socket() => {
+                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    return Err(io::ErrorKind::AddrInUse.into());
+                }
+                std::fs::remove_file(path)?;
             }
-            std::fs::remove_file(path)?;
+            Ok(_) => {
+                return Err(io::Error::other("what is there is no socket; choose another place"));
+            }
+            Err(_) => {}
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
@@ -55,6 +61,21 @@ impl Drop for Local {
     }
 }
 
+/// Makes a folder that only its owner can enter, where there is none.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(outer) = folder.parent() {
+        std::fs::create_dir_all(outer)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 /// Lets only its owner read a file that is made.
 pub(crate) fn private(options: &mut OpenOptions) {
     options.mode(0o600);
@@ -63,4 +84,36 @@ pub(crate) fn private(options: &mut OpenOptions) {
 /// Lets only its owner read a file that is there.
 pub(crate) fn keep_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn only_a_dead_socket_is_replaced_and_no_folder_of_others_is_closed() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = place.path().join("s.sock");
+        let local = Local::bind(&path).unwrap();
+        assert_eq!((mode(&path), mode(place.path())), (0o600, 0o755));
+        assert_eq!(Local::bind(&path).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        drop(local);
+        assert!(!path.exists());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(Local::bind(&path).unwrap());
+        let inner = place.path().join("new/run/s.sock");
+        let _local = Local::bind(&inner).unwrap();
+        assert_eq!(mode(inner.parent().unwrap()), 0o700);
+        std::fs::write(&path, "notes").unwrap();
+        let refused = Local::bind(&path).err().unwrap();
+        assert!(refused.to_string().contains("no socket"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "notes");
+        std::os::unix::fs::symlink("nowhere", place.path().join("l")).unwrap();
+        assert!(Local::bind(&place.path().join("l")).is_err());
+    }
 }

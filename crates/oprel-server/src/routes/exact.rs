@@ -90,10 +90,10 @@ async fn tokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let ids = async |lease: &Lease, asked: Tokenize, _: &mut Tracing| {
+    let ids = async |lease: &Lease, asked: Tokenize, tracing: &mut Tracing| {
         let Tokenize { text, add_special, parse_special } = asked;
         let options = oprel::TokenizeOptions { add_special, parse_special };
-        lease.backend().tokenize(text, options).await
+        lease.backend().tokenize(text, options, tracing.next(&peer)).await
     };
     run(&app, &peer, request, Some("tokenize"), ids).await
 }
@@ -103,8 +103,8 @@ async fn detokenize(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let text = async |lease: &Lease, asked: Detokenize, _: &mut Tracing| {
-        lease.backend().detokenize(asked.tokens).await
+    let text = async |lease: &Lease, asked: Detokenize, tracing: &mut Tracing| {
+        lease.backend().detokenize(asked.tokens, tracing.next(&peer)).await
     };
     run(&app, &peer, request, Some("detokenize"), text).await
 }

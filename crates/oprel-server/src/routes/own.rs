@@ -176,7 +176,7 @@ async fn tokenize(
         };
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
         tracing.goes_to(name.label(), lease.backend().kind());
-        let tokens = lease.backend().tokenize(text, options).await?;
+        let tokens = lease.backend().tokenize(text, options, tracing.next(&peer)).await?;
         let body = json!({"model": name.to_string(), "count": tokens.len(), "tokens": tokens});
         Ok((body, lease.backend().kind(), fields))
     })
@@ -195,7 +195,7 @@ async fn detokenize(
             .map_err(|_| wrong("tokens must be a list of token ids"))?;
         let lease = app.models.lease(name.clone(), &Stay::default()).await?;
         tracing.goes_to(name.label(), lease.backend().kind());
-        let text = lease.backend().detokenize(tokens).await?;
+        let text = lease.backend().detokenize(tokens, tracing.next(&peer)).await?;
         Ok((json!({"model": name.to_string(), "text": text}), lease.backend().kind(), fields))
     })
     .await

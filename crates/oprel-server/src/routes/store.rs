@@ -81,12 +81,16 @@ async fn copy(State(app): State<Arc<App>>, request: Request) -> Response {
         Err(response) => return response,
     };
     let done = async {
-        let from = new_name(&asked.source, || format!("source {:?} is invalid", asked.source))?;
+        let invalid = || format!("source {:?} is invalid", asked.source);
+        let from = ollama::ModelRef::parse(&asked.source)
+            .ok()
+            .filter(|from| !matches!(from, ollama::ModelRef::Path(_)))
+            .ok_or_else(|| Failure::new(ErrorKind::Validation, invalid()))?;
         let wrong = || format!("destination {:?} is invalid", asked.destination);
         let to = new_name(&asked.destination, wrong)?;
         let (store, said, target) = (store(&app)?, asked.source.clone(), to.clone());
         blocking(move || {
-            store.copy(&from, &target).map_err(|error| match error {
+            oprel::copy(&store, &from, &target).map_err(|error| match error {
                 oprel_hub::Error::NotFound { .. } => {
                     Failure::new(ErrorKind::ModelNotFound, format!("model {said:?} not found"))
                 }
@@ -393,7 +397,7 @@ fn recipe(asked: Create, peer: &Peer) -> Result<Recipe, Failure> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             recipe.files.push(Piece { name, at: PieceAt::Path(path) });
         }
-        Some(ollama::ModelRef::Name(_)) => recipe.model = asked.from,
+        Some(ollama::ModelRef::Name(_) | ollama::ModelRef::Demo) => recipe.model = asked.from,
         Some(_) => return Err(ollama::absent(&asked.from.unwrap_or_default())),
     }
     if recipe.model.is_none() && recipe.files.is_empty() {

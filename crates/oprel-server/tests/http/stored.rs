@@ -147,6 +147,31 @@ fn a_copy_outlives_its_source() {
 }
 
 #[test]
+fn the_built_in_model_is_one_to_begin_with_and_to_copy() {
+    let server = running();
+    let made = server.post(
+        "/api/create",
+        &json!({"model": "own", "from": "Demo", "stream": false, "parameters": {"num_predict": 3}}),
+    );
+    assert_eq!((made.status, made.json()), (200, json!({"status": "success"})));
+    let copied = server.post("/api/copy", &json!({"source": "demo", "destination": "mine"}));
+    assert_eq!((copied.status, copied.body.as_str()), (200, ""));
+    assert_eq!(server.say("mine"), server.say("demo"));
+    let said = json!({"model": "own", "prompt": "Tell me a story.", "stream": false});
+    assert_eq!(server.post("/api/generate", &said).json()["eval_count"], 3);
+    let weights = |model: &str| {
+        let shown = server.post("/api/show", &json!({"model": model})).json();
+        let text = shown["modelfile"].as_str().unwrap().to_owned();
+        text.lines().find(|line| line.starts_with("FROM ")).unwrap().to_owned()
+    };
+    assert_eq!(weights("own"), weights("mine"), "they share its file");
+    for source in ["/etc/passwd", "a b", ""] {
+        let refused = server.post("/api/copy", &json!({"source": source, "destination": "x"}));
+        assert_eq!(refused.status, 400, "{source}: {refused:?}");
+    }
+}
+
+#[test]
 fn blobs_are_what_they_are_called_or_are_not_taken() {
     let server = running();
     let digest = Digest::of(b"right").to_string();
@@ -221,11 +246,11 @@ fn what_cannot_be_made_says_why() {
         (json!({"model": "demo", "from": "base"}), 400, "invalid model name"),
         (json!({"model": "x", "files": {"../x": digest}}), 400, "invalid file name"),
         (json!({"model": "x", "files": {"x.gguf": "sha256:zz"}}), 400, "invalid digest"),
-        (json!({"model": "x", "files": {"x.gguf": digest}}), 500, ""),
+        (json!({"model": "x", "files": {"x.gguf": digest}}), 400, "not a GGUF file"),
         (json!({"model": "x", "from": "base", "parameters": {"top_k": "many"}}), 400, "top_k"),
         (json!({"model": "x", "from": "base", "quantize": "Q4_0"}), 400, "this one is Q8_0"),
         (json!({"model": "x", "from": "base", "quantize": "Q9"}), 400, "\"Q9\""),
-        (json!({"model": "x", "from": "/etc/passwd"}), 500, ""),
+        (json!({"model": "x", "from": "/etc/passwd"}), 400, "not a GGUF file"),
     ];
     for (body, status, part) in cases {
         let (got, error) = refused(body.clone());

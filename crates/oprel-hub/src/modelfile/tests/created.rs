@@ -68,6 +68,15 @@ impl Maker for Plain<'_> {
         ["completion"].into_iter().chain(has_tools.then_some("tools")).collect()
     }
 
+    fn demo(&self) -> &'static [u8] {
+        let mut writer = Writer::new();
+        llama(&mut writer);
+        writer.tensor("d", &[4, 8], QuantType::F32, vec![0; 128]).unwrap();
+        let mut file = Vec::new();
+        writer.write(&mut file).unwrap();
+        file.leak()
+    }
+
     fn quantize(&mut self, file: &Gguf, to: FileType, path: &Path) -> Result<(), Failure> {
         if to == FileType::Q2_K {
             fs::write(path, "half").unwrap();
@@ -159,6 +168,26 @@ fn a_model_of_a_model_shares_its_weights() {
     assert_eq!(store.model(&name("derived")).unwrap().files.len(), 1);
     let absent = made(&store, place.path(), "FROM nobody", "x").unwrap_err();
     assert_eq!(absent.to_string(), "model 'nobody:latest' not found");
+}
+
+#[test]
+fn what_comes_with_the_program_is_a_model_to_begin_with() {
+    let (place, store) = place();
+    let steps = made(&store, place.path(), "FROM demo\nSYSTEM one", "mine").unwrap();
+    assert!(steps[1].starts_with("creating new layer sha256:"), "{steps:?}");
+    let model = store.model(&name("mine")).unwrap();
+    assert_eq!(
+        (model.config.model_family.as_str(), model.system.as_deref()),
+        ("llama", Some("one"))
+    );
+    assert_eq!(Gguf::open_parts(&model.files).unwrap().tensors()[0].name, "d");
+    let again = made(&store, place.path(), "FROM Demo:latest", "again").unwrap();
+    assert!(again[1].starts_with("using existing layer"), "{again:?}");
+    assert_eq!(store.model(&name("again")).unwrap().files, model.files);
+    let recipe =
+        Recipe { model: Some("demo".into()), quantize: Some(FileType::Q8_0), ..Recipe::default() };
+    let refused = create(&store, &name("x"), &recipe, &mut |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("this one is Q4_K_M: demo"), "{refused}");
 }
 
 #[test]
@@ -280,7 +309,7 @@ fn weights_are_stored_as_what_was_asked_for() {
 fn a_file_that_is_no_gguf_makes_nothing() {
     let (place, store) = place();
     fs::write(place.path().join("bad.gguf"), "<html>").unwrap();
-    assert!(matches!(made(&store, place.path(), "FROM bad.gguf", "x"), Err(Error::Gguf(_))));
+    assert!(matches!(made(&store, place.path(), "FROM bad.gguf", "x"), Err(Error::NoModel(_))));
     assert!(store.list().unwrap().models.is_empty());
     assert_eq!(fs::read_dir(store.blobs()).unwrap().count(), 0);
 }
