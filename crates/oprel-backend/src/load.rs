@@ -191,7 +191,7 @@ impl Parts<'_> {
         }
         let counts = self.options.executor == Executor::Cpu;
         // Most of it does not depend on the context.
-        let guess = self.options.context.unwrap_or_else(|| wish.usual(decoder));
+        let guess = wish.asked((decoder, self.scope()));
         let needs = if counts { Some(self.needs(guess, wish.kv)?) } else { None };
         let sizes = (needs.as_ref().map_or(0, Needs::fixed), self.bytes_of_token());
         let most = Room::of(free, most_memory).map(|room| room.bytes);
@@ -236,7 +236,7 @@ pub fn needs(source: &ModelSource, options: &LoadOptions) -> Result<(Needs, u32)
     let (draft, threads) = (draft.as_ref(), threads(options));
     let parts = Parts { model: &model, draft, options, threads };
     // What is chosen to fit is not what decides whether it does.
-    let context = options.context.unwrap_or_else(|| parts.wish().usual(&model.decoder));
+    let context = parts.wish().asked((&model.decoder, parts.scope()));
     Ok((parts.needs(context, options.kv)?, context))
 }
 

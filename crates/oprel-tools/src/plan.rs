@@ -223,12 +223,9 @@ pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan> {
         threads: threads.unwrap_or_else(|| host.suited_threads()).max(1),
         most_memory,
     };
-    let context = match asked.wish.context.unwrap_or_else(|| asked.wish.usual(&model.decoder)) {
-        n if !model.causal => n.min(model.decoder.context_length),
-        n => n,
-    };
-    let needs = asked.needs(context.max(1), kv)?;
-    of(file, &asked, (context.max(1), needs), host)
+    let context = asked.wish.asked((&model.decoder, asked.scope())).max(1);
+    let needs = asked.needs(context, kv)?;
+    of(file, &asked, (context, needs), host)
 }
 
 fn of(file: &Gguf, asked: &Asked<'_>, (context, needs): (u32, Needs), host: &Host) -> Result<Plan> {

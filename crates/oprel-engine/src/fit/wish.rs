@@ -44,22 +44,23 @@ impl Wish {
         (fixed, bytes_of_token): (u64, u64),
         free: Option<u64>,
     ) -> u32 {
+        let asked = self.asked((decoder, scope));
+        if self.context.is_some() || !self.longest {
+            return asked;
+        }
+        let trained = decoder.context_length;
+        positions(bytes_of_token, (asked, trained), room(free, fixed)).min(trained)
+    }
+
+    /// Most tokens of a text before it is known what is free: those asked for, or the usual ones.
+    pub fn asked(&self, (decoder, scope): (&Decoder, Scope)) -> u32 {
         let trained = decoder.context_length;
         match self.context {
             // An encoder reads a text whole: beyond what it was trained on it has no positions.
             Some(n) if scope == Scope::Bidirectional => n.min(trained),
             Some(n) => n,
-            None if self.longest => {
-                let usual = self.usual(decoder);
-                positions(bytes_of_token, (usual, trained), room(free, fixed)).min(trained)
-            }
-            None => self.usual(decoder),
+            None => trained.min(USUAL_CONTEXT),
         }
-    }
-
-    /// Most tokens of a text where nothing else is known.
-    pub fn usual(&self, decoder: &Decoder) -> u32 {
-        decoder.context_length.min(USUAL_CONTEXT)
     }
 
     /// Sequences that run at a time.
