@@ -1,5 +1,5 @@
 //! What is planned against what is used: the resident memory of a process that loads a model and reads a
-//! prompt of 4096 tokens; an encoder reads the longest text that it can.
+//! prompt of 4096 tokens; an encoder reads as many in texts as long as it can.
 //!
 //! `OPREL_RESIDENT="a.gguf b.gguf" cargo test --release -p oprel-backend --test resident -- --nocapture`
 //! checks these files besides. The encoder of the shared fixtures is checked where they are. Each runs in a process of its own, since none gives back all it took.
@@ -15,6 +15,8 @@ use oprel_backend::{LoadOptions, ModelSource, Native, needs};
 const MODEL: &str = "OPREL_RESIDENT_CHILD";
 /// How far off a plan may be: bytes, or a part of what is used.
 const MOST_OFF: (f64, f64) = (16.0 * 1048576.0, 0.03);
+/// A plan counts the pages of `oprel` itself, of which this program has so many fewer, or not quite.
+const SMALLER: f64 = 8.0 * 1048576.0;
 
 /// Kilobytes that a line of the process's status says.
 fn status(name: &str) -> u64 {
@@ -42,16 +44,16 @@ fn child() {
     assert_eq!(native.memory().weights, needs.memory.weights);
     assert_eq!(native.memory().scratch, needs.memory.scratch);
     let loaded = status("VmRSS");
-    // An encoder reads no more than it was trained for.
-    let tokens = tokens.min(native.context());
     // As spread over the vocabulary as a text can be.
     let most = u64::from(native.n_vocab().saturating_sub(1).max(1));
-    let ids = (0..u64::from(tokens)).map(|i| (i * 7919 % most) as u32).collect();
+    let ids: Vec<_> = (0..u64::from(tokens)).map(|i| (i * 7919 % most) as u32).collect();
     match native.facts().pooling {
         None => answer(&native, ids),
         Some(_) => {
             let mut request = EmbedRequest::new([""]);
-            request.input = vec![EmbedInput::Tokens(ids)];
+            // So many of the longest texts that it reads.
+            let texts = ids.chunks(native.context() as usize);
+            request.input = texts.map(|ids| EmbedInput::Tokens(ids.to_vec())).collect();
             assert_eq!(native.embed(&request).unwrap().usage.prompt_tokens, tokens);
         }
     }
@@ -125,9 +127,13 @@ fn a_plan_is_what_is_used() {
             off / 1e6,
             100.0 * off / used
         );
-        if off.abs() > MOST_OFF.0.max(MOST_OFF.1 * used) {
+        let most = MOST_OFF.0.max(MOST_OFF.1 * used);
+        if off < -most || off > most + SMALLER {
             wrong.push(model.to_string());
         }
     }
-    assert!(wrong.is_empty(), "off by more than 16 MB and 3 %: {wrong:?}");
+    assert!(
+        wrong.is_empty(),
+        "off by more than 16 MB and 3 %, this program's size taken into account: {wrong:?}"
+    );
 }

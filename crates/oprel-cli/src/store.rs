@@ -311,7 +311,7 @@ fn new_name(text: &str) -> anyhow::Result<ModelName> {
     };
     match ModelRef::parse(text) {
         Ok(ModelRef::Name(name)) => Ok(name),
-        Ok(ModelRef::Demo) => Err(refused("'demo' is the built-in model".into()).into()),
+        Ok(ModelRef::Demo) => Err(refused(format!("'{text}' is the built-in model")).into()),
         Ok(ModelRef::Path(_)) => Err(refused(format!("'{text}' is a path, and no name")).into()),
         Err(failure) => Err(refused(failure.message).into()),
     }
