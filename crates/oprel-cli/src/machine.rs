@@ -60,17 +60,11 @@ fn gpu_line(gpu: &Gpu, gb: &impl Fn(Option<u64>) -> String) -> String {
     format!("{name}: {}, {} free", gb(gpu.total_bytes), gb(gpu.free_bytes))
 }
 
-/// Where the daemon listens, as the setting says.
+/// Where the daemon listens: the port of the setting `host`, or the usual one.
 fn usual_port() -> u16 {
-    const PORT: u16 = 11434;
-    let host = oprel_config::setting("host");
-    let said = host.as_deref().and_then(|host| host.trim_end_matches('/').rsplit_once(':'));
-    // `::1` is an address without a port.
-    let is_whole =
-        |address: &str| address.contains("//") || address.ends_with(']') || !address.contains(':');
-    let port =
-        said.filter(|(address, _)| is_whole(address)).and_then(|(_, port)| port.parse().ok());
-    port.unwrap_or(PORT)
+    let config = oprel_config::current().ok();
+    let address = config.and_then(|config| config.address("host"));
+    address.and_then(|address| address.port()).unwrap_or(oprel_config::PORT)
 }
 
 pub(crate) fn check(args: &Doctor) -> anyhow::Result<()> {
