@@ -20,9 +20,11 @@ doc:
 oracle:
 	cargo test --manifest-path tests/oracle/Cargo.toml
 
-# What the daemon must survive, with all numbers of the table; `make test` runs fewer of each.
+# What the daemon must survive, with all numbers of the table; `make test` runs fewer of each. What it costs is measured
+# with the program as it is released: on the demo, and on OPREL_LARGE=a-1b-model.gguf where that is set.
 faults:
 	OPREL_FAULTS=full cargo test -p oprel-cli --test faults -- --nocapture --test-threads 1
+	OPREL_FAULTS=full cargo test --release -p oprel-cli --test faults overhead -- --nocapture --test-threads 1
 	OPREL_FAULTS=full cargo test -p oprel-hub --test fetch -- --nocapture --test-threads 1
 
 check: fmt lint doc test

@@ -10,6 +10,7 @@ mod end;
 mod file;
 mod http;
 mod nonsense;
+mod overhead;
 #[path = "../daemon/mod.rs"]
 mod program;
 mod seen;
