@@ -17,6 +17,7 @@ mod platform;
 mod routes;
 mod span;
 mod stored;
+mod taken;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

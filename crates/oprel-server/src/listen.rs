@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Version;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,6 +23,7 @@ use tower::ServiceExt;
 use crate::Given;
 use crate::peer::From;
 use crate::platform::Local;
+use crate::taken::Taken;
 
 /// How a connection of HTTP/2 begins. Until it is told from HTTP/1, nobody else looks at the clock.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -114,7 +116,16 @@ pub(crate) async fn serve(
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(from);
-            app.clone().oneshot(request)
+            // A connection of its own fails with its answer that nobody takes.
+            let is_shared = request.version() == Version::HTTP_2;
+            let answer = app.clone().oneshot(request);
+            async move {
+                let answer = answer.await;
+                answer.map(|whole| match is_shared {
+                    true => whole.map(|body| Taken::watch(body, limits.stall)),
+                    false => whole,
+                })
+            }
         });
         let io = Patient::new(io, limits);
         // What is local is its owner's alone.

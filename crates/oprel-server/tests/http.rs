@@ -10,6 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
+use axum::http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use oprel_api::Failure;
 use oprel_backend::{Backend, LoadOptions, ModelSource, Native};
 use oprel_hub::{Access, Store};
@@ -606,6 +610,47 @@ fn what_may_become_http_2_does_not_wait_for_ever_either() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(read_reply(slow).head.starts_with("HTTP/1.0 "));
+}
+
+#[test]
+fn an_answer_of_http_2_that_nobody_takes_is_given_up_while_its_connection_lives() {
+    let short = Limits { stall: Duration::from_secs(1), ..Limits::default() };
+    let server = running_with(|options| options.limits = short);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (mut sender, connection) = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1000);
+        builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap()
+    });
+    // It answers pings whatever else is not taken.
+    let connection = runtime.spawn(connection);
+    let story = json!({"model": "demo", "prompt": "Once", "raw": true,
+        "options": {"num_predict": 400, "temperature": 2}});
+    let mut ask = |body: &Value| {
+        let request = Request::post(format!("http://{}/api/generate", server.address));
+        let request = request.body(Full::from(body.to_string())).unwrap();
+        runtime.block_on(sender.send_request(request)).unwrap()
+    };
+    let stalled = ask(&story);
+    assert_eq!(stalled.status(), 200);
+    let running = || {
+        let text = server.get("/metrics").body;
+        text.lines()
+            .any(|line| line.starts_with("oprel_requests_running{") && line.ends_with("} 1"))
+    };
+    assert!(running());
+    let start = Instant::now();
+    while running() {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is held for ever");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(start.elapsed() > Duration::from_millis(500), "it was not given time");
+    // Others on the same connection are served, and whoever takes what comes gets all of it, however long it takes.
+    let whole = runtime.block_on(ask(&story).into_body().collect()).unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&whole).contains("\"done\":true"));
+    assert!(!connection.is_finished());
+    assert!(runtime.block_on(stalled.into_body().collect()).is_err(), "it is told");
 }
 
 fn is_late(error: &std::io::Error) -> bool {
