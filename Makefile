@@ -26,6 +26,7 @@ faults:
 	OPREL_FAULTS=full cargo test -p oprel-cli --test faults -- --nocapture --test-threads 1
 	OPREL_FAULTS=full cargo test --release -p oprel-cli --test faults overhead -- --nocapture --test-threads 1
 	OPREL_FAULTS=full cargo test -p oprel-hub --test fetch -- --nocapture --test-threads 1
+	OPREL_FLIPS=all cargo test -p oprel-tests --test flips -- --nocapture
 
 check: fmt lint doc test
 

@@ -57,5 +57,18 @@ pub enum Error {
     Nn(#[from] oprel_nn::Error),
 }
 
+impl Error {
+    /// What the user may do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::Architecture { .. } | Error::Pending { .. } | Error::Unsupported { .. } => {
+                "llama.cpp's server may know it: `oprel backend install` fetches that, and `oprel serve` uses it"
+            }
+            Error::File(error) => error.hint(),
+            _ => "`oprel show` tells what is in the file",
+        }
+    }
+}
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

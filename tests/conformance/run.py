@@ -33,6 +33,8 @@ PLAIN = [
 HOSTILE = ["hostile", "fuzz"]
 CLIENTS = ["sockets", "client_ollama", "client_openai", "client_anthropic", "client_others"]
 JAVASCRIPT = ["client_ollama.mjs", "client_openai.mjs"]
+# The hub's own client against our stand-in for the hub, which the tests of downloads speak to.
+HUB = "client_hub"
 # Seconds for a script.
 LIMIT = 600
 
@@ -132,6 +134,20 @@ class Tally:
         print(f"{outcome:4} {'-':8} {says}".replace("\n", " "), flush=True)
 
 
+def hub(clients, tally):
+    """Runs the test of `oprel-hub` that needs the hub's own client."""
+    says = "huggingface_hub downloads, lists and searches at the stand-in for the hub"
+    if not clients or not shutil.which("cargo"):
+        return tally.outcome("skip", f"{says}: it or cargo is not here")
+    print(f"# {HUB}", flush=True)
+    test = ["cargo", "test", "--quiet", "-p", "oprel-hub", "--test", "fetch", "official_client"]
+    environment = {**os.environ, "OPREL_HF_PYTHON": clients}
+    done = subprocess.run(test, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode == 0 and "1 passed" in done.stdout:
+        return tally.outcome("ok", says)
+    tally.outcome("FAIL", f"{says}: {(done.stdout + done.stderr)[-500:]}")
+
+
 def scripts(words, tally, server):
     """Runs what was chosen."""
 
@@ -152,12 +168,14 @@ def scripts(words, tally, server):
             environment[name] = os.environ[name]
     for name in chosen(PLAIN + HOSTILE):
         tally.script(name, [sys.executable, str(HERE / f"{name}.py")], environment)
-    clients = python() if chosen(CLIENTS) else None
+    clients = python() if chosen([*CLIENTS, HUB]) else None
     for name in chosen(CLIENTS):
         if clients:
             tally.script(name, [clients, str(HERE / f"{name}.py")], environment)
         else:
             tally.outcome("skip", f"{name}: its packages cannot be installed here")
+    if chosen([HUB]):
+        hub(clients, tally)
     folder = javascript() if chosen(JAVASCRIPT) else None
     for name in chosen(JAVASCRIPT):
         if folder:

@@ -105,18 +105,17 @@ impl From<Error> for Failure {
                 ErrorKind::ModelNotFound,
                 "give the path of a GGUF file, or `demo` for the built-in model",
             ),
-            Error::File(oprel_gguf::Error::Io { source, .. }) if !is_of_the_file(&source) => {
-                failure(ErrorKind::Backend, "")
+            Error::File(error) => {
+                let failed = failure(ErrorKind::Backend, error.hint());
+                match error {
+                    oprel_gguf::Error::Io { source, .. } if !is_of_the_file(&source) => failed,
+                    _ => failed.because(Cause::Unusable),
+                }
             }
-            Error::File(oprel_gguf::Error::Io { .. }) => {
-                failure(ErrorKind::Backend, "").because(Cause::Unusable)
+            Error::Model(error) => {
+                failure(ErrorKind::Backend, error.hint()).because(Cause::Unusable)
             }
-            Error::File(_) => failure(
-                ErrorKind::Backend,
-                "the file is damaged, cut short or of another kind; fetch it again",
-            )
-            .because(Cause::Unusable),
-            Error::Model(_) | Error::Tokenizer(_) => {
+            Error::Tokenizer(_) => {
                 failure(ErrorKind::Backend, "`oprel show` tells what is in the file")
                     .because(Cause::Unusable)
             }

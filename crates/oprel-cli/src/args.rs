@@ -100,7 +100,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(Key),
     /// What is set where: defaults, config.yaml in OPREL_HOME, the environment. Arguments win over all.
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = crate::config::help())]
     Config(Config),
     /// Print a script that completes commands and options in a shell.
     Completions {

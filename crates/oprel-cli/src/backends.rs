@@ -55,7 +55,7 @@ pub(crate) fn starts(
 
 /// What else could run a file that our engine does not know.
 fn hinted(source: &ModelSource, failure: Failure) -> Failure {
-    let hint = "llama.cpp's server may know it: put `llama-server` on PATH, or name it with OPREL_LLAMA_SERVER";
+    let hint = "llama.cpp's server may know it: `oprel backend install` fetches that; then start `oprel serve` again";
     match why_unsupported(source) {
         Some(_) => Failure { hint: Some(hint.into()), ..failure },
         None => failure,

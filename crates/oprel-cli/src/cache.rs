@@ -16,7 +16,7 @@ pub(crate) fn run(command: &args::Cache) -> anyhow::Result<()> {
     match command {
         args::Cache::List { json } => list(*json),
         args::Cache::Delete { models } => crate::store::remove_here(models),
-        args::Cache::Clear => clear(),
+        args::Cache::Clear { json } => clear(*json),
         args::Cache::Verify(args) => crate::store::verify(args),
     }
 }
@@ -50,15 +50,21 @@ fn list(json: bool) -> anyhow::Result<()> {
 }
 
 /// What was asked for in so many words need not be old.
-fn clear() -> anyhow::Result<()> {
+fn clear(json: bool) -> anyhow::Result<()> {
     let now = Grace { blobs: Duration::ZERO, partials: Duration::ZERO };
     match open(Access::Write)?.collect(now).map_err(OprelError::from)? {
+        Collected::Done(freed) if json => {
+            print(&json!({"removed": freed.files, "bytes": freed.bytes}).to_string())
+        }
         Collected::Done(freed) => {
             print(&format!("removed {} files, {}", freed.files, bytes(freed.bytes)))
         }
-        Collected::TurnedOff => {
-            Err(OprelError::validation("the setting noprune is on: nothing is removed").into())
+        Collected::TurnedOff => Err(OprelError::Validation {
+            message: "the setting noprune is on: nothing is removed".into(),
+            hint: Some("`oprel config show` tells where it is set".into()),
+            source: None,
         }
+        .into()),
         Collected::Unreadable(paths) => {
             let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
             Err(OprelError::Validation {

@@ -236,8 +236,9 @@ fn show(args: &Show) -> anyhow::Result<()> {
             None => tell_show(&serde_json::from_value(shown)?, args),
         };
     }
-    let (source, template) = match store::stored(&args.model)? {
-        Some(model) => match store::show_part(&model, args)? {
+    let stored = store::stored(&args.model)?;
+    let (source, template) = match &stored {
+        Some(model) => match store::show_part(model, args)? {
             store::Shown::Done => return Ok(()),
             store::Shown::File(path, template) => (ModelSource::File(path), template),
         },
@@ -250,14 +251,21 @@ fn show(args: &Show) -> anyhow::Result<()> {
     if let Some(part) = store::part_of_file(&show, args)? {
         return print(&harmless(&part));
     }
-    if args.json {
-        return print(&serde_json::to_string_pretty(&show)?);
+    let body = serde_json::to_value(store::show_body(show, stored.as_ref(), &args.model))?;
+    match args.json {
+        true => print(&serde_json::to_string_pretty(&body)?),
+        false => tell_show(&serde_json::from_value(body)?, args),
     }
-    tell_show(&show, args)
 }
 
 fn tell_show(show: &oprel::Show, args: &Show) -> anyhow::Result<()> {
     print(&harmless(&summary(show)))?;
+    for (what, text) in [("Parameters", &show.parameters), ("System", &show.system)] {
+        if !text.is_empty() {
+            let lines: String = text.lines().map(|line| format!("\n  {line}")).collect();
+            print(&harmless(&format!("\n{what}{lines}")))?;
+        }
+    }
     if args.verbose {
         print("\nMetadata")?;
         for (key, value) in &show.model_info {

@@ -14,10 +14,7 @@ use crate::outcome::{harmless, tell};
 /// If `config.yaml` or a variable cannot be used.
 pub(crate) fn get() -> Result<&'static Config, OprelError> {
     oprel_config::current().map_err(|error| {
-        let hint = match &error {
-            oprel_config::Error::Invalid { .. } => None,
-            _ => Some("`oprel help config` lists what may stand there".into()),
-        };
+        let hint = error.hint().map(str::to_owned);
         OprelError::Validation { message: error.to_string(), hint, source: None }
     })
 }
@@ -28,6 +25,14 @@ pub(crate) fn warn() -> Result<(), OprelError> {
         tell(&format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// All that may stand in `config.yaml`, for who cannot be shown what stands there.
+pub(crate) fn help() -> String {
+    let lines = SETTINGS
+        .iter()
+        .map(|setting| format!("\n  {:<22}{}; {}", setting.key, setting.about, setting.variable()));
+    format!("Settings, and the variables that win over the file:{}", lines.collect::<String>())
 }
 
 pub(crate) fn run(command: &args::Config) -> anyhow::Result<()> {

@@ -193,6 +193,19 @@ impl Over {
         Ok(text.map_err(wrong)?)
     }
 
+    /// Fails if `path`, which is to be written, is the text.
+    fn refuse_text(&self, path: &Path) -> Result<(), OprelError> {
+        let text = self.file.as_ref().and_then(|text| text.canonicalize().ok());
+        match text.is_some_and(|text| path.canonicalize().is_ok_and(|path| path == text)) {
+            true => Err(OprelError::Validation {
+                message: format!("what is made would replace the text, '{}'", path.display()),
+                hint: Some("write to another name".into()),
+                source: None,
+            }),
+            false => Ok(()),
+        }
+    }
+
     fn model(&self) -> anyhow::Result<oprel_gguf::Gguf> {
         Ok(source(&self.model)?.open().map_err(OprelError::from)?)
     }
@@ -200,10 +213,15 @@ impl Over {
 
 pub(crate) fn imatrix(args: &args::Imatrix) -> anyhow::Result<()> {
     let (over, file) = (&args.over, args.over.model()?);
+    oprel_tools::check_output(&file, &args.out).map_err(of_tools)?;
+    over.refuse_text(&args.out)?;
+    let text = over.text()?;
+    interrupt::watch()?;
     let bar = bar(0, OF_WINDOWS);
-    let made = collect::collect(&file, &over.text()?, &over.options(), &mut |done, of| {
+    let made = collect::collect(&file, &text, &over.options(), &mut |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
+        interrupt::flow()
     });
     bar.finish_and_clear();
     let mut made = made.map_err(of_tools)?;
@@ -222,15 +240,23 @@ pub(crate) fn imatrix(args: &args::Imatrix) -> anyhow::Result<()> {
 
 pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
     let (over, file) = (&args.over, args.over.model()?);
+    let save = args.save_base.as_deref();
+    save.map_or(Ok(()), |save| over.refuse_text(save))?;
+    // The text of a base is in it.
+    let text = match (&over.file, &args.kl_base) {
+        (None, Some(_)) => None,
+        _ => Some(over.text()?),
+    };
+    interrupt::watch()?;
     let bar = bar(0, OF_WINDOWS);
     let mut progress = |progress: perplexity::MeasureProgress| {
         bar.set_length(progress.of as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(format!("perplexity {:.4}", progress.perplexity));
+        interrupt::flow()
     };
     let Some(base) = &args.kl_base else {
-        let text = over.text()?;
-        let save = args.save_base.as_deref();
+        let text = text.unwrap_or_default();
         let made = perplexity::perplexity(&file, &text, &over.options(), save, &mut progress);
         bar.finish_and_clear();
         let made = made.map_err(of_tools)?;
@@ -241,7 +267,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         let tokens = made.n_tokens;
         return print(&format!("perplexity  {} over {tokens} tokens", shown(made.perplexity)));
     };
-    let made = perplexity::divergence(&file, base, &over.options(), &mut progress);
+    let made = perplexity::divergence(&file, base, text.as_deref(), &over.options(), &mut progress);
     bar.finish_and_clear();
     let made = made.map_err(of_tools)?;
     if over.json {
@@ -382,6 +408,7 @@ fn diff(first: &Path, second: &Path, json: bool) -> anyhow::Result<()> {
     }
     match all.len() {
         0 => Ok(()),
+        1 => Err(anyhow::anyhow!("the models differ in one thing")),
         n => Err(anyhow::anyhow!("the models differ in {n} things")),
     }
 }
@@ -409,9 +436,24 @@ fn difference_line(difference: &Difference) -> String {
     }
 }
 
-/// A value on a part of a line.
+/// A value on a part of a line, with its type.
 fn short(value: &Value) -> String {
-    let text = format!("{value:?}");
+    let number = |text: &dyn std::fmt::Display| format!("{text} ({})", name_of(value));
+    let text = match value {
+        Value::U8(x) => number(x),
+        Value::I8(x) => number(x),
+        Value::U16(x) => number(x),
+        Value::I16(x) => number(x),
+        Value::U32(x) => number(x),
+        Value::I32(x) => number(x),
+        Value::F32(x) => number(x),
+        Value::Bool(x) => number(x),
+        Value::U64(x) => number(x),
+        Value::I64(x) => number(x),
+        Value::F64(x) => number(x),
+        Value::Str(text) => format!("{text:?}"),
+        Value::Array(list) => format!("{list:?}"),
+    };
     match text.chars().count() > 60 {
         true => text.chars().take(57).collect::<String>() + "...",
         false => text,

@@ -33,9 +33,25 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
 /// What happened and what to do, to standard error.
 pub(crate) fn explain(error: &anyhow::Error) {
     tell(&format!("error: {error:#}"));
-    if let Some(hint) = error.downcast_ref::<OprelError>().and_then(OprelError::hint) {
+    let ours = error.downcast_ref::<OprelError>();
+    if let Some(hint) = ours.map_or_else(|| of_the_system(error), OprelError::hint) {
         tell(&format!("hint: {hint}"));
     }
+}
+
+/// What to do where the system refused a file.
+fn of_the_system(error: &anyhow::Error) -> Option<&'static str> {
+    use io::ErrorKind::*;
+    let refused = error.chain().find_map(|why| why.downcast_ref::<io::Error>())?;
+    Some(match refused.kind() {
+        NotFound | NotADirectory => "check the path",
+        AlreadyExists => "something else is there: name another place",
+        PermissionDenied => "give this user access to it, or name another one",
+        ReadOnlyFilesystem => "its disk is only read: name a place on another one",
+        IsADirectory => "that is a folder: name a file",
+        StorageFull | QuotaExceeded => "make room on the disk and try again",
+        _ => return None,
+    })
 }
 
 /// A line to standard error. That nobody can read it changes nothing else, least of all the exit code.

@@ -19,7 +19,8 @@ use crate::columns::{ago, bytes, table};
 use crate::commands::{Meant, meant, print};
 use crate::interrupt;
 use crate::outcome::{harmless, tell};
-use crate::transfer::Told;
+use crate::terminal::Spinner;
+use crate::transfer::{self, Told};
 pub(crate) use far::follow;
 
 /// Hexadecimal digits of a digest that are shown.
@@ -135,8 +136,14 @@ pub(crate) fn create(args: &Create) -> anyhow::Result<()> {
         return far::create(&client, &args.model, &recipe, &told);
     }
     let store = open(Access::Write)?;
-    if recipe.quantize.is_some() {
+    let base = oprel_hub::absent_base(&store, &oprel::catalog()?, &mut recipe);
+    let base = base.map_err(OprelError::from)?;
+    // What may take long is stopped by us; the rest is short, or not begun.
+    if recipe.quantize.is_some() || base.is_some() {
         interrupt::watch()?;
+    }
+    if let Some(base) = base {
+        transfer::fetch_base(&store, &base, &told)?;
     }
     oprel::create(&store, &called, &recipe, &mut |making| {
         told.tell(&status(making));
@@ -170,8 +177,12 @@ fn read_modelfile(said: Option<&Path>) -> anyhow::Result<(Vec<u8>, PathBuf)> {
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => match said {
             None => Ok((b"FROM .\n".to_vec(), std::env::current_dir()?)),
             Some(_) => {
-                let message = format!("specified Modelfile wasn't found: {}", path.display());
-                Err(OprelError::validation(message).into())
+                Err(OprelError::Validation {
+                    message: format!("specified Modelfile wasn't found: {}", path.display()),
+                    hint: Some("check the path; without -f a `Modelfile` in this folder is taken, else what is in it".into()),
+                    source: None,
+                }
+                .into())
             }
         },
         Err(why) => Err(why).with_context(|| format!("cannot read '{}'", path.display())),
@@ -185,7 +196,9 @@ pub(crate) fn verify(args: &Verify) -> anyhow::Result<()> {
         n_files += 1;
         n_bytes += bytes;
     };
+    let spinner = Spinner::start("reading every byte");
     let damages = store.verify(&mut read).map_err(OprelError::from)?;
+    drop(spinner);
     if args.json {
         let shown: Vec<Value> = damages.iter().map(damage).collect();
         print(&json!({"files": n_files, "bytes": n_bytes, "damaged": shown}).to_string())?;
@@ -265,6 +278,20 @@ pub(crate) fn show_part(model: &StoredModel, args: &Show) -> anyhow::Result<Show
     Ok(Shown::Done)
 }
 
+/// What is shown of a model, as /api/show has it.
+pub(crate) fn show_body(
+    show: oprel::Show,
+    stored: Option<&StoredModel>,
+    name: &str,
+) -> oprel_api::ollama::Show {
+    let changed = Path::new(name).metadata().and_then(|metadata| metadata.modified());
+    let mut body = oprel::show_body(show, name, changed.map(Timestamp::from).unwrap_or_default());
+    if let Some(stored) = stored {
+        oprel::overlay_show(stored, &serde_json::Map::new(), &mut body);
+    }
+    body
+}
+
 /// The part that was asked for of what a daemon says of a model.
 pub(crate) fn part_of_answer<'v>(shown: &'v Value, args: &Show) -> Option<&'v str> {
     let parts = [
@@ -298,8 +325,10 @@ pub(crate) fn open(access: Access) -> Result<Store, OprelError> {
     Ok(Store::at(oprel::places()?, access)?)
 }
 
-fn name(text: &str) -> anyhow::Result<ModelName> {
-    ModelName::parse(text).map_err(|failure| OprelError::from(failure).into())
+/// The name that a text is.
+pub(crate) fn name(text: &str) -> anyhow::Result<ModelName> {
+    let wrong = |_| Error::Name { name: text.chars().take(200).collect() };
+    ModelName::parse(text).map_err(wrong).map_err(|error| OprelError::from(error).into())
 }
 
 /// A name that may be given to a model, so that it is found by it.

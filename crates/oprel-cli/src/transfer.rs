@@ -8,10 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar};
 use oprel::{Client, OprelError};
-use oprel_api::ollama::ModelName;
 use oprel_hub::catalog::Alias;
 use oprel_hub::fetch::{self, Found, Status};
-use oprel_hub::{Access, Reference, Source};
+use oprel_hub::{Access, Reference, Source, Store};
 use serde_json::json;
 
 use crate::args::{ListModels, Search, Transfer};
@@ -19,7 +18,7 @@ use crate::columns::{bytes, table};
 use crate::commands::print;
 use crate::interrupt;
 use crate::outcome::{harmless, tell};
-use crate::store::{follow, open};
+use crate::store::{follow, name, open};
 use crate::terminal::bar_style;
 
 /// A bar that moves and takes what the line has left, with bytes, rate and the time that is left.
@@ -57,6 +56,16 @@ pub(crate) fn fetch_there(
 /// Fetches a model that is not here, and tells how far it is on standard error.
 pub(crate) fn fetch_absent(model: &str) -> anyhow::Result<()> {
     fetch(model, false, &Told::new(false))
+}
+
+/// Fetches the model that another one is made of.
+pub(crate) fn fetch_base(store: &Store, base: &Reference, told: &Told) -> anyhow::Result<()> {
+    let fetcher = oprel::fetcher()?;
+    let work = async {
+        let tell = |status: Status| told.tell(&status);
+        oprel_hub::pull_base(&fetcher, store, base, &tell).await
+    };
+    Ok(wait(work)?.map_err(OprelError::from)?)
 }
 
 /// Of a model that is neither here nor there, both are told.
@@ -106,7 +115,7 @@ pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
         return follow(&client, "/api/push", body, &Told::new(args.json));
     }
     let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
-    let name = ModelName::parse(&args.model).map_err(OprelError::from)?;
+    let name = name(&args.model)?;
     let told = Told::new(args.json);
     let work = async {
         let tell = |status: Status| told.tell(&status);

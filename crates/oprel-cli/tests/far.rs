@@ -20,7 +20,9 @@ impl Place {
     fn new() -> Place {
         let here = tempfile::tempdir().expect("a folder");
         std::fs::copy(DEMO, here.path().join("m.gguf")).expect("the demo's file");
-        let there = daemon::serve(&["--no-socket", "--ctx-size", "512"]);
+        // What is not there is fetched; these tests need no network.
+        let there = daemon::start(&["--no-socket", "--ctx-size", "512"], &[("OPREL_OFFLINE", "1")]);
+        let there = there.unwrap_or_else(|said| panic!("{said:?}"));
         Place { here, there }
     }
 

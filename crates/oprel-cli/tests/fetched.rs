@@ -1,5 +1,7 @@
 //! Names that are not here, fetched from a stand-in for the hub and for a registry.
 
+mod daemon;
+
 use std::process::{Command, Output, Stdio};
 
 use oprel_test_hub::{Content, Fault, Hub, Model, Repo, Role};
@@ -335,4 +337,103 @@ fn a_registry_without_tls_is_named_and_what_to_say_about_it() {
     assert!(told.contains("speaks no TLS") && told.contains("--insecure"), "{told}");
     place.ok(&["pull", &name, "--insecure"]);
     assert!(!place.ok(&["run", &name, "What is oprel?", "-n", "4"]).trim().is_empty());
+}
+
+#[test]
+fn a_model_that_another_is_made_of_is_fetched_first() {
+    let place = Place::new();
+    let folder = place.home.path().join(".oprel");
+    std::fs::create_dir_all(&folder).expect("writable");
+    std::fs::write(folder.join("config.yaml"), "aliases:\n  own: hf.co/someone/Demo-GGUF:Q8_0\n")
+        .expect("writable");
+    let file = place.home.path().join("Modelfile");
+    let create = |name: &str, from: &str, more: &[&str]| {
+        std::fs::write(&file, format!("FROM {from}\nSYSTEM Be {name}.\n")).expect("writable");
+        let file = file.to_str().expect("text");
+        place.oprel(&[&["create", name, "-f", file], more].concat())
+    };
+    let made = create("brief", "hf.co/someone/Demo-GGUF:Q4_K_M", &[]);
+    let told = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(made.status.success(), "{told}");
+    let steps =
+        ["pulling manifest", "pulling ", "verifying sha256", "writing manifest", "creating"];
+    let mut rest = told.as_str();
+    for step in steps {
+        let at = rest.find(step).unwrap_or_else(|| panic!("no '{step}' in order: {told}"));
+        rest = &rest[at + step.len()..];
+    }
+    assert_eq!(told.matches("success").count(), 1, "{told}");
+    assert_eq!(place.ok(&["show", "brief", "--system"]).trim(), "Be brief.");
+    assert!(place.ok(&["list"]).contains("hf.co/someone/Demo-GGUF:Q4_K_M"));
+    // Now it is here.
+    let sent = place.hub.sent();
+    assert!(create("again", "hf.co/someone/Demo-GGUF:Q4_K_M", &[]).status.success());
+    assert_eq!(place.hub.sent(), sent);
+    // A name of the user's own, told as JSON.
+    let made = create("lines", "own", &["--json"]);
+    let lines = String::from_utf8(made.stdout).expect("text");
+    let status = |line| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    let all: Vec<_> = lines.lines().map(|line| status(line)["status"].clone()).collect();
+    assert_eq!(all.first().expect("lines"), "pulling manifest");
+    assert_eq!(all.iter().filter(|status| *status == "success").count(), 1, "{lines}");
+    assert_eq!(all.last().expect("lines"), "success");
+    assert!(place.ok(&["list"]).contains("\nown:latest "));
+}
+
+#[test]
+fn a_model_is_not_made_of_what_cannot_be_had() {
+    let place = Place::new();
+    let file = place.home.path().join("Modelfile");
+    let refused = |from: &str, offline: bool, code: i32, words: &[&str]| {
+        std::fs::write(&file, format!("FROM {from}\n")).expect("writable");
+        let mut command = place.command(&["create", "x", "-f", file.to_str().expect("text")]);
+        if offline {
+            command.env("HF_HUB_OFFLINE", "1");
+        }
+        let output = command.output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        for word in words.iter().chain(&["hint: "]) {
+            assert!(told.contains(word), "no '{word}': {told}");
+        }
+    };
+    let both = "not found, and it cannot be fetched";
+    refused("hf.co/nobody/nothing", false, 3, &[both, "no repository"]);
+    refused("hf.co/someone/Demo-GGUF:Q2_K", false, 3, &[both, "there are: "]);
+    let seen = place.hub.seen().len();
+    refused("hf.co/someone/Demo-GGUF", true, 3, &[both, "HF_HUB_OFFLINE"]);
+    assert_eq!(place.hub.seen().len(), seen, "nothing was asked for");
+    let address = place.hub.link(&Content::made(1, 100), "Some-Q8_0.gguf");
+    refused(&address, false, 2, &[both, "without TLS", "--insecure"]);
+    assert_eq!(place.ok(&["list"]).lines().count(), 1, "nothing is here");
+}
+
+#[test]
+fn a_daemon_fetches_what_a_model_is_made_of() {
+    let place = Place::new();
+    let hub = place.hub.url(Role::Hub);
+    let server = daemon::start(&["--no-socket"], &[("OPREL_HUB", &hub)]);
+    let server = server.unwrap_or_else(|said| panic!("{said:?}"));
+    let body = r#"{"model": "mine", "from": "hf.co/someone/Demo-GGUF", "system": "Be brief."}"#;
+    let answer = server.post("/api/create", body);
+    let steps = ["200 OK", "pulling manifest", "\"total\":", "creating new layer", "success"];
+    assert!(steps.iter().all(|step| answer.contains(step)), "{answer}");
+    assert_eq!(answer.matches("\"success\"").count(), 1, "{answer}");
+    let sent = place.hub.sent();
+    assert!(sent > 5_000_000, "{sent}");
+    let again = server.post("/api/create", &body.replace("mine", "other"));
+    assert!(again.contains("success") && !again.contains("pulling"), "{again}");
+    assert_eq!(place.hub.sent(), sent);
+    // What cannot be had is an error of this request alone, with or without a stream.
+    for stream in [true, false] {
+        let body =
+            format!(r#"{{"model": "x", "from": "hf.co/nobody/nothing", "stream": {stream}}}"#);
+        let answer = server.post("/api/create", &body);
+        let words = ["not found, and it cannot be fetched", "no repository"];
+        assert!(words.iter().all(|word| answer.contains(word)), "{answer}");
+        assert_eq!(answer.contains("404"), !stream, "{answer}");
+    }
+    let tags = server.fetch("/api/tags");
+    assert!(tags.contains("mine:latest") && tags.contains("other:latest"), "{tags}");
+    assert!(!tags.contains("x:latest"), "{tags}");
 }

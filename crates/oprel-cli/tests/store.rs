@@ -158,3 +158,91 @@ fn the_doctor_looks_at_the_port_that_is_set() {
         assert!(what.contains(&format!("port {port}")), "{host}: {what}");
     }
 }
+
+#[test]
+fn what_is_shown_of_a_stored_model_is_what_a_server_shows() {
+    let place = Place::new();
+    place.modelfile(
+        "FROM ./m.gguf\nSYSTEM Be brief.\nPARAMETER top_k 5\nMESSAGE user hi\nLICENSE MIT",
+    );
+    place.ok(&["create", "mine"]);
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&place.ok(args)).expect("JSON")
+    };
+    let shown = json(&["show", "mine", "--json"]);
+    assert_eq!((&shown["system"], &shown["license"]), (&"Be brief.".into(), &"MIT".into()));
+    assert_eq!(shown["messages"][0]["content"], "hi");
+    assert!(shown["parameters"].as_str().expect("text").ends_with(" 5"), "{shown}");
+    assert!(shown["modelfile"].as_str().expect("text").contains("SYSTEM Be brief."), "{shown}");
+    assert_eq!(shown["details"]["context_length"], 1024);
+    assert!(shown["modified_at"].as_str().expect("text").starts_with("20"), "{shown}");
+    let told = place.ok(&["show", "mine"]);
+    assert!(
+        told.contains("\nSystem\n  Be brief.") && told.contains("\nParameters\n  top_k"),
+        "{told}"
+    );
+    // A file has neither.
+    let file = json(&["show", "m.gguf", "--json"]);
+    assert_eq!((&file["parameters"], file.get("system")), (&"".into(), None));
+    assert!(file["modelfile"].as_str().expect("text").ends_with("FROM m.gguf\n"), "{file}");
+}
+
+#[test]
+fn an_edit_of_a_file_that_the_store_took_in_does_not_damage_the_store() {
+    let place = Place::new();
+    place.modelfile("FROM ./m.gguf");
+    place.ok(&["create", "mine"]);
+    // As many bytes as before.
+    place.ok(&["gguf", "edit", "m.gguf", "--set", "llama.context_length=1000"]);
+    assert!(place.ok(&["verify"]).contains(" 0 damaged"));
+}
+
+#[test]
+fn every_refusal_says_what_to_do() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("folder")).expect("made");
+    std::fs::write(place.path("text"), "a text").expect("written");
+    place.modelfile("FROM ./absent.gguf");
+    let before = std::fs::read(place.path("m.gguf")).expect("read");
+    for (args, code, words) in [
+        (&["show", "folder/"][..], 5, "it is a folder\nhint: name a GGUF file"),
+        (&["create", "x"], 2, "hint: paths begin where the Modelfile is"),
+        (&["create", "x", "-f", "none"], 2, "hint: check the path"),
+        (&["create", "x", "-f", "folder"], 1, "hint: that is a folder"),
+        (&["rm", "a b"], 2, "hint: write it like"),
+        (&["imatrix", "demo", "-f", "none", "-o", "x"], 1, "hint: check the path"),
+        (&["imatrix", "demo", "-f", "text", "-o", "none/x"], 5, "there is no such folder"),
+        (&["imatrix", "m.gguf", "-f", "text", "-o", "m.gguf"], 2, "would replace the model"),
+        (&["imatrix", "demo", "-f", "text", "-o", "text"], 2, "would replace the text"),
+        (&["perplexity", "demo", "-f", "text", "--save-base", "text"], 2, "would replace the text"),
+        (&["perplexity", "demo", "--kl-base", "none"], 5, "hint: check the path"),
+        (&["perplexity", "demo", "-f", "text", "-t", "100000"], 2, "must be from 1 to 1024"),
+        (&["backend", "remove", "b"], 2, "hint: `oprel backend list`"),
+    ] {
+        place.fails(args, code, words);
+    }
+    assert_eq!(std::fs::read(place.path("m.gguf")).expect("read"), before);
+}
+
+#[test]
+fn a_home_that_is_no_folder_and_settings_that_are_none_are_explained() {
+    let place = Place::new();
+    let run = |home: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        let output = command.arg("list").env_clear().env("OPREL_HOME", place.path(home)).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = run("m.gguf");
+    assert!(
+        told.contains("m.gguf' is no folder") && told.contains("hint: set OPREL_HOME"),
+        "{told}"
+    );
+    std::fs::create_dir(place.path("home")).expect("made");
+    std::fs::write(place.path("home/config.yaml"), "[").expect("written");
+    let told = run("home");
+    assert!(told.contains("oprel help config"), "{told}");
+    let help = place.ok(&["help", "config"]);
+    assert!(help.contains("keep_alive") && help.contains("OPREL_MODELS"), "{help}");
+}

@@ -118,7 +118,10 @@ impl From<Error> for Failure {
         let message = error.to_string();
         let hint = match error {
             Error::Refused { failure, .. } => return failure,
-            Error::Settings(_) => return Failure::new(ErrorKind::Validation, message),
+            Error::Settings(error) => {
+                let hint = error.hint().map(str::to_owned);
+                return Failure { hint, ..Failure::new(ErrorKind::Validation, message) };
+            }
             Error::Unreachable { .. } | Error::Elsewhere { .. } => {
                 Some("start one with `oprel serve`".to_string())
             }

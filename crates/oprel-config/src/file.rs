@@ -26,6 +26,11 @@ pub struct Alias {
 /// Reads a file; one that is not there sets nothing.
 pub(super) fn read(path: &Path) -> Result<Config, Error> {
     let unreadable = |why: String| Error::Unreadable { path: path.into(), why };
+    if let Some(stands) = path.ancestors().skip(1).find(|folder| folder.exists())
+        && !stands.is_dir()
+    {
+        return Err(Error::NoFolder { path: stands.into() });
+    }
     match path.metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
         Ok(file) if file.len() > MOST_BYTES => {
@@ -33,7 +38,10 @@ pub(super) fn read(path: &Path) -> Result<Config, Error> {
         }
         _ => {}
     }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::Refused { path: path.into() },
+        _ => unreadable(error.to_string()),
+    })?;
     parse(&text, path)
 }
 

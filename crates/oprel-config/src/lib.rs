@@ -43,6 +43,18 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// What should be the folder that the file is in is none.
+    #[error("'{}' is no folder, so nothing can be kept in it", path.display())]
+    NoFolder {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// This user may not look into the folder, or not read the file.
+    #[error("this user may not read '{}'", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is no YAML, or not a list of settings.
     #[error("line {line} of '{}': {why}", path.display())]
     Malformed {
@@ -73,6 +85,24 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl Error {
+    /// What to do about it, where the message does not say that already.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::NoFolder { .. } => {
+                Some("set OPREL_HOME to a folder, or unset it: then ~/.oprel is taken")
+            }
+            Error::Refused { .. } => {
+                Some("give this user access to it, or set OPREL_HOME to a folder of this user")
+            }
+            Error::Unreadable { .. } | Error::Malformed { .. } => {
+                Some("correct or remove it; `oprel help config` lists what may stand there")
+            }
+            Error::Invalid { .. } | Error::Address { .. } => None,
+        }
+    }
 }
 
 /// A value and where it comes from.

@@ -137,3 +137,18 @@ fn every_name_stands_once() {
     names.dedup();
     assert_eq!(names.len(), n);
 }
+
+#[test]
+fn a_home_that_is_no_folder_is_told_as_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "threads: 2").unwrap();
+    for home in [file.clone(), file.join("below")] {
+        let error = Config::read(Some(&home.join(PATH)), &|_| None).unwrap_err();
+        assert_eq!(error, Error::NoFolder { path: file.clone() });
+        assert!(error.hint().unwrap().contains("OPREL_HOME"));
+    }
+    // One that is not there yet sets nothing.
+    let absent = folder.path().join("absent").join(PATH);
+    assert_eq!(Config::read(Some(&absent), &|_| None), Ok(Config::default()));
+}

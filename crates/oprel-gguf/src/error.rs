@@ -340,6 +340,9 @@ impl Error {
     pub fn hint(&self) -> &'static str {
         use Error::*;
         match self {
+            Io { doing: "open", source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                "name a GGUF file; `oprel convert` makes one of a folder with safetensors"
+            }
             Io { .. } => "check the path and its permissions",
             InFile { source, .. } => source.hint(),
             NotGguf { .. } => {

@@ -277,7 +277,11 @@ pub(crate) fn open_part(path: &Path) -> Result<(Part, Parsed)> {
 
 /// A regular file: anything else (a pipe, a directory) would wait or fail in less clear words.
 fn open_file(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    }
+    if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     File::open(path)

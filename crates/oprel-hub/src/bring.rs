@@ -4,9 +4,15 @@ use std::io;
 use std::path::PathBuf;
 
 use oprel_api::ollama::ModelName;
+use oprel_api::{ErrorKind, Failure};
 
-use crate::fetch::{self, Fetcher, Sink, Tell};
+use crate::catalog::Catalog;
+use crate::fetch::{self, Fetcher, Sink, Status, Tell};
+use crate::modelfile::Recipe;
 use crate::{Digest, Error, HubRef, Manifest, Reference, Source, Store};
+
+/// The last that is told of a model that is fetched.
+const SUCCESS: &str = "success";
 
 /// Why a model does not come or go.
 #[derive(Debug, thiserror::Error)]
@@ -17,13 +23,30 @@ pub enum Trouble {
     /// The store cannot keep it.
     #[error(transparent)]
     Store(#[from] Error),
+    /// A model that another one is to be made of is not here, and cannot be had.
+    #[error("model '{name}' not found, and it cannot be fetched: {why}")]
+    Absent {
+        /// The model.
+        name: String,
+        /// Why it cannot be had.
+        why: fetch::Error,
+    },
 }
 
-impl From<Trouble> for oprel_api::Failure {
-    fn from(trouble: Trouble) -> oprel_api::Failure {
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
         match trouble {
             Trouble::Fetch(error) => error.into(),
             Trouble::Store(error) => error.into(),
+            Trouble::Absent { ref why, .. } => {
+                let message = trouble.to_string();
+                let failure = Failure::from(why.clone());
+                let kind = match failure.kind {
+                    ErrorKind::Download => ErrorKind::ModelNotFound,
+                    kind => kind,
+                };
+                Failure { kind, message, ..failure }
+            }
         }
     }
 }
@@ -86,6 +109,45 @@ pub async fn pull(
         Source::Demo | Source::File(_) => return Err(nothing().into()),
     }
     Ok(())
+}
+
+/// The model that a recipe begins with, if it has to be fetched first: it is neither in the store nor part of the
+/// program. The recipe names it by what the store calls it from here on.
+///
+/// # Errors
+/// If no model can have this name, or the store cannot be read.
+pub fn absent_base(
+    store: &Store,
+    catalog: &Catalog,
+    recipe: &mut Recipe,
+) -> Result<Option<Reference>, Error> {
+    let Some(text) = &recipe.model else { return Ok(None) };
+    let reference = Reference::resolve(text, catalog, store)?;
+    let Some(name) = &reference.name else { return Ok(None) };
+    recipe.model = Some(name.to_string());
+    let is_here = store.find(name)?.is_some();
+    Ok((!is_here).then_some(reference))
+}
+
+/// Fetches what [`absent_base`] found. That it came is not told as the success of what is made of it.
+///
+/// # Errors
+/// [`Trouble::Absent`] if it cannot be had; why it cannot be kept.
+pub async fn pull_base(
+    fetcher: &Fetcher,
+    store: &Store,
+    base: &Reference,
+    tell: Tell<'_>,
+) -> Result<(), Trouble> {
+    let tell = |status: Status| {
+        if status.status != SUCCESS {
+            tell(status);
+        }
+    };
+    pull(fetcher, store, base, false, &tell).await.map_err(|trouble| match trouble {
+        Trouble::Fetch(why) => Trouble::Absent { name: base.to_string(), why },
+        trouble => trouble,
+    })
 }
 
 /// Gives a model of the store to the registry of its name.

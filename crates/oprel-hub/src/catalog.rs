@@ -30,7 +30,7 @@ pub struct Alias {
     /// `general.architecture` of the file.
     pub architecture: String,
     /// Whether the native engine runs this architecture. A test holds it against the engine's own table.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[serde(default = "yes")]
     pub native: bool,
     /// Number of weights, as its makers say it: `1.2B`.
     #[serde(default)]
@@ -183,10 +183,6 @@ fn is_file(text: &str) -> bool {
 
 fn yes() -> bool {
     true
-}
-
-fn is_yes(value: &bool) -> bool {
-    *value
 }
 
 fn key(name: &str) -> String {

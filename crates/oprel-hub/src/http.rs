@@ -65,7 +65,9 @@ impl Auth {
     /// A value for the server of this address.
     pub(crate) fn new(url: &Url, value: &str) -> Result<Auth> {
         let mut header = HeaderValue::from_str(value).map_err(|_| {
-            Error::Malformed("the token has characters that a token cannot have".into())
+            Error::Malformed(
+                "the token has characters that a token cannot have: set HF_TOKEN anew".into(),
+            )
         })?;
         header.set_sensitive(true);
         Ok(Auth { origin: origin(url), header })

@@ -18,7 +18,7 @@ mod quant;
 mod reference;
 mod store;
 
-pub use bring::{Trouble, pull, push};
+pub use bring::{Trouble, absent_base, pull, pull_base, push};
 pub use digest::{Digest, NoDigest};
 pub use error::{Error, Result};
 pub use facts::{Facts, rounded};

@@ -133,6 +133,7 @@ impl Problem {
                 "options are named and typed as in requests"
             }
             Problem::Insecure(_) => "put the file itself into the folder",
+            Problem::NoSuch(_) => "paths begin where the Modelfile is; check this one",
             Problem::NoFiles => "name a GGUF file, or a folder with one",
             _ => "correct the Modelfile",
         }

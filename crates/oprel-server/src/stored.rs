@@ -1,10 +1,9 @@
 //! Models of the store, as they are loaded and asked.
 
 use oprel_api::Failure;
-use oprel_api::ollama::{self, ModelName, Show, Tag};
+use oprel_api::ollama::{self, ModelName, Tag};
 use oprel_backend::ModelSource;
-use oprel_hub::{Error, Store, StoredModel};
-use serde_json::{Map, Value, json};
+use oprel_hub::{Error, Store};
 
 use crate::models::Here;
 use crate::name::Name;
@@ -41,21 +40,4 @@ pub(crate) fn tags(store: &Store) -> Vec<Tag> {
 pub(crate) fn tag_of(store: &Store, name: &Name) -> Option<Tag> {
     let Name::Named(name, _) = name else { return None };
     store.find(name).ok().flatten().and_then(|entry| store.tag(&entry).ok())
-}
-
-/// What a model brings with it, in what is shown of its file.
-pub(crate) fn overlay(model: &StoredModel, options: &Map<String, Value>, show: &mut Show) {
-    let mut params = model.params.clone();
-    params.extend(options.clone());
-    show.parameters = ollama::parameter_lines(&params);
-    if show.system.is_empty() {
-        show.system = model.system.clone().unwrap_or_default();
-    }
-    if !model.licenses.is_empty() {
-        show.license = model.licenses.join("\n");
-    }
-    show.modelfile = model.modelfile_text();
-    show.messages =
-        model.messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    show.modified_at = model.entry.modified.into();
 }

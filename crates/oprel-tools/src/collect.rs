@@ -1,6 +1,7 @@
 //! Collecting importance: how large what each column of every matrix is multiplied by is over a text.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use oprel_gguf::Gguf;
 use oprel_models::Model;
@@ -13,15 +14,15 @@ use crate::windows::{Runner, Text, WindowOptions};
 
 /// Runs the model over a text, whose windows begin anew as in [`perplexity`](crate::perplexity::perplexity), and sums
 /// the squares of what the matrices of its layers read. The head is left out, as in llama.cpp; which text it was is for
-/// the caller to add.
+/// the caller to add. `progress` is told windows that are done and all, and may stop it.
 ///
 /// # Errors
-/// If the model cannot be run or is an embedder, or the text is shorter than a window.
+/// If the model cannot be run or is an embedder, or the text is shorter than a window; [`Error::Stopped`].
 pub fn collect(
     file: &Gguf,
     text: &str,
     options: &WindowOptions,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Imatrix> {
     let mut runner = Runner::new(file, options)?;
     let text = Text::read(file, text, options, 1)?;
@@ -29,7 +30,9 @@ pub fn collect(
     for window in 0..text.n_windows {
         runner.watch(&text, window, &mut collector)?;
         file.check()?;
-        progress(window + 1, text.n_windows);
+        if progress(window + 1, text.n_windows).is_break() {
+            return Err(Error::Stopped);
+        }
     }
     let entries = collector.into_entries();
     let finite = |entry: &Entry| entry.sums.iter().all(|x| x.is_finite());
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn every_matrix_of_the_layers_is_read_once_a_token() {
         let demo = oprel_models::demo().expect("built in");
-        let found = collect(&demo, &text(), &OPTIONS, &mut |_, _| {}).expect("runs");
+        let found =
+            collect(&demo, &text(), &OPTIONS, &mut |_, _| ControlFlow::Continue(())).expect("runs");
         let matrices = demo.tensors().iter().filter(|t| {
             t.shape.len() > 1 && t.name.starts_with("blk.") && t.name.ends_with(".weight")
         });
@@ -150,11 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_may_stop_it() {
+        let demo = oprel_models::demo().expect("built in");
+        let stopped = collect(&demo, &text(), &OPTIONS, &mut |_, _| ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    }
+
+    #[test]
     fn threads_change_nothing() {
         let demo = oprel_models::demo().expect("built in");
-        let one = collect(&demo, &text(), &OPTIONS, &mut |_, _| {}).expect("runs");
+        let one =
+            collect(&demo, &text(), &OPTIONS, &mut |_, _| ControlFlow::Continue(())).expect("runs");
         let two = WindowOptions { threads: Some(2), ..OPTIONS };
-        assert_eq!(collect(&demo, &text(), &two, &mut |_, _| {}).expect("runs"), one);
+        assert_eq!(
+            collect(&demo, &text(), &two, &mut |_, _| ControlFlow::Continue(())).expect("runs"),
+            one
+        );
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use oprel_api::{ErrorKind, Failure};
 use oprel_gguf::QuantType;
 
+/// Most threads that work is shared by.
+const MOST_THREADS: usize = 1024;
+
 /// Why a file could not be made, measured or planned for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,6 +126,14 @@ pub enum Error {
         columns: u64,
         /// The type.
         ty: QuantType,
+    },
+    /// No work is shared by so many threads.
+    #[error("threads is {threads}: must be from {least} to {MOST_THREADS}")]
+    ThreadCount {
+        /// What was asked for.
+        threads: usize,
+        /// The fewest.
+        least: usize,
     },
     /// Something asked for that cannot be.
     #[error("{0}")]
@@ -269,12 +280,17 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Gguf(error) => error.hint().into(),
+            Error::Model(error) => error.hint().into(),
             Error::UnknownFileType { .. } => {
                 let names: Vec<_> = crate::quantize::FileType::all().map(|ty| ty.name()).collect();
                 format!("known are {}", names.join(", "))
             }
             Error::Same { .. } => "write to another name, then move it".into(),
             Error::Space { .. } => "free some space, or write to another disk".into(),
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space, or write to another disk".into()
+            }
+            Error::Io { .. } => "check the path and its permissions".into(),
             Error::Requantize { .. } => {
                 "start from the F32, F16 or BF16 model, or allow it (--allow-requantize)".into()
             }
@@ -330,6 +346,14 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { doing, path, source }
+    }
+}
+
+/// Fails if work cannot be shared by so many threads.
+pub(crate) fn check_threads(threads: usize, least: usize) -> Result<()> {
+    match (least..=MOST_THREADS).contains(&threads) {
+        true => Ok(()),
+        false => Err(Error::ThreadCount { threads, least }),
     }
 }
 

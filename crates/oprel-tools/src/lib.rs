@@ -14,3 +14,4 @@ pub mod quantize;
 pub mod windows;
 
 pub use error::{Error, Result};
+pub use output::check_output;

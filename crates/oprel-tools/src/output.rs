@@ -1,5 +1,6 @@
 //! Where a file is about to be written: room on the disk, and not over what it is made from.
 
+use std::io;
 use std::path::Path;
 
 use oprel_gguf::Gguf;
@@ -17,6 +18,22 @@ pub(crate) fn check_space(path: &Path, needed_bytes: u64) -> Result<()> {
             Err(Error::Space { path: path.to_owned(), needed_bytes, free_bytes })
         }
         _ => Ok(()),
+    }
+}
+
+/// Fails if what is made of `model` cannot be written at `path`: it is one of the model's files, a folder stands
+/// there, or there is none for it to be in. For work that takes long before it writes.
+///
+/// # Errors
+/// [`Error::Same`], [`Error::Io`].
+pub fn check_output(model: &Gguf, path: &Path) -> Result<()> {
+    refuse_same(model, path)?;
+    let refuse = |kind, why| Err(Error::io("write", path)(io::Error::new(kind, why)));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match (path.is_dir(), folder.is_none_or(Path::is_dir)) {
+        (true, _) => refuse(io::ErrorKind::IsADirectory, "a folder is there"),
+        (_, false) => refuse(io::ErrorKind::NotFound, "there is no such folder"),
+        (false, true) => Ok(()),
     }
 }
 

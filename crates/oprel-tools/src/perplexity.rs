@@ -4,11 +4,13 @@
 mod base;
 mod row;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use oprel_gguf::Gguf;
 
 use crate::error::{Error, Result};
+use crate::output::check_output;
 use crate::windows::{Runner, Text, WindowOptions};
 use base::{BaseReader, BaseWriter};
 use row::{Row, over_rows};
@@ -23,6 +25,9 @@ pub struct MeasureProgress {
     /// Perplexity so far.
     pub perplexity: f64,
 }
+
+/// Told after each window; may stop the measurement.
+pub type OnMeasured<'a> = dyn FnMut(MeasureProgress) -> ControlFlow<()> + 'a;
 
 /// A mean and its standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -75,14 +80,16 @@ pub struct Divergence {
 /// distributions are written to a file (llama.cpp's format) for [`divergence`].
 ///
 /// # Errors
-/// If the model cannot be run or is an embedder, the text has less than two windows, or the file cannot be written.
+/// If the model cannot be run or is an embedder, the text has less than two windows, or the file cannot be written;
+/// [`Error::Stopped`]. Nothing is left of a file that was begun.
 pub fn perplexity(
     file: &Gguf,
     text: &str,
     options: &WindowOptions,
     save_base: Option<&Path>,
-    progress: &mut dyn FnMut(MeasureProgress),
+    progress: &mut OnMeasured<'_>,
 ) -> Result<Perplexity> {
+    save_base.map_or(Ok(()), |path| check_output(file, path))?;
     let mut runner = Runner::new(file, options)?;
     let text = Text::read(file, text, options, 2)?;
     let n_vocab = runner.n_vocab();
@@ -101,7 +108,7 @@ pub fn perplexity(
         })?;
         file.check()?;
         let (done, of) = (window + 1, text.n_windows);
-        progress(MeasureProgress { done, of, perplexity: surprise.mean().exp() });
+        tell(progress, MeasureProgress { done, of, perplexity: surprise.mean().exp() })?;
     }
     if let Some(base) = base {
         base.finish()?;
@@ -109,18 +116,24 @@ pub fn perplexity(
     Ok(Perplexity { perplexity: surprise.exponential(), n_tokens: surprise.n })
 }
 
-/// Measures how far a model is from the one whose distributions are in `base`, on the same text.
+/// Measures how far a model is from the one whose distributions are in `base`, on the same text. That text is in
+/// `base`; whoever gives one, too, is told if it is another.
 ///
 /// # Errors
-/// If the model cannot be run or is an embedder, or `base` is of another vocabulary, or damaged.
+/// If the model cannot be run or is an embedder, or `base` is of another vocabulary or text, or damaged;
+/// [`Error::Stopped`].
 pub fn divergence(
     file: &Gguf,
     base: &Path,
+    text: Option<&str>,
     options: &WindowOptions,
-    progress: &mut dyn FnMut(MeasureProgress),
+    progress: &mut OnMeasured<'_>,
 ) -> Result<Divergence> {
     let mut base = BaseReader::open(base)?;
     let options = WindowOptions { context: base.context, ..*options };
+    if let Some(text) = text {
+        base.check_text(&Text::read(file, text, &options, 1)?.tokens)?;
+    }
     let mut runner = Runner::new(file, &options)?;
     let n_vocab = runner.n_vocab();
     base.check(n_vocab)?;
@@ -138,9 +151,13 @@ pub fn divergence(
         })?;
         file.check()?;
         let (done, of) = (window + 1, text.n_windows);
-        progress(MeasureProgress { done, of, perplexity: all.surprise.mean().exp() });
+        tell(progress, MeasureProgress { done, of, perplexity: all.surprise.mean().exp() })?;
     }
     Ok(all.into_divergence())
+}
+
+fn tell(progress: &mut OnMeasured<'_>, measured: MeasureProgress) -> Result<()> {
+    if progress(measured).is_break() { Err(Error::Stopped) } else { Ok(()) }
 }
 
 /// Sums of values and of their squares.

@@ -12,7 +12,7 @@ use oprel_nn::{
 use oprel_telemetry::{Roots, suited_threads};
 use oprel_tokenizer::{TokenizeOptions, Tokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_threads};
 
 /// Rows whose logits one step gives: what vocabularies of a quarter million take 64 MB for.
 const LOGIT_ROWS: usize = 64;
@@ -55,6 +55,9 @@ impl Text {
         let with_special = TokenizeOptions { add_special: true, parse_special: false };
         let tokens = tokenizer.tokenize(text, with_special);
         let context = options.context as usize;
+        if options.n_windows == Some(0) {
+            return Err(Error::Request("no windows are asked for: ask for one or more"));
+        }
         let needed = least.saturating_mul(context);
         if tokens.len() < needed.max(1) {
             let found = tokens.len();
@@ -124,6 +127,7 @@ impl Runner {
             return Err(Error::Context { context, most });
         }
         let threads = options.threads.unwrap_or_else(|| suited_threads(&Roots::default()));
+        check_threads(threads, 1)?;
         let mut exec = CpuExec::new(CpuOptions { threads, isa: None })?;
         let n_groups = groups(&model.decoder.slots).len();
         let n_pages = context.div_ceil(PAGE_LEN as u32);

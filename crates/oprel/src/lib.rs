@@ -57,6 +57,8 @@ pub use error::OprelError;
 pub use model::{Ask, Model};
 pub use quick::{Listed, chat, embed, generate, list, running};
 pub use show::{Details, Show, show, show_with_template};
+#[doc(hidden)]
+pub use show::{overlay_show, show_body, show_details};
 pub use stored::locate;
 #[doc(hidden)]
 pub use stored::{overlay, preset};

@@ -1,7 +1,9 @@
 //! What a model is, in the shape of the field's `/api/show`.
 
+use oprel_api::ollama::{self, Timestamp};
 use oprel_backend::ModelSource;
 use oprel_gguf::{Array, Gguf, Value};
+use oprel_hub::StoredModel;
 use serde_json::{Map, Value as Json, json};
 
 use crate::Result;
@@ -18,6 +20,9 @@ pub struct Show {
     pub parameters: String,
     /// Chat template, as the file has it.
     pub template: String,
+    /// System message; empty for a plain file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub system: String,
     /// Sizes and kinds in short.
     pub details: Details,
     /// Metadata of the file; arrays are null unless all was asked for.
@@ -87,6 +92,7 @@ fn shown(source: &ModelSource, template: Option<&str>, verbose: bool) -> Result<
         modelfile: String::new(),
         parameters: String::new(),
         template: template.map_or_else(|| text("tokenizer.chat_template"), str::to_owned),
+        system: String::new(),
         details: Details {
             parent_model: String::new(),
             format: "gguf".into(),
@@ -103,6 +109,62 @@ fn shown(source: &ModelSource, template: Option<&str>, verbose: bool) -> Result<
             .collect(),
         modified_at: modified_at(source),
     })
+}
+
+/// The body of `/api/show` of a file that is known by a name or a path, which changed last at this moment.
+#[doc(hidden)]
+pub fn show_body(shown: Show, name: &str, modified_at: Timestamp) -> ollama::Show {
+    ollama::Show {
+        details: show_details(&shown),
+        license: shown.license,
+        modelfile: format!("# Modelfile of a file that is used where it lies.\nFROM {name}\n"),
+        parameters: shown.parameters,
+        template: shown.template,
+        system: shown.system,
+        model_info: shown.model_info,
+        tensors: shown.tensors,
+        capabilities: shown.capabilities,
+        modified_at,
+        ..ollama::Show::default()
+    }
+}
+
+/// Sizes and kinds in short, as the field's bodies have them.
+#[doc(hidden)]
+pub fn show_details(shown: &Show) -> ollama::Details {
+    let d = shown.details.clone();
+    let number = |key: &str| {
+        let key = format!("{}.{key}", d.family);
+        shown.model_info.get(&key).and_then(Json::as_u64)
+    };
+    ollama::Details {
+        context_length: number("context_length"),
+        embedding_length: number("embedding_length"),
+        parent_model: d.parent_model,
+        format: d.format,
+        family: d.family,
+        families: d.families,
+        parameter_size: d.parameter_size,
+        quantization_level: d.quantization_level,
+    }
+}
+
+/// What a model of a store brings with it, in what is shown of its file. Of parameters those of `options` win.
+#[doc(hidden)]
+pub fn overlay_show(model: &StoredModel, options: &Map<String, Json>, body: &mut ollama::Show) {
+    let mut params = model.params.clone();
+    params.extend(options.clone());
+    body.parameters = ollama::parameter_lines(&params);
+    if body.system.is_empty() {
+        body.system = model.system.clone().unwrap_or_default();
+    }
+    if !model.licenses.is_empty() {
+        body.license = model.licenses.join("\n");
+    }
+    body.modelfile = model.modelfile_text();
+    body.messages =
+        model.messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
+    body.modified_at = model.entry.modified.into();
 }
 
 fn model_info(file: &Gguf, verbose: bool) -> Map<String, Json> {

@@ -115,8 +115,9 @@ pub(crate) struct Perplexity {
     /// Write what the model foretells to a file, for --kl-base.
     #[arg(long, value_name = "FILE", conflicts_with = "kl_base")]
     pub(crate) save_base: Option<PathBuf>,
-    /// Measure how far the model is from the one that wrote this file, on the same text.
-    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    /// Measure how far the model is from the one that wrote this file, on the text that is in it; with --file it is
+    /// looked whether that is the same.
+    #[arg(long, value_name = "FILE")]
     pub(crate) kl_base: Option<PathBuf>,
 }
 
@@ -183,7 +184,11 @@ pub(crate) enum Cache {
         models: Vec<String>,
     },
     /// Remove what no model needs, and downloads that were begun.
-    Clear,
+    Clear {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read every byte and tell what is damaged.
     Verify(super::Verify),
 }

@@ -106,6 +106,10 @@ pub enum Error {
     },
 }
 
+/// What an address of releases looks like.
+const ADDRESS: &str = "the setting backend_source, or --source, has to end like \
+    https://api.github.com/repos/ggml-org/llama.cpp/releases";
+
 /// A result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -122,12 +126,17 @@ impl Error {
             Error::Fetch(fetch::Error::Offline { .. }) => {
                 "switch connections on, or put llama-server on PATH yourself".into()
             }
+            Error::Fetch(fetch::Error::Unreachable { .. }) => {
+                "check the connection; behind a proxy set HTTPS_PROXY; --source, or the setting backend_source, names a mirror"
+                    .into()
+            }
+            Error::Fetch(fetch::Error::Malformed(_)) => ADDRESS.into(),
             Error::Fetch(error) => error.hint()?,
-            Error::Version { .. } => "leave it out to get the newest".into(),
+            Error::Version { .. } => {
+                "`oprel backend list` shows what is installed; `oprel backend install` takes the newest".into()
+            }
             Error::Insecure { .. } => "name an address that begins with https://".into(),
-            Error::Release { .. } => "the setting backend_source, or --source, has to end like \
-                 https://api.github.com/repos/ggml-org/llama.cpp/releases"
-                .into(),
+            Error::Release { .. } => ADDRESS.into(),
             Error::NoAsset { there, .. } if there.is_empty() => {
                 "build llama.cpp here, and put llama-server on PATH".into()
             }

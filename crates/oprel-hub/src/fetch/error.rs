@@ -252,12 +252,16 @@ impl Error {
                 format!("ask for access at {page} with the account that your token belongs to")
             }
             Error::NoModel { name } => format!("check the spelling of {name}; `oprel search` finds names"),
-            Error::NoTls { .. } => "if it is one that you trust: `oprel pull NAME --insecure`".into(),
-            Error::Insecure { .. } => "if it is one that you trust: `oprel pull NAME --insecure`".into(),
+            Error::NoTls { .. } | Error::Insecure { .. } => {
+                "if it is one that you trust: `oprel pull NAME --insecure`, and `push` likewise".into()
+            }
             Error::NoSpace { .. } => {
                 "remove models with `oprel rm`, or set OPREL_MODELS to a folder on a larger disk".into()
             }
             Error::File { .. } if self.is_full() => "the disk is full; remove models with `oprel rm`".into(),
+            Error::File { .. } => {
+                "check that this user may write there, or set OPREL_MODELS to another folder".into()
+            }
             _ => return None,
         };
         Some(hint)

@@ -149,7 +149,7 @@ impl Fetcher {
         sink: &dyn Sink,
         tell: Tell<'_>,
     ) -> Result<()> {
-        self.online(&name.to_string())?;
+        self.online(&format!("the registry of {name}"))?;
         tell(Status::of("retrieving manifest"));
         let registry = self.registry(name, insecure)?;
         for layer in Layers::parse(manifest)?.all() {

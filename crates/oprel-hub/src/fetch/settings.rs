@@ -70,8 +70,11 @@ impl Settings {
 }
 
 fn endpoint_of(text: &str) -> Result<Url> {
-    let wrong =
-        || Error::Malformed(format!("HF_ENDPOINT is '{text}', which is no address of a hub"));
+    let wrong = || {
+        Error::Malformed(format!(
+            "HF_ENDPOINT is '{text}', which is no address of a hub such as https://huggingface.co"
+        ))
+    };
     let with_end = format!("{}/", text.trim_end_matches('/'));
     let url: Url = with_end.parse().map_err(|_| wrong())?;
     let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();

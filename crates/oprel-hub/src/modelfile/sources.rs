@@ -137,8 +137,10 @@ fn version(text: &str) -> Result<String, Problem> {
 }
 
 fn looks_like_path(text: &str) -> bool {
-    PATHS.iter().any(|begin| text.starts_with(begin))
-        || text.to_ascii_lowercase().ends_with(".gguf")
+    // An address is the name of what can be fetched there.
+    !text.contains("://")
+        && (PATHS.iter().any(|begin| text.starts_with(begin))
+            || text.to_ascii_lowercase().ends_with(".gguf"))
 }
 
 fn no_such(text: &str) -> Error {

@@ -181,7 +181,7 @@ fn demo_tag() -> Option<Tag> {
         modified_at: Timestamp::default(),
         size: file.tensors().iter().map(|tensor| tensor.n_bytes()).sum(),
         digest: oprel_hub::Digest::finish(hasher).hex(),
-        details: short(&shown),
+        details: oprel::show_details(&shown),
         capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
     })
 }
@@ -216,25 +216,7 @@ async fn ps(State(app): State<Arc<App>>) -> Response {
 /// Sizes and kinds, as the file says.
 fn details(source: Option<&ModelSource>) -> Details {
     let shown = source.and_then(|source| oprel::show(source, false).ok());
-    shown.map(|shown| short(&shown)).unwrap_or_default()
-}
-
-fn short(shown: &oprel::Show) -> Details {
-    let d = &shown.details;
-    let number = |key: &str| {
-        let key = format!("{}.{key}", d.family);
-        shown.model_info.get(&key).and_then(serde_json::Value::as_u64)
-    };
-    Details {
-        parent_model: d.parent_model.clone(),
-        format: d.format.clone(),
-        family: d.family.clone(),
-        families: d.families.clone(),
-        parameter_size: d.parameter_size.clone(),
-        quantization_level: d.quantization_level.clone(),
-        context_length: number("context_length"),
-        embedding_length: number("embedding_length"),
-    }
+    shown.map(|shown| oprel::show_details(&shown)).unwrap_or_default()
 }
 
 async fn show(
@@ -282,22 +264,11 @@ async fn show(
     if copilot {
         shown.model_info.insert("general.basename".into(), named.model.into());
     }
-    let mut body = Show {
-        details: short(&shown),
-        system: named.system.unwrap_or_default(),
-        license: shown.license,
-        modelfile: format!("# Modelfile of a file that is used where it lies.\nFROM {name}\n"),
-        parameters: ollama::parameter_lines(&named.options),
-        template: shown.template,
-        messages: Vec::new(),
-        model_info: shown.model_info,
-        projector_info: None,
-        tensors: shown.tensors,
-        capabilities: shown.capabilities.iter().map(|c| c.to_string()).collect(),
-        modified_at: modified(&name),
-    };
+    let mut body = oprel::show_body(shown, &name.to_string(), modified(&name));
+    body.parameters = ollama::parameter_lines(&named.options);
+    body.system = named.system.unwrap_or_default();
     if let Some(stored) = stored {
-        stored::overlay(&stored, &named.options, &mut body);
+        oprel::overlay_show(&stored, &named.options, &mut body);
     }
     let mut response = json(StatusCode::OK, &ollama::show(&body));
     Head { backend: "none", ignored: named.ignored }.write(&mut response);

@@ -300,18 +300,30 @@ async fn create(
         Err(response) => return response,
     };
     let (stream, ignored) = (asked.stream, asked.ignored.clone());
-    let begun = async {
+    let begun = || {
         let name = new_name(&asked.model, || "invalid model name".into())?;
+        let said = asked.from.clone().unwrap_or_default();
         let store = store(&app)?;
-        let recipe = recipe(asked, &peer)?;
-        Ok((name, store, recipe))
+        let mut recipe = recipe(asked, &peer)?;
+        let (fetcher, catalog) = app.models.fetching();
+        let base = oprel_hub::absent_base(&store, catalog, &mut recipe);
+        let base = base.map_err(|error| stored::failure(error, &said))?;
+        let base = match (base, fetcher.cloned()) {
+            (Some(_), None) => return Err(ollama::absent(&said)),
+            (base, fetcher) => base.zip(fetcher),
+        };
+        Ok((name, said, store, recipe, base))
     };
-    let (name, store, recipe) = match begun.await {
+    let (name, said, store, recipe, base) = match begun() {
         Ok(begun) => begun,
         Err(failure) => return SPEECH.fail(failure),
     };
     let work = move |lines: Lines| async move {
-        let (target, said) = (name.clone(), recipe.model.clone().unwrap_or_default());
+        if let Some((base, fetcher)) = base {
+            let tell = |status: Status| lines.say_now(line(status));
+            oprel_hub::pull_base(&fetcher, &store, &base, &tell).await?;
+        }
+        let target = name.clone();
         blocking(move || {
             let mut said_at = None;
             let made = oprel::create(&store, &target, &recipe, &mut |making| {
@@ -390,7 +402,15 @@ fn recipe(asked: Create, peer: &Peer) -> Result<Recipe, Failure> {
     };
     // What cannot be asked later is refused now.
     ollama::Preset::new(&recipe.params, None, [])?;
-    match asked.from.as_deref().map(ollama::ModelRef::parse).transpose()? {
+    let from = match &asked.from {
+        // It is the name of what can be fetched there.
+        Some(text) if text.contains("://") => {
+            recipe.model = asked.from.clone();
+            None
+        }
+        text => text.as_deref().map(ollama::ModelRef::parse).transpose()?,
+    };
+    match from {
         None => {}
         Some(ollama::ModelRef::Path(path)) if peer.trusted => {
             let path = oprel_config::expanded(&path);

@@ -2,7 +2,8 @@
 //!
 //! Where the changed metadata takes exactly as many bytes up to the data as before, padding included, only these are written
 //! over, after the new ones lie whole beside the file; otherwise the file is written anew beside the old one and takes
-//! its name at the end. Either way there is a whole file at any moment to go back to.
+//! its name at the end. Either way there is a whole file at any moment to go back to. A file that has a further name,
+//! as one that a store took in, is never written over: under that name its bytes stay what they were.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -44,6 +45,9 @@ pub fn edit(
     changes: &[Change],
     goes_on: &GoesOn<'_>,
 ) -> Result<Edited> {
+    // A link stays one: what it leads to is changed.
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path);
     restore(path)?;
     let model = Gguf::open(path)?;
     if model.paths().count() > 1 {
@@ -53,13 +57,32 @@ pub fn edit(
         refuse_same(&model, output)?;
         return rewrite(&model, output, changes, goes_on);
     }
-    match new_head(&model, changes, goes_on)? {
+    match new_head(&model, changes, goes_on)?.filter(|_| has_one_name(path)) {
         Some(head) => {
             drop(model);
             overwrite(path, &head).map(|()| Edited::InPlace)
         }
-        None => rewrite(&model, path, changes, goes_on),
+        None => {
+            let before = fs::metadata(path).map_err(Error::io("read", path))?.permissions();
+            let rewritten = rewrite(&model, path, changes, goes_on)?;
+            fs::set_permissions(path, before)
+                .map_err(Error::io("keep the permissions of", path))?;
+            Ok(rewritten)
+        }
     }
+}
+
+/// Whether the file is known by this name alone.
+#[cfg(unix)]
+fn has_one_name(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.nlink() == 1)
+}
+
+/// Whether the file is known by this name alone: here nobody says so.
+#[cfg(not(unix))]
+fn has_one_name(_: &Path) -> bool {
+    false
 }
 
 /// A writer of the model with all changes.

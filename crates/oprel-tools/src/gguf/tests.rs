@@ -129,6 +129,25 @@ fn an_edit_into_another_file_leaves_the_first() {
     assert!(matches!(edit(&path, Some(&path), &[], GO_ON), Err(Error::Same { .. })));
 }
 
+#[cfg(unix)]
+#[test]
+fn an_edit_changes_nothing_under_a_further_name_nor_what_may_be_done_with_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = with_model(None);
+    let before = fs::read(&path).unwrap();
+    let (blob, link) = (folder.path().join("blob"), folder.path().join("link.gguf"));
+    fs::hard_link(&path, &blob).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    // As many bytes as before: it would be written over.
+    let edited = edit(&link, None, &[set("general.name", "e mane")], GO_ON).unwrap();
+    assert_eq!(edited, Edited::Rewritten);
+    assert_eq!(fs::read(&blob).unwrap(), before);
+    assert_eq!(Gguf::open(&path).unwrap().metadata().str("general.name").unwrap(), Some("e mane"));
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+}
+
 #[test]
 fn an_edit_that_was_cut_off_is_taken_back() {
     let (folder, path) = with_model(None);

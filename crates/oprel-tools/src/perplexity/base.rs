@@ -150,6 +150,14 @@ impl BaseReader {
         }
     }
 
+    /// Whether the base is of a text that begins with these tokens, or with as many of them as it has.
+    pub(super) fn check_text(&self, tokens: &[u32]) -> Result<()> {
+        match tokens.starts_with(&self.tokens) {
+            true => Ok(()),
+            false => Err(base_error(&self.path, "it was made of another text")),
+        }
+    }
+
     /// The next rows.
     pub(super) fn next_rows(&mut self, n: usize) -> Result<StoredRows<'_>> {
         let len = row_len(self.n_vocab);

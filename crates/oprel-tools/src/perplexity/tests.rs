@@ -11,18 +11,26 @@ fn text() -> String {
 
 const OPTIONS: WindowOptions = WindowOptions { context: 128, n_windows: Some(3), threads: Some(2) };
 
+fn go_on(_: MeasureProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 #[test]
 fn the_demo_model_foretells_its_text_and_not_another() {
     let demo = oprel_models::demo().expect("built in");
     let mut seen = 0;
-    let own = perplexity(&demo, &text(), &OPTIONS, None, &mut |p| seen = p.done).expect("runs");
+    let own = perplexity(&demo, &text(), &OPTIONS, None, &mut |p| {
+        seen = p.done;
+        ControlFlow::Continue(())
+    })
+    .expect("runs");
     assert_eq!((seen, own.n_tokens), (3, 3 * 63));
     assert!(own.perplexity.value > 1.0 && own.perplexity.error > 0.0, "{own:?}");
     let reversed: String = text().chars().rev().collect();
-    let other = perplexity(&demo, &reversed, &OPTIONS, None, &mut |_| {}).expect("runs");
+    let other = perplexity(&demo, &reversed, &OPTIONS, None, &mut go_on).expect("runs");
     assert!(other.perplexity.value > 2.0 * own.perplexity.value, "{own:?} {other:?}");
     let alone = WindowOptions { threads: Some(1), ..OPTIONS };
-    let alone = perplexity(&demo, &text(), &alone, None, &mut |_| {}).expect("runs");
+    let alone = perplexity(&demo, &text(), &alone, None, &mut go_on).expect("runs");
     assert_eq!(alone, own, "threads change nothing");
 }
 
@@ -31,8 +39,8 @@ fn a_model_does_not_diverge_from_itself() {
     let demo = oprel_models::demo().expect("built in");
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("base");
-    let own = perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut |_| {}).expect("runs");
-    let d = divergence(&demo, &base, &WindowOptions::default(), &mut |_| {}).expect("runs");
+    let own = perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut go_on).expect("runs");
+    let d = divergence(&demo, &base, None, &WindowOptions::default(), &mut go_on).expect("runs");
     assert_eq!(d.n_tokens, own.n_tokens);
     assert!((d.perplexity.value - own.perplexity.value).abs() < 1e-9);
     // The base has steps of 16 / 65535.
@@ -46,14 +54,14 @@ fn damaged_bases_and_short_texts_are_refused() {
     let demo = oprel_models::demo().expect("built in");
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("base");
-    let short = perplexity(&demo, "a few words", &OPTIONS, Some(&base), &mut |_| {});
+    let short = perplexity(&demo, "a few words", &OPTIONS, Some(&base), &mut go_on);
     assert!(matches!(short, Err(Error::Short { .. })), "{short:?}");
     let one = WindowOptions { n_windows: Some(1), context: 16, threads: Some(1) };
-    perplexity(&demo, &text(), &one, Some(&base), &mut |_| {}).expect("runs");
+    perplexity(&demo, &text(), &one, Some(&base), &mut go_on).expect("runs");
     let whole = std::fs::read(&base).expect("read");
     let refused = |bytes: &[u8]| {
         std::fs::write(&base, bytes).expect("written");
-        let result = divergence(&demo, &base, &one, &mut |_| {});
+        let result = divergence(&demo, &base, None, &one, &mut go_on);
         assert!(matches!(result, Err(Error::Base { .. })), "{result:?}");
     };
     for end in [0, 7, 8, 19, 20, 40, whole.len() - 1] {
@@ -84,4 +92,42 @@ fn a_base_that_was_not_finished_leaves_nothing() {
     let text = Text::read(&demo, &text(), &OPTIONS, 2).expect("tokens");
     drop(BaseWriter::create(&base, &text, 8).expect("a file"));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_base_is_of_one_text_and_never_in_the_place_of_the_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, base) = (folder.path().join("model.gguf"), folder.path().join("base"));
+    std::fs::write(&model, oprel_models::demo_file()).expect("written");
+    let file = oprel_gguf::Gguf::open(&model).expect("a model");
+    let over = perplexity(&file, &text(), &OPTIONS, Some(&model), &mut go_on);
+    assert!(matches!(over, Err(Error::Same { .. })), "{over:?}");
+    perplexity(&file, &text(), &OPTIONS, Some(&base), &mut go_on).expect("runs");
+    let of = |text: &str| divergence(&file, &base, Some(text), &OPTIONS, &mut go_on);
+    assert!(of(&text()).is_ok());
+    let other: String = text().chars().rev().collect();
+    assert!(matches!(of(&other), Err(Error::Base { .. })));
+}
+
+#[test]
+fn what_is_stopped_leaves_no_base() {
+    let demo = oprel_models::demo().expect("built in");
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path().join("base");
+    let stopped =
+        perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
+}
+
+#[test]
+fn no_windows_and_too_many_threads_are_refused() {
+    let demo = oprel_models::demo().expect("built in");
+    let run = |options| perplexity(&demo, &text(), &options, None, &mut go_on);
+    let none = run(WindowOptions { n_windows: Some(0), ..OPTIONS });
+    assert!(matches!(none, Err(Error::Request(_))), "{none:?}");
+    for threads in [0, 100_000] {
+        let refused = run(WindowOptions { threads: Some(threads), ..OPTIONS });
+        assert!(matches!(refused, Err(Error::ThreadCount { .. })), "{refused:?}");
+    }
 }

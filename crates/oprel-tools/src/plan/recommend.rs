@@ -124,9 +124,14 @@ impl Chooser<'_> {
         Some(self.read? / (active * self.weights(bytes) as f64).max(1.0))
     }
 
+    /// The text that a file has to have room for: as long as asked for, else a usual one.
+    fn usual(&self) -> u32 {
+        self.options.context.unwrap_or(self.plan.context.min(4096))
+    }
+
     /// The best file that fits: the largest, unless a smaller one is as good, or that one is slow.
     fn file(&self, candidates: &[Candidate], reasons: &mut Vec<String>) -> Option<usize> {
-        let usual = self.options.context.unwrap_or(self.plan.context.min(4096));
+        let usual = self.usual();
         let fits = |i: &usize| self.needs(candidates[*i].bytes, self.plan, usual) <= self.room();
         let mut by_size: Vec<usize> = (0..candidates.len()).collect();
         by_size.sort_by_key(|&i| std::cmp::Reverse(candidates[i].bytes));
@@ -275,9 +280,10 @@ impl Chooser<'_> {
     }
 
     fn nothing(&self, candidates: &[Candidate], mut reasons: Vec<String>) -> Recommendation {
-        let least = candidates.iter().map(|c| self.needs(c.bytes, self.plan, 512)).min();
+        let usual = self.usual();
+        let least = candidates.iter().map(|c| self.needs(c.bytes, self.plan, usual)).min();
         reasons.push(format!(
-            "none fits: the smallest needs {}, and {} may be used",
+            "none fits with a text of {usual} tokens: the smallest needs {}, and {} may be used",
             Bytes(least.unwrap_or(0)),
             Bytes(self.room())
         ));

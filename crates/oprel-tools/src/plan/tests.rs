@@ -130,7 +130,7 @@ fn the_largest_file_that_fits_and_is_not_more_than_eight_bits_is_taken() {
 fn where_nothing_fits_the_reason_is_told() {
     let chosen = choose(&host(520 * MB), None);
     assert_eq!(chosen.file, None);
-    assert!(chosen.reasons.last().unwrap().contains("none fits"), "{chosen:?}");
+    assert!(chosen.reasons.last().unwrap().contains("none fits with a text of"), "{chosen:?}");
     assert!(matches!(
         recommend(&[], (&oprel_models::demo().unwrap(), &PlanOptions::default()), &host(1), None),
         Err(Error::Nothing)

@@ -7,7 +7,7 @@ use oprel_cpu::{Isa, Parts, Pool};
 use oprel_gguf::{QuantType, TensorInfo};
 use oprel_quant::dequantize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_threads};
 
 /// Weights that a thread converts at once, about.
 const BATCH: usize = 1 << 16;
@@ -130,6 +130,7 @@ impl Converter {
     /// With so many threads; 0 for as many as there are CPUs.
     pub(crate) fn new(threads: usize) -> Result<Converter> {
         let there = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        check_threads(threads, 0)?;
         let threads = if threads == 0 { there() } else { threads };
         Ok(Converter {
             pool: Pool::new(threads)?,

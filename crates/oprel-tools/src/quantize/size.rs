@@ -17,10 +17,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Types that are tried; those that rows do not divide into are left out.
+/// Types that are tried; those that rows do not divide into are left out. Any row is stored as F16.
 const TYPES: &[QuantType] = {
     use QuantType::*;
-    &[Q2_K, Q3_K, Q4_K, Q4_0, Q5_K, Q5_0, Q6_K, Q8_0]
+    &[Q2_K, Q3_K, Q4_K, Q4_0, Q5_K, Q5_0, Q6_K, Q8_0, F16]
 };
 /// Types that are tried besides where it is known how much each column matters: they are made for that, and without
 /// it what is measured says little of them.
@@ -108,7 +108,8 @@ fn measured(
     let losses = converter.each(types.len(), |i| loss(isa, &matrix, types[i]));
     let mut all = Vec::with_capacity(types.len() + 1);
     for (ty, loss) in types.iter().zip(losses) {
-        let loss = loss.unwrap_or(Ok(f64::INFINITY))?;
+        // A weight that a type cannot hold is lost altogether.
+        let Some(loss) = loss.transpose()?.filter(|loss| loss.is_finite()) else { continue };
         all.push(Choice { ty: *ty, n_bytes: padded(stored_bytes(tensor, *ty)), loss });
     }
     all.push(stays);

@@ -226,3 +226,37 @@ fn a_wrong_file_type_is_told_which_there_are() {
     let hint = file_type("Q9").unwrap_err().hint().unwrap();
     assert!(hint.contains("Q4_K_M"), "{hint}");
 }
+
+#[test]
+fn rows_that_no_block_divides_are_stored_as_halves_to_reach_a_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    let mut writer = Writer::new();
+    writer.set("general.architecture", "llama").unwrap();
+    writer.set("llama.block_count", 1u32).unwrap();
+    let mut add = |name: &str, values: Vec<f32>| {
+        writer.tensor(name, &[172, 50], QuantType::F32, bytes(&values)).unwrap();
+    };
+    add("blk.0.attn_q.weight", noise(1, 172 * 50));
+    // F16 does not hold these.
+    add("blk.0.attn_k.weight", noise(2, 172 * 50).iter().map(|x| 1e6 * x).collect());
+    writer.write_file(&input).unwrap();
+    let run = |size| {
+        let go_on = &mut |_: &Progress<'_>| ControlFlow::Continue(());
+        quantize(&input, &output, Mix::Size(size), &QuantizeOptions::default(), go_on)
+    };
+    let report = run(60_000).unwrap();
+    let types: Vec<_> = report.tensors.iter().map(|t| (t.name.as_str(), t.to)).collect();
+    let expected =
+        [("blk.0.attn_k.weight", QuantType::F32), ("blk.0.attn_q.weight", QuantType::F16)];
+    assert_eq!(types, expected);
+    assert!(report.bytes_after <= 60_000);
+    assert!(matches!(run(50_000), Err(Error::TargetTooSmall { .. })));
+}
+
+#[test]
+fn threads_are_counted_before_any_starts() {
+    let options = QuantizeOptions { threads: 100_000, ..QuantizeOptions::default() };
+    let refused = made().run("out.gguf", Mix::Named(FileType::Q8_0), &options);
+    assert!(matches!(refused, Err(Error::ThreadCount { .. })), "{:?}", refused.err());
+}
