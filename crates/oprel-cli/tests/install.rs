@@ -44,6 +44,24 @@ fn a_unit_serves_with_the_options_that_were_typed() {
 }
 
 #[test]
+fn what_is_no_text_cannot_stand_in_a_unit() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+    let install = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.env_clear().env("HOME", home.path()).args(["serve", "--install", "--json"]);
+        command
+    };
+    for command in [install().arg("--prompt-cache").arg(bytes), install().env("OPREL_LOG", bytes)] {
+        let refused = command.output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains("is not UTF-8"), "{refused:?}");
+    }
+    assert!(install().env("OTHER", bytes).output().unwrap().status.success());
+}
+
+#[test]
 fn shells_complete_and_every_command_has_a_page() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
