@@ -101,7 +101,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
         output_type: optional(&args.output_type)?,
         embedding_type: optional(&args.embedding_type)?,
         overrides: overrides.collect::<Result<_, OprelError>>()?,
-        threads: args.threads,
+        threads: args.threads.unwrap_or(0),
     };
     interrupt::watch()?;
     let bar = bar(0, OF_BYTES);

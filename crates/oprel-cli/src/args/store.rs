@@ -10,7 +10,7 @@ use super::At;
 pub(crate) struct List {
     /// Only models whose names begin so.
     pub(crate) prefix: Option<String>,
-    /// Print JSON, as /api/tags.
+    /// Print JSON in the shape of /api/tags.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) struct Transfer {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Search {
     /// Words to look for.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "WORD")]
     pub(crate) words: Vec<String>,
     /// Most repositories of the hub.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -50,6 +50,7 @@ pub(crate) struct Search {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ListModels {
     /// Only models of the catalogue with these words.
+    #[arg(value_name = "WORD")]
     pub(crate) words: Vec<String>,
     /// Print JSON.
     #[arg(long)]
@@ -69,7 +70,7 @@ pub(crate) struct Copy {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Remove {
     /// The models.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     #[command(flatten)]
     pub(crate) at: At,
@@ -105,7 +106,7 @@ pub(crate) struct Verify {
 #[derive(Debug, ClapArgs)]
 #[command(group(clap::ArgGroup::new("part").args(["license", "modelfile", "parameters", "system", "template"])))]
 pub(crate) struct Show {
-    /// Name of a model of the store, path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// Print the licence.
     #[arg(long)]
