@@ -7,7 +7,9 @@ use std::io::Write;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_telemetry::Host;
-use oprel_tools::plan::{self, Candidate, Fits, Isa, PlanOptions, Recommendation, Speeds};
+use oprel_tools::plan::{
+    self, Candidate, Fits, Isa, MOST_THREADS, PlanOptions, Recommendation, Speeds,
+};
 use serde_json::json;
 
 use crate::args::{Plan, Size};
@@ -44,11 +46,12 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
 /// How it would be loaded, as arguments say, else as settings do.
 fn options(size: &Size) -> Result<PlanOptions, OprelError> {
     let set = config::get()?;
-    let wrong =
-        |what: &str| Err(OprelError::validation(format!("{what} is 0; it must be 1 or more")));
+    let wrong = |what: String| Err(OprelError::validation(what));
     match (size.ctx_size, size.threads) {
-        (Some(0), _) => return wrong("--ctx-size"),
-        (_, Some(0)) => return wrong("--threads"),
+        (Some(0), _) => return wrong("--ctx-size is 0; it must be 1 or more".into()),
+        (_, Some(n)) if !(1..=MOST_THREADS).contains(&n) => {
+            return wrong(format!("--threads is {n}; it must be from 1 to {MOST_THREADS}"));
+        }
         _ => {}
     }
     Ok(PlanOptions {

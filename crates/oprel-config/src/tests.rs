@@ -137,3 +137,9 @@ fn every_name_stands_once() {
     names.dedup();
     assert_eq!(names.len(), n);
 }
+
+#[test]
+fn the_usual_port_is_written_as_it_is() {
+    let host = named("host").unwrap();
+    assert_eq!(Address::parse(host.default).unwrap().port(), Some(PORT));
+}

@@ -313,6 +313,7 @@ impl Error {
         use oprel_gguf::Error::Io as FileIo;
         match self {
             Error::Gguf(FileIo { doing, .. }) => *doing == "write",
+            Error::Threads(oprel_cpu::Error::Threads { .. }) => false,
             Error::Io { .. } | Error::Space { .. } | Error::Threads(_) => true,
             _ => false,
         }
