@@ -227,7 +227,9 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         bar.set_length(progress.of as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(format!("perplexity {:.4}", progress.perplexity));
+        interrupt::flow()
     };
+    interrupt::watch()?;
     let Some(base) = &args.kl_base else {
         let text = over.text()?;
         let save = args.save_base.as_deref();

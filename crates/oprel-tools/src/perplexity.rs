@@ -4,6 +4,7 @@
 mod base;
 mod row;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use oprel_gguf::Gguf;
@@ -75,13 +76,14 @@ pub struct Divergence {
 /// distributions are written to a file (llama.cpp's format) for [`divergence`].
 ///
 /// # Errors
-/// If the model cannot be run or is an embedder, the text has less than two windows, or the file cannot be written.
+/// If the model cannot be run or is an embedder, the text has less than two windows, the file cannot be written, or
+/// `progress` says to stop: then no file is left.
 pub fn perplexity(
     file: &Gguf,
     text: &str,
     options: &WindowOptions,
     save_base: Option<&Path>,
-    progress: &mut dyn FnMut(MeasureProgress),
+    progress: &mut dyn FnMut(MeasureProgress) -> ControlFlow<()>,
 ) -> Result<Perplexity> {
     let mut runner = Runner::new(file, options)?;
     let text = Text::read(file, text, options, 2)?;
@@ -101,7 +103,10 @@ pub fn perplexity(
         })?;
         file.check()?;
         let (done, of) = (window + 1, text.n_windows);
-        progress(MeasureProgress { done, of, perplexity: surprise.mean().exp() });
+        let progress = progress(MeasureProgress { done, of, perplexity: surprise.mean().exp() });
+        if progress.is_break() {
+            return Err(Error::Stopped);
+        }
     }
     if let Some(base) = base {
         base.finish()?;
@@ -112,12 +117,12 @@ pub fn perplexity(
 /// Measures how far a model is from the one whose distributions are in `base`, on the same text.
 ///
 /// # Errors
-/// If the model cannot be run or is an embedder, or `base` is of another vocabulary, or damaged.
+/// If the model cannot be run or is an embedder, `base` is of another vocabulary or damaged, or `progress` says to stop.
 pub fn divergence(
     file: &Gguf,
     base: &Path,
     options: &WindowOptions,
-    progress: &mut dyn FnMut(MeasureProgress),
+    progress: &mut dyn FnMut(MeasureProgress) -> ControlFlow<()>,
 ) -> Result<Divergence> {
     let mut base = BaseReader::open(base)?;
     let options = WindowOptions { context: base.context, ..*options };
@@ -138,7 +143,11 @@ pub fn divergence(
         })?;
         file.check()?;
         let (done, of) = (window + 1, text.n_windows);
-        progress(MeasureProgress { done, of, perplexity: all.surprise.mean().exp() });
+        let progress =
+            progress(MeasureProgress { done, of, perplexity: all.surprise.mean().exp() });
+        if progress.is_break() {
+            return Err(Error::Stopped);
+        }
     }
     Ok(all.into_divergence())
 }

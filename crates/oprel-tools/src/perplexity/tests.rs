@@ -11,18 +11,43 @@ fn text() -> String {
 
 const OPTIONS: WindowOptions = WindowOptions { context: 128, n_windows: Some(3), threads: Some(2) };
 
+/// Nobody asks to stop.
+fn on(_: MeasureProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn a_measurement_that_is_stopped_leaves_nothing_and_what_was_there() {
+    let demo = oprel_models::demo().expect("built in");
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path().join("base");
+    std::fs::write(&base, "older").expect("written");
+    let mut off = |_| ControlFlow::Break(());
+    let stopped = perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut off);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert_eq!(std::fs::read(&base).expect("still there"), b"older");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut on).expect("runs");
+    let stopped = divergence(&demo, &base, &OPTIONS, &mut off);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+}
+
 #[test]
 fn the_demo_model_foretells_its_text_and_not_another() {
     let demo = oprel_models::demo().expect("built in");
     let mut seen = 0;
-    let own = perplexity(&demo, &text(), &OPTIONS, None, &mut |p| seen = p.done).expect("runs");
+    let own = perplexity(&demo, &text(), &OPTIONS, None, &mut |p| {
+        seen = p.done;
+        ControlFlow::Continue(())
+    })
+    .expect("runs");
     assert_eq!((seen, own.n_tokens), (3, 3 * 63));
     assert!(own.perplexity.value > 1.0 && own.perplexity.error > 0.0, "{own:?}");
     let reversed: String = text().chars().rev().collect();
-    let other = perplexity(&demo, &reversed, &OPTIONS, None, &mut |_| {}).expect("runs");
+    let other = perplexity(&demo, &reversed, &OPTIONS, None, &mut on).expect("runs");
     assert!(other.perplexity.value > 2.0 * own.perplexity.value, "{own:?} {other:?}");
     let alone = WindowOptions { threads: Some(1), ..OPTIONS };
-    let alone = perplexity(&demo, &text(), &alone, None, &mut |_| {}).expect("runs");
+    let alone = perplexity(&demo, &text(), &alone, None, &mut on).expect("runs");
     assert_eq!(alone, own, "threads change nothing");
 }
 
@@ -31,8 +56,8 @@ fn a_model_does_not_diverge_from_itself() {
     let demo = oprel_models::demo().expect("built in");
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("base");
-    let own = perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut |_| {}).expect("runs");
-    let d = divergence(&demo, &base, &WindowOptions::default(), &mut |_| {}).expect("runs");
+    let own = perplexity(&demo, &text(), &OPTIONS, Some(&base), &mut on).expect("runs");
+    let d = divergence(&demo, &base, &WindowOptions::default(), &mut on).expect("runs");
     assert_eq!(d.n_tokens, own.n_tokens);
     assert!((d.perplexity.value - own.perplexity.value).abs() < 1e-9);
     // The base has steps of 16 / 65535.
@@ -46,14 +71,14 @@ fn damaged_bases_and_short_texts_are_refused() {
     let demo = oprel_models::demo().expect("built in");
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("base");
-    let short = perplexity(&demo, "a few words", &OPTIONS, Some(&base), &mut |_| {});
+    let short = perplexity(&demo, "a few words", &OPTIONS, Some(&base), &mut on);
     assert!(matches!(short, Err(Error::Short { .. })), "{short:?}");
     let one = WindowOptions { n_windows: Some(1), context: 16, threads: Some(1) };
-    perplexity(&demo, &text(), &one, Some(&base), &mut |_| {}).expect("runs");
+    perplexity(&demo, &text(), &one, Some(&base), &mut on).expect("runs");
     let whole = std::fs::read(&base).expect("read");
     let refused = |bytes: &[u8]| {
         std::fs::write(&base, bytes).expect("written");
-        let result = divergence(&demo, &base, &one, &mut |_| {});
+        let result = divergence(&demo, &base, &one, &mut on);
         assert!(matches!(result, Err(Error::Base { .. })), "{result:?}");
     };
     for end in [0, 7, 8, 19, 20, 40, whole.len() - 1] {
