@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,6 +13,7 @@ use serde_json::json;
 
 use crate::args::Serve;
 use crate::commands::{Meant, meant, print};
+use crate::platform;
 
 /// How a unit of ours begins: others are not written over.
 const MARK: &str = "# Written by `oprel serve --install`";
@@ -195,6 +199,7 @@ fn quoted(word: &str) -> Result<String, OprelError> {
 }
 
 /// Writes a unit, but over none that somebody else wrote.
+/// Writes a unit for its owner alone: keys of servers elsewhere may stand in it.
 fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
     if let Ok(there) = std::fs::read_to_string(path)
         && !there.starts_with(MARK)
@@ -210,7 +215,13 @@ fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(cannot)?;
     }
-    std::fs::write(path, unit).with_context(cannot)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    platform::private(&mut options);
+    let mut file = options.open(path).with_context(cannot)?;
+    // One that was there has the rights that it had.
+    file.set_permissions(Permissions::from_mode(0o600)).with_context(cannot)?;
+    file.write_all(unit.as_bytes()).with_context(cannot)
 }
 
 #[cfg(test)]

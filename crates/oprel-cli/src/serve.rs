@@ -34,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const MOST_BODY: usize = 64 << 20;
 
 pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
-    log(args);
+    log(args)?;
     let mut options = options(args)?;
     options.limits.connections = files::connections(options.limits.connections)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,9 +75,13 @@ async fn count(mut ends: Ends, asked: watch::Sender<u32>) {
 }
 
 /// The log goes to standard error; the setting `log` says what of it, as in `debug` or `oprel_server=debug`.
-fn log(args: &Serve) {
+fn log(args: &Serve) -> Result<(), OprelError> {
     let wanted = oprel_config::setting("log").unwrap_or_else(|| "info".into());
-    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(&wanted).map_err(|_| {
+        let form =
+            "it must be a level, such as debug, or levels by part, such as oprel_server=debug";
+        OprelError::validation(format!("the setting log is '{wanted}'; {form}"))
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(has_colours(&std::io::stderr()))
@@ -88,6 +92,7 @@ fn log(args: &Serve) {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),
     }
+    Ok(())
 }
 
 fn options(args: &Serve) -> anyhow::Result<Options> {

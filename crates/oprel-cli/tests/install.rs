@@ -30,6 +30,8 @@ fn a_unit_serves_with_the_options_that_were_typed() {
         format!("{program} serve --port 7 --allow-host \"box lan\" --socket {}", socket.display());
     assert!(unit.contains(&format!("ExecStart={command}\n")), "{unit}");
     assert!(unit.contains("Environment=\"OPREL_KEEP_ALIVE=10 m\"\n"), "{unit}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
     assert!(!unit.contains("secret") && unit.contains("NoNewPrivileges=yes"), "{unit}");
     // A unit of ours is written anew, one of somebody else is left alone.
     let told = oprel(home.path(), &["serve", "--install", "--json"]);

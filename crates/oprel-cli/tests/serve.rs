@@ -297,6 +297,8 @@ fn an_address_that_is_none_is_told_with_its_variable_and_its_form() {
     assert!(told.contains("--server: 'http://me@box' is no address of a server: '@' cannot stand"));
     let told = said(none, &["serve", "--host", "127.0.0.1:port"]);
     assert!(told.contains("--host: ") && told.contains("its port 'port' is no number"), "{told}");
+    let told = said(("OPREL_LOG", "no=level=this"), &["serve"]);
+    assert!(told.contains("the setting log is 'no=level=this'; it must be a level"), "{told}");
     let told = said(("OPREL_HOST", "unix:/tmp/a.sock"), &["serve"]);
     assert!(told.contains("--socket /tmp/a.sock"), "{told}");
 }
