@@ -16,7 +16,9 @@ pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
 pub(crate) use backend::{BackendCommand, Install, ProgramArg};
 pub(crate) use files::{Cache, Convert, Gguf, Imatrix, Over, Perplexity, Quantize, WeightsArg};
 pub(crate) use machine::{Doctor, Info, Plan};
-pub(crate) use store::{Copy, Create, List, ListModels, Remove, Search, Show, Transfer, Verify};
+pub(crate) use store::{
+    Copy, Create, List, ListModels, Push, Remove, Search, Show, Transfer, Verify,
+};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
 /// Run language models from GGUF files on your own machine.
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     /// Fetch a model into the store. What has come is kept when it is stopped, and goes on from there.
     Pull(Transfer),
     /// Give a model of the store to the registry of its name.
-    Push(Transfer),
+    Push(Push),
     /// Look for models: in the catalogue and at the hub.
     Search(Search),
     /// Models that have short names, and whether our engine runs them.

@@ -50,6 +50,28 @@ fn run_lets_a_server_answer_where_one_is() {
 }
 
 #[test]
+fn the_server_that_answers_can_be_named() {
+    let server = serve(&[]);
+    let run = |args: &[&str]| {
+        let mut command = oprel(server.home.path());
+        command.env("OPREL_HOST", "127.0.0.1:1").args(args).output().unwrap()
+    };
+    let there = format!("--server={}", server.address);
+    for args in [&["run", "demo", "hi", "-n", "2"][..], &["embed", "demo", "hi"]] {
+        let answer = run(&[args, &[&*there]].concat());
+        assert!(answer.status.success(), "{answer:?}");
+    }
+    assert_eq!(server.workers().len(), 1);
+    let wrong = run(&["embed", "demo", "hi", "--server=http://me@box"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("--server: 'http://me@box'"), "{wrong:?}");
+    for own in [["--kv", "f16"], ["--batch-size", "8"], ["--threads", "1"]] {
+        let refused = run(&[&["embed", "demo", "hi", &*there], &own[..]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{own:?}");
+    }
+}
+
+#[test]
 fn vectors_and_rankings_come_from_a_server_where_one_is() {
     let server = serve(&[]);
     let embed = ["embed", "demo", "one", "two", "--dimensions", "8"];

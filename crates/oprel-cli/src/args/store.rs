@@ -32,6 +32,20 @@ pub(crate) struct Transfer {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Push {
+    /// Name of a model of the store, which says where it goes: user/name[:tag], or host/user/name[:tag].
+    pub(crate) model: String,
+    /// Speak to a registry that has no TLS.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Print progress as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Search {
     /// Words to look for.
     #[arg(required = true, value_name = "WORD")]
