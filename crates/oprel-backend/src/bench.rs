@@ -3,16 +3,11 @@
 mod parallel;
 
 use oprel_api::{Event, Input, Request, Sampling, Usage};
-
-use oprel_cpu::{pool::Pool, probe::read_bandwidth};
+use oprel_telemetry::{Roots, free_memory, read_bandwidth};
 
 use crate::{Error, Native, Result};
 
 pub use parallel::{Parallel, ParallelOptions, Spread};
-
-/// More than any cache holds.
-const PROBE_BYTES: usize = 512 << 20;
-const PROBE_ROUNDS: usize = 3;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +71,10 @@ impl Native {
     /// # Errors
     /// If the system refuses threads or memory.
     pub fn raw_read_bytes_s(&self) -> Result<f64> {
-        let what = "measuring the memory";
-        let memory = oprel_nn::Error::Memory { what, bytes: PROBE_BYTES as u64 };
-        let spare = Vec::<u8>::new().try_reserve_exact(PROBE_BYTES);
-        spare.map_err(|_| oprel_engine::Error::from(memory))?;
-        let pool = Pool::new(self.machine().threads);
-        let mut pool = pool.map_err(|e| Error::Stopped { why: e.to_string() })?;
-        Ok(read_bandwidth(&mut pool, self.machine().isa, PROBE_BYTES, PROBE_ROUNDS))
+        let (threads, isa) = (self.machine().threads, self.machine().isa);
+        let why = "the system refuses threads or memory to measure how fast it reads";
+        read_bandwidth(threads, isa, free_memory(&Roots::default()))
+            .ok_or_else(|| Error::Stopped { why: why.into() })
     }
 
     /// One prefill and one decode, each from a context of `depth` tokens.

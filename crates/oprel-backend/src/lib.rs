@@ -1,4 +1,4 @@
-//! Who answers a request. Now: the native engine, on a thread of this process.
+//! Who answers a request: the native engine on a thread of this process, or a worker process that is supervised.
 //!
 //! A [`Native`] holds one loaded model. Requests are rendered and tokenized on the caller's thread,
 //! run on the engine's, and come back as a stream of events. Nothing here knows HTTP or prints.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use oprel_cpu::Isa;
+use oprel_cpu::pool::MOST_THREADS;
 use oprel_engine::fit::{self, Needs, Room, TooLarge, Wish};
 use oprel_engine::{DraftModel, Engine, Options, Scope};
 use oprel_gguf::Gguf;
@@ -15,9 +16,6 @@ use oprel_telemetry::{Roots, free_memory, suited_threads};
 
 use crate::disk::Disk;
 use crate::{Error, Facts, Result, draft, fingerprint};
-
-/// More threads than any machine has cores.
-const MOST_THREADS: usize = 1024;
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -225,6 +225,24 @@ fn nonsense_is_an_error_and_never_a_panic() {
 }
 
 #[test]
+fn a_number_has_one_sign_and_may_be_the_lowest() {
+    let none = json!({});
+    let said = |number: &str| plain(&format!("{{{{ print {number} }}}}"), &none);
+    for (written, printed) in [
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("-0x10", "-16"),
+        ("+5", "5"),
+        ("1_000", "1000"),
+        ("-.5", "-0.5"),
+    ] {
+        assert_eq!(said(written).as_deref(), Ok(printed), "{written}");
+    }
+    for wrong in ["--9223372036854775808", "+-5", "-+5", "0x-5", "-inf", "-0x", "1-"] {
+        assert!(matches!(said(wrong), Err(Error::Syntax { .. })), "{wrong}");
+    }
+}
+
+#[test]
 fn keys_of_a_request_reach_the_template() {
     let kwargs = Map::from_iter([("custom".to_owned(), json!("x"))]);
     let template = compile("{{ .custom }}{{ .Prompt }}").unwrap();

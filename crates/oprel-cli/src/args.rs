@@ -16,7 +16,9 @@ pub(crate) use ask::{Ask, Chat, Run, ThinkArg};
 pub(crate) use backend::{BackendCommand, Install, ProgramArg};
 pub(crate) use files::{Cache, Convert, Gguf, Imatrix, Over, Perplexity, Quantize, WeightsArg};
 pub(crate) use machine::{Doctor, Info, Plan};
-pub(crate) use store::{Copy, Create, List, ListModels, Remove, Search, Show, Transfer, Verify};
+pub(crate) use store::{
+    Copy, Create, List, ListModels, Push, Remove, Search, Show, Transfer, Verify,
+};
 pub(crate) use tools::{Bench, ExecArg, Logits, Render};
 
 /// Run language models from GGUF files on your own machine.
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     /// Fetch a model into the store. What has come is kept when it is stopped, and goes on from there.
     Pull(Transfer),
     /// Give a model of the store to the registry of its name.
-    Push(Transfer),
+    Push(Push),
     /// Look for models: in the catalogue and at the hub.
     Search(Search),
     /// Models that have short names, and whether our engine runs them.
@@ -100,7 +102,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(Key),
     /// What is set where: defaults, config.yaml in OPREL_HOME, the environment. Arguments win over all.
-    #[command(subcommand, after_long_help = crate::config::help())]
+    #[command(subcommand, after_help = crate::config::what_may_be_set())]
     Config(Config),
     /// Print a script that completes commands and options in a shell.
     Completions {
@@ -158,7 +160,7 @@ pub(crate) struct Serve {
     pub(crate) require_key: bool,
     /// Who runs files: our engine; llama.cpp's server, named by OPREL_LLAMA_SERVER, installed or on PATH; or auto, that server for
     /// files whose architecture our engine does not know, if it is found.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
     pub(crate) backend: BackendArg,
     /// A model that other servers have: NAME=PROFILE:URL[,URL...][#MODEL]; may be given several times.
     ///
@@ -181,7 +183,7 @@ pub(crate) struct Serve {
     /// Print JSON (with --install).
     #[arg(long, requires = "install")]
     pub(crate) json: bool,
-    /// Where conversations are kept: redis://host[:port][/number] [default: a file in OPREL_HOME]
+    /// Where conversations are kept: redis://host[:port][/number], of a program built with Redis [default: a file in OPREL_HOME]
     #[arg(long, value_name = "URL")]
     pub(crate) conversations: Option<String>,
     /// Certificate in PEM, its authorities behind it: TCP is then spoken over TLS alone.
@@ -190,11 +192,11 @@ pub(crate) struct Serve {
     /// The certificate's private key in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// How long answers under way may take when the server is asked to end.
+    /// Seconds that answers under way may take when the server is asked to end.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
     /// How the log is written.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     pub(crate) log: LogFormat,
     #[command(flatten)]
     pub(crate) load: Load,
@@ -215,7 +217,7 @@ pub(crate) enum Config {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Ps {
-    /// Print JSON, as /api/ps.
+    /// Print JSON in the shape of /api/ps.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -241,10 +243,15 @@ pub(crate) enum Key {
         #[arg(long)]
         name: String,
         /// What it allows: chat, models:read, models:write, metrics, admin.
-        #[arg(long, value_delimiter = ',', default_value = "chat,models:read")]
+        #[arg(
+            long,
+            value_name = "SCOPE,...",
+            value_delimiter = ',',
+            default_value = "chat,models:read"
+        )]
         scope: Vec<String>,
         /// How long it lasts, in days [default: until it is removed]
-        #[arg(long, value_name = "DAYS")]
+        #[arg(long, value_name = "N")]
         days: Option<u32>,
         /// Print JSON.
         #[arg(long)]
@@ -291,17 +298,25 @@ pub(crate) struct At {
 // Who answers.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Place {
-    /// Let a server answer; start one if none does. It stays.
-    #[arg(long, conflicts_with_all = ["threads", "prompt_cache"])]
-    pub(crate) server: bool,
+    /// Let a server answer, the one of OPREL_HOST if no URL is said. Where none answers on this machine, one is started;
+    /// it stays.
+    #[arg(
+        long,
+        value_name = "URL",
+        num_args = 0..=1,
+        require_equals = true,
+        conflicts_with_all = ["threads", "batch_size", "kv", "prompt_cache", "overcommit"]
+    )]
+    pub(crate) server: Option<Option<String>>,
     /// Answer in this process, even if a server is there.
     #[arg(long, conflicts_with = "server")]
     pub(crate) local: bool,
 }
 
+// What decides how much memory a model takes.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Load {
-    /// Context length: most tokens of prompt and answer [default: the model's own, at most 4096]
+pub(crate) struct Size {
+    /// Context length: most tokens of prompt and answer [default: the model's own, at most 4096; of a server, what fits]
     #[arg(
         long,
         visible_alias = "ctx",
@@ -310,22 +325,28 @@ pub(crate) struct Load {
         allow_negative_numbers = true
     )]
     pub(crate) ctx_size: Option<u32>,
-    /// CPU threads [default: one for each core]
+    /// CPU threads [default: one for each physical core]
     #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Most tokens of prompts in one step [default: 512]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch_size: Option<u32>,
+    /// How keys and values are stored: i16, f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
+    /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys [default: i16]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kv: Option<KvTypes>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) size: Size,
     /// Keep what prompts computed in a folder, so that it is not computed again [default: the setting prompt_cache]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) prompt_cache: Option<PathBuf>,
     /// Most megabytes in that folder [default: 4096]
     #[arg(long, value_name = "MB", requires = "prompt_cache")]
     pub(crate) prompt_cache_size: Option<u64>,
-    /// How keys and values are stored: i16, f32, f16, bf16, q8_0 or q4_0; or keys and values, as in
-    /// `q8_0,q4_0`. Down to q8_0 answers hardly change; q4_0 is felt, most in keys [default: i16]
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) kv: Option<KvTypes>,
     /// Load the model even if it needs more memory than is free: slow, and the system may end the process.
     #[arg(long)]
     pub(crate) overcommit: bool,
@@ -333,7 +354,7 @@ pub(crate) struct Load {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Tokenize {
-    /// Path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// The text [default: standard input]
     #[arg(long, allow_hyphen_values = true)]
@@ -351,7 +372,7 @@ pub(crate) struct Tokenize {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Embed {
-    /// Path of a GGUF file.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// The texts [default: standard input, as one text]
     pub(crate) text: Vec<String>,
@@ -369,8 +390,8 @@ pub(crate) struct Embed {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Rerank {
-    /// Path of a GGUF file of a reranker.
-    #[arg(long, short, value_name = "FILE")]
+    /// Name of a reranker, or path of its GGUF file.
+    #[arg(long, short, value_name = "MODEL")]
     pub(crate) model: String,
     /// What is looked for.
     pub(crate) query: String,

@@ -26,7 +26,7 @@ fn alone(args: &Bench) -> anyhow::Result<()> {
         repeat: args.repeat,
     };
     let mut builder = builder(&args.model, &args.load)?;
-    if args.load.ctx_size.is_none() {
+    if args.load.size.ctx_size.is_none() {
         builder = builder.context(options.context());
     }
     let bench = builder.load()?.bench(&options)?;
@@ -55,7 +55,7 @@ fn together(args: &Bench, sequences: u32) -> anyhow::Result<()> {
         speculate: !args.no_speculation,
     };
     let mut builder = builder(&args.model, &args.load)?.parallel(sequences);
-    if args.load.ctx_size.is_none() {
+    if args.load.size.ctx_size.is_none() {
         builder = builder.context(options.context());
     }
     if let Some(draft) = &args.draft {

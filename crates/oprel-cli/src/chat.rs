@@ -14,6 +14,7 @@ use anyhow::Context;
 use oprel::{Constraint, InputOverflow, Message, Model, OprelError, Think};
 
 use crate::args::Ask;
+use crate::commands::print;
 use crate::engine;
 use crate::outcome::{INTERRUPTED, explain, tell};
 use crate::settings::Settings;
@@ -43,13 +44,13 @@ pub(crate) fn run(model: &str, ask: &Ask) -> anyhow::Result<()> {
         interrupts,
     };
     if input.is_terminal() {
-        println!("Ask something (/? for commands, /bye to leave)");
+        print("Ask something (/? for commands, /bye to leave)")?;
     }
     loop {
         let text = match input.read()? {
             Entered::Text(text) => text,
             Entered::Interrupt => {
-                println!("(Ctrl-D or /bye to leave)");
+                print("(Ctrl-D or /bye to leave)")?;
                 continue;
             }
             Entered::End => return Ok(()),
@@ -135,7 +136,7 @@ impl Chat<'_> {
             Command::Nothing | Command::Bye => {}
             Command::Say(text) => return self.say(text),
             Command::Set(set) => return self.set(set),
-            Command::Show(what) => println!("{}", show::text(self, what)?),
+            Command::Show(what) => return print(&show::text(self, what)?),
             Command::Load(name) => return self.load(&name),
             Command::Save(name) => return self.save(&name),
             Command::Clear => self.forget(),
@@ -144,7 +145,7 @@ impl Chat<'_> {
                 (self.verbose, self.wraps) = (self.ask.verbose, !self.ask.nowordwrap);
                 self.forget();
             }
-            Command::Help(topic) => println!("{}", help::text(&topic)),
+            Command::Help(topic) => return print(&help::text(&topic)),
             Command::Wrong(what) => return Err(wrong(what)),
         }
         Ok(())
@@ -179,7 +180,7 @@ impl Chat<'_> {
         } else if self.verbose {
             timing(&self.model, &said.answer.usage);
         }
-        println!();
+        print("")?;
         match said.stopped && said.answer.text.is_empty() {
             true => drop(self.messages.pop()),
             false => self.messages.push(Message::assistant(said.answer.text)),

@@ -12,7 +12,7 @@ use oprel_api::ollama::ModelRef;
 use oprel_hub::Reference;
 use serde_json::{Value, json};
 
-use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Tokenize};
+use crate::args::{Command, Embed, ExecArg, Load, Logits, Render, Rerank, Show, Size, Tokenize};
 use crate::outcome::harmless;
 use crate::{
     bench, cache, chat, config, convert, daemon, engine, generate, pages, store, transfer,
@@ -114,14 +114,14 @@ pub(crate) fn builder(model: &str, load: &Load) -> Result<ModelBuilder, OprelErr
         Meant::Source(source) => Model::builder(source),
         Meant::Named(name) => Model::named(name),
     };
-    let mut builder = model.kv(load.kv()?);
-    if let Some(tokens) = load.ctx_size.or(set.number("context_length").filter(|n| *n > 0)) {
+    let mut builder = model.kv(load.size.kv()?);
+    if let Some(tokens) = load.size.ctx_size.or(set.number("context_length").filter(|n| *n > 0)) {
         builder = builder.context(tokens);
     }
-    if let Some(threads) = load.threads.or(set.number("threads").filter(|n| *n > 0)) {
+    if let Some(threads) = load.size.threads.or(set.number("threads").filter(|n| *n > 0)) {
         builder = builder.threads(threads);
     }
-    if let Some(tokens) = load.batch_size()? {
+    if let Some(tokens) = load.size.batch_size()? {
         builder = builder.batch(tokens);
     }
     if let Some((folder, bytes)) = load.prompt_cache()? {
@@ -154,7 +154,7 @@ pub(crate) fn usual_draft(typed: Option<&str>) -> Result<Option<ModelSource>, Op
 }
 
 /// What arguments leave to the settings.
-impl Load {
+impl Size {
     pub(crate) fn kv(&self) -> Result<KvTypes, OprelError> {
         let wrong = |text: &str| {
             OprelError::validation(format!(
@@ -168,12 +168,15 @@ impl Load {
         }
     }
 
-    pub(crate) fn overcommits(&self) -> Result<bool, OprelError> {
-        Ok(self.overcommit || config::get()?.is_on("overcommit"))
-    }
-
     pub(crate) fn batch_size(&self) -> Result<Option<u32>, OprelError> {
         Ok(self.batch_size.or(config::get()?.number("batch_size").filter(|n| *n > 0)))
+    }
+}
+
+/// What arguments leave to the settings.
+impl Load {
+    pub(crate) fn overcommits(&self) -> Result<bool, OprelError> {
+        Ok(self.overcommit || config::get()?.is_on("overcommit"))
     }
 
     /// The folder, and most bytes in it.
@@ -410,7 +413,7 @@ fn logits(args: &Logits) -> anyhow::Result<()> {
         ExecArg::Cpu => Executor::Cpu,
         ExecArg::Candle => Executor::Candle,
     });
-    if args.load.ctx_size.is_none() {
+    if args.load.size.ctx_size.is_none() {
         builder = builder.context(n as u32 + 1);
     }
     let model = builder.load()?;

@@ -19,20 +19,25 @@ pub(crate) fn get() -> Result<&'static Config, OprelError> {
     })
 }
 
+/// Every setting, for whoever writes `config.yaml`; this needs none that can be read.
+pub(crate) fn what_may_be_set() -> String {
+    let mut text = String::from(
+        "What may stand in config.yaml, and OPREL_ with the same in capitals may say:\n",
+    );
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() { "none" } else { setting.default };
+        text.push_str(&format!("  {:<20}{} [default: {default}]\n", setting.key, setting.about));
+    }
+    text.push_str("  aliases             own names of models, only in the file: `mine: hf.co/user/repository:Q4_K_M`");
+    text
+}
+
 /// Tells of what was left out.
 pub(crate) fn warn() -> Result<(), OprelError> {
     for warning in get()?.warnings() {
         tell(&format!("warning: {warning}"));
     }
     Ok(())
-}
-
-/// All that may stand in `config.yaml`, for who cannot be shown what stands there.
-pub(crate) fn help() -> String {
-    let lines = SETTINGS
-        .iter()
-        .map(|setting| format!("\n  {:<22}{}; {}", setting.key, setting.about, setting.variable()));
-    format!("Settings, and the variables that win over the file:{}", lines.collect::<String>())
 }
 
 pub(crate) fn run(command: &args::Config) -> anyhow::Result<()> {

@@ -101,7 +101,7 @@ pub(crate) fn quantize(args: &args::Quantize) -> anyhow::Result<()> {
         output_type: optional(&args.output_type)?,
         embedding_type: optional(&args.embedding_type)?,
         overrides: overrides.collect::<Result<_, OprelError>>()?,
-        threads: args.threads,
+        threads: args.threads.unwrap_or(0),
     };
     interrupt::watch()?;
     let bar = bar(0, OF_BYTES);
@@ -255,6 +255,7 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         bar.set_message(format!("perplexity {:.4}", progress.perplexity));
         interrupt::flow()
     };
+    interrupt::watch()?;
     let Some(base) = &args.kl_base else {
         let text = text.unwrap_or_default();
         let made = perplexity::perplexity(&file, &text, &over.options(), save, &mut progress);

@@ -1,7 +1,7 @@
 //! Where answers are made: by a daemon that answers, else in this process.
 
 use anyhow::Context;
-use oprel::{Client, Daemon, Model, ModelSource, OprelError};
+use oprel::{Client, Daemon, Endpoint, Model, ModelSource, OprelError};
 
 use crate::args::{Load, Place};
 use crate::commands::{Meant, builder, meant, source, usual_draft};
@@ -58,7 +58,7 @@ fn open_present(
             Meant::Source(source) => Model::builder(source),
             Meant::Named(name) => Model::named(name),
         };
-        let known = load.ctx_size.iter().fold(known, |known, tokens| known.context(*tokens));
+        let known = load.size.ctx_size.iter().fold(known, |known, tokens| known.context(*tokens));
         return Ok(known.server(daemon).load()?);
     }
     let mut builder = builder(model, load)?;
@@ -72,24 +72,36 @@ fn open_present(
 
 /// The daemon that is to answer, if one is.
 fn daemon(load: &Load, place: &Place, draft: Option<&str>) -> anyhow::Result<Option<Daemon>> {
-    let daemon = Daemon::from_env().map_err(OprelError::from)?;
-    if place.server {
+    if let Some(url) = &place.server {
         let program = std::env::current_exe().context("cannot find this program")?;
-        return Ok(Some(daemon.started_as(program)));
+        return Ok(Some(named(url.as_deref())?.started_as(program)));
     }
     if place.local || draft.is_some() || !fits_a_daemon(load) {
         return Ok(None);
     }
+    let daemon = named(None)?;
     let client = Client::new(daemon.client()).map_err(OprelError::from)?;
     Ok(client.is_there().then_some(daemon))
 }
 
+/// The daemon at an address that was typed, else the one of this user.
+///
+/// # Errors
+/// If what was typed or set is no address.
+pub(crate) fn named(url: Option<&str>) -> Result<Daemon, OprelError> {
+    let usual = Daemon::from_env()?;
+    let Some(url) = url else { return Ok(usual) };
+    let place = Endpoint::parse(url)
+        .map_err(|error| OprelError::validation(format!("--server: {error}")))?;
+    Ok(usual.moved(place))
+}
+
 /// Whether nothing was typed that only this process can do.
 fn fits_a_daemon(load: &Load) -> bool {
-    load.threads.is_none()
-        && load.batch_size.is_none()
+    load.size.threads.is_none()
+        && load.size.batch_size.is_none()
         && load.prompt_cache.is_none()
-        && load.kv.is_none()
+        && load.size.kv.is_none()
         && !load.overcommit
         && oprel_config::setting("isa").is_none()
 }

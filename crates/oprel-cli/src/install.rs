@@ -1,6 +1,10 @@
 //! `oprel serve --install`: a systemd unit that serves with the options that were typed.
 
+use std::ffi::OsString;
 use std::fmt::Write;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,6 +13,7 @@ use serde_json::json;
 
 use crate::args::Serve;
 use crate::commands::{Meant, meant, print};
+use crate::platform;
 
 /// How a unit of ours begins: others are not written over.
 const MARK: &str = "# Written by `oprel serve --install`";
@@ -53,12 +58,11 @@ CapabilityBoundingSet=
 pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
     let path = place(args.system)?;
     let program = std::env::current_exe().context("cannot find this program")?;
-    let typed = std::env::args().skip_while(|word| word != "serve").skip(1);
-    let options = options(typed.collect())?;
-    let variables = std::env::vars().filter(|(name, _)| is_for_a_service(name, args.system));
-    let mut variables: Vec<(String, String)> = variables.collect();
-    variables.sort();
-    let unit = unit(&program, &options, &variables, args.system)?;
+    let typed = std::env::args_os().skip_while(|word| word != "serve").skip(1);
+    let options = options(typed.map(readable).collect::<Result<_, _>>()?)?;
+    let variables = variables(args.system)?;
+    let grace = args.grace;
+    let unit = unit(&program, &options, &variables, Service { system: args.system, grace })?;
     write(&path, &unit)?;
     let scope = if args.system { "" } else { "--user " };
     let start = format!("systemctl {scope}enable --now oprel");
@@ -90,6 +94,32 @@ fn place(system: bool) -> anyhow::Result<PathBuf> {
     let config = config.or_else(|| Some(set("HOME")?.join(".config")));
     let config = config.context("set HOME: the unit has no place")?;
     Ok(config.join("systemd/user/oprel.service"))
+}
+
+/// Variables that say how the service is to be.
+fn variables(system: bool) -> Result<Vec<(String, String)>, OprelError> {
+    let named =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let chosen = named.filter(|(name, _)| is_for_a_service(name, system));
+    let read = chosen.map(|(name, value)| Ok((name, readable(value)?)));
+    let mut variables = read.collect::<Result<Vec<_>, OprelError>>()?;
+    variables.sort();
+    Ok(variables)
+}
+
+/// A word that can stand in a unit.
+fn readable(word: OsString) -> Result<String, OprelError> {
+    word.into_string().map_err(|word| {
+        OprelError::validation(format!("'{}' is not UTF-8, which a unit has to be", word.display()))
+    })
+}
+
+/// What kind of service a unit is of.
+#[derive(Clone, Copy)]
+struct Service {
+    system: bool,
+    /// Seconds for answers under way.
+    grace: u64,
 }
 
 /// Whether a variable says how the service is to be. The home of a system's service is its own.
@@ -129,7 +159,7 @@ fn unit(
     program: &Path,
     options: &[String],
     variables: &[(String, String)],
-    system: bool,
+    service: Service,
 ) -> anyhow::Result<String> {
     let program = program.to_str().context("the path of this program is no UTF-8")?;
     let mut command = vec![quoted(program)?, "serve".to_string()];
@@ -139,16 +169,17 @@ fn unit(
     let command = command.join(" ");
     let mut unit = format!(
         "{MARK}; written anew by the next one.\n[Unit]\nDescription=oprel: language models on this machine\nAfter=network.target\n\n\
-         [Service]\nExecStart={command}\nRestart=on-failure\nRestartSec=1\nTimeoutStopSec=60\n"
+         [Service]\nExecStart={command}\nRestart=on-failure\nRestartSec=1\nTimeoutStopSec={}\n",
+        service.grace.saturating_add(30)
     );
     for (name, value) in variables {
         writeln!(unit, "Environment={}", quoted(&format!("{name}={value}"))?)?;
     }
     unit.push_str(HARDENED);
-    if system {
+    if service.system {
         unit.push_str(ALONE);
     }
-    let target = if system { "multi-user.target" } else { "default.target" };
+    let target = if service.system { "multi-user.target" } else { "default.target" };
     write!(unit, "\n[Install]\nWantedBy={target}\n")?;
     Ok(unit)
 }
@@ -168,6 +199,7 @@ fn quoted(word: &str) -> Result<String, OprelError> {
 }
 
 /// Writes a unit, but over none that somebody else wrote.
+/// Writes a unit for its owner alone: keys of servers elsewhere may stand in it.
 fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
     if let Ok(there) = std::fs::read_to_string(path)
         && !there.starts_with(MARK)
@@ -183,7 +215,13 @@ fn write(path: &Path, unit: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(cannot)?;
     }
-    std::fs::write(path, unit).with_context(cannot)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    platform::private(&mut options);
+    let mut file = options.open(path).with_context(cannot)?;
+    // One that was there has the rights that it had.
+    file.set_permissions(Permissions::from_mode(0o600)).with_context(cannot)?;
+    file.write_all(unit.as_bytes()).with_context(cannot)
 }
 
 #[cfg(test)]
@@ -222,7 +260,10 @@ mod tests {
     #[test]
     fn a_unit_of_a_system_has_a_user_of_its_own() {
         let variables = [("OPREL_HOST".to_string(), "::1".to_string())];
-        let of = |system| unit(Path::new("/o"), &["-t".into()], &variables, system).unwrap();
+        let unit = |service| unit(Path::new("/o"), &["-t".into()], &variables, service).unwrap();
+        let of = |system| unit(Service { system, grace: 90 });
+        assert!(of(true).contains("TimeoutStopSec=120\n"), "longer than answers may take");
+        assert!(unit(Service { system: true, grace: u64::MAX }).contains("TimeoutStopSec="));
         assert!(of(false).contains("ExecStart=/o serve -t\n"));
         assert!(of(false).contains("Environment=OPREL_HOST=::1\n"));
         assert!(!of(false).contains("DynamicUser") && of(false).contains("default.target"));

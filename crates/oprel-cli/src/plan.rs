@@ -7,17 +7,19 @@ use std::io::Write;
 use anyhow::Context;
 use oprel::OprelError;
 use oprel_telemetry::Host;
-use oprel_tools::plan::{self, Candidate, Fits, Isa, PlanOptions, Recommendation, Speeds};
+use oprel_tools::plan::{
+    self, Candidate, Fits, Isa, MOST_THREADS, PlanOptions, Recommendation, Speeds,
+};
 use serde_json::json;
 
-use crate::args::{Load, Plan};
+use crate::args::{Plan, Size};
 use crate::commands::{Meant, meant, most_memory, print};
 use crate::config;
 use crate::convert::of_tools;
 use crate::outcome::harmless;
 
 pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
-    let options = options(&args.load)?;
+    let options = options(&args.size)?;
     let source = match (crate::commands::source(&args.model), meant(&args.model)) {
         (Err(absent @ OprelError::ModelNotFound { .. }), Meant::Named(_)) => {
             return absent::run(args, &args.model, absent);
@@ -42,21 +44,22 @@ pub(crate) fn run(args: &Plan) -> anyhow::Result<()> {
 }
 
 /// How it would be loaded, as arguments say, else as settings do.
-fn options(load: &Load) -> Result<PlanOptions, OprelError> {
+fn options(size: &Size) -> Result<PlanOptions, OprelError> {
     let set = config::get()?;
-    let wrong =
-        |what: &str| Err(OprelError::validation(format!("{what} is 0; it must be 1 or more")));
-    match (load.ctx_size, load.threads) {
-        (Some(0), _) => return wrong("--ctx-size"),
-        (_, Some(0)) => return wrong("--threads"),
+    let wrong = |what: String| Err(OprelError::validation(what));
+    match (size.ctx_size, size.threads) {
+        (Some(0), _) => return wrong("--ctx-size is 0; it must be 1 or more".into()),
+        (_, Some(n)) if !(1..=MOST_THREADS).contains(&n) => {
+            return wrong(format!("--threads is {n}; it must be from 1 to {MOST_THREADS}"));
+        }
         _ => {}
     }
     Ok(PlanOptions {
-        context: load.ctx_size.or(set.number("context_length").filter(|n| *n > 0)),
-        kv: load.kv()?,
+        context: size.ctx_size.or(set.number("context_length").filter(|n| *n > 0)),
+        kv: size.kv()?,
         parallel: set.number("num_parallel").filter(|n| *n > 0),
-        threads: load.threads.or(set.number("threads").filter(|n| *n > 0)),
-        batch: load.batch_size()?,
+        threads: size.threads.or(set.number("threads").filter(|n| *n > 0)),
+        batch: size.batch_size()?,
         isa: set.text("isa").and_then(|name| Isa::parse(name).ok()),
         most_memory: most_memory()?,
     })

@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Load, LogFormat, Serve};
 use crate::commands::{most_memory, usual_draft};
 use crate::outcome::tell;
+use crate::platform::Ends;
 use crate::terminal::has_colours;
 use crate::{config, files, platform, systemd};
 
@@ -33,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const MOST_BODY: usize = 64 << 20;
 
 pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
-    log(args);
+    log(args)?;
     let mut options = options(args)?;
     options.limits.connections = files::connections(options.limits.connections)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         .build()
         .context("cannot start the server's threads")?;
     runtime.block_on(async {
+        let ends = Ends::watch().context("cannot watch for signals")?;
         let (first, socket) = (options.addresses.first().copied(), options.socket.clone());
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let server = match Server::bind(options).await {
@@ -55,15 +57,14 @@ pub(crate) fn run(args: &Serve) -> anyhow::Result<()> {
         }
         systemd::notify("READY=1");
         let (asked, stop) = watch::channel(0);
-        tokio::spawn(ends(asked));
+        tokio::spawn(count(ends, asked));
         server.run(stop).await;
         Ok(())
     })
 }
 
 /// Counts how often an end was asked for.
-async fn ends(asked: watch::Sender<u32>) {
-    let Ok(mut ends) = platform::Ends::watch() else { return };
+async fn count(mut ends: Ends, asked: watch::Sender<u32>) {
     loop {
         ends.next().await;
         if *asked.borrow() == 0 {
@@ -74,17 +75,24 @@ async fn ends(asked: watch::Sender<u32>) {
 }
 
 /// The log goes to standard error; the setting `log` says what of it, as in `debug` or `oprel_server=debug`.
-fn log(args: &Serve) {
+fn log(args: &Serve) -> Result<(), OprelError> {
     let wanted = oprel_config::setting("log").unwrap_or_else(|| "info".into());
-    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(&wanted).map_err(|_| {
+        let form =
+            "it must be a level, such as debug, or levels by part, such as oprel_server=debug";
+        OprelError::validation(format!("the setting log is '{wanted}'; {form}"))
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(has_colours(&std::io::stderr()))
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would say so where it just could not write, and panic.
+        .log_internal_errors(false);
     match args.log {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),
     }
+    Ok(())
 }
 
 fn options(args: &Serve) -> anyhow::Result<Options> {
@@ -194,13 +202,13 @@ fn load_options(load: &Load) -> Result<LoadOptions, OprelError> {
     let set = config::get()?;
     let cache = load.prompt_cache()?;
     Ok(LoadOptions {
-        context: load.ctx_size,
-        longest: load.ctx_size.is_none(),
-        threads: load.threads.or(set.number("threads").filter(|n| *n > 0)),
+        context: load.size.ctx_size,
+        longest: load.size.ctx_size.is_none(),
+        threads: load.size.threads.or(set.number("threads").filter(|n| *n > 0)),
         parallel: set.number("num_parallel").filter(|n| *n > 0),
-        batch: load.batch_size()?,
+        batch: load.size.batch_size()?,
         gpu_layers: set.number("gpu_layers"),
-        kv: load.kv()?,
+        kv: load.size.kv()?,
         prompt_cache: cache.map(|(folder, most_bytes)| PromptCache { folder, most_bytes }),
         isa: set.text("isa").map(str::to_owned),
         overcommit: load.overcommits()?,

@@ -38,7 +38,7 @@ impl Settings {
             sampling: args.sampling.patch(),
             stop: args.stop.clone(),
             num_predict: args.num_predict,
-            num_ctx: args.load.ctx_size,
+            num_ctx: args.load.size.ctx_size,
             max_thinking: args.max_thinking,
             think: args.think.map(think),
             constraint: constraint(args)?,

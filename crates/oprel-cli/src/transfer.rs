@@ -13,7 +13,7 @@ use oprel_hub::fetch::{self, Found, Status};
 use oprel_hub::{Access, Reference, Source, Store};
 use serde_json::json;
 
-use crate::args::{ListModels, Search, Transfer};
+use crate::args::{ListModels, Push, Search, Transfer};
 use crate::columns::{bytes, table};
 use crate::commands::print;
 use crate::interrupt;
@@ -109,7 +109,7 @@ fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
     Ok(wait(work)?.map_err(OprelError::from)?)
 }
 
-pub(crate) fn push(args: &Transfer) -> anyhow::Result<()> {
+pub(crate) fn push(args: &Push) -> anyhow::Result<()> {
     if let Some(client) = args.at.elsewhere()? {
         let body = json!({"model": args.model, "insecure": args.insecure});
         return follow(&client, "/api/push", body, &Told::new(args.json));

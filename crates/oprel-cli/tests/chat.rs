@@ -232,6 +232,25 @@ fn a_chat_from_a_pipe_has_answers_alone_on_its_output() {
 }
 
 #[test]
+fn a_reader_that_has_enough_ends_a_chat_without_a_complaint() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = command(env!("CARGO_BIN_EXE_oprel"), home.path())
+        .arg("chat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let _ = child.stdin.take().unwrap().write_all(&b"/?\n/show system\n".repeat(100));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()),
+        ("", Some(0))
+    );
+}
+
+#[test]
 fn a_conversation_is_saved_and_gone_on_with() {
     let home = tempfile::tempdir().unwrap();
     let first = "/set parameter num_predict 6\n/set system Be brief.\nWhat is oprel?\n/save mine\n";

@@ -253,6 +253,23 @@ fn wrong_options_are_refused_by_name() {
 }
 
 #[test]
+fn numbers_that_no_machine_can_mean_are_refused_by_every_command() {
+    let place = Place::new();
+    std::fs::write(place.path("text.txt"), "word ".repeat(200)).unwrap();
+    for args in [
+        "plan demo --threads 99999999",
+        "imatrix demo -f text.txt -o x.gguf --threads 99999999 -c 64",
+        "perplexity demo -f text.txt --threads 99999999 -c 64",
+        "bench demo --threads 99999999",
+        "bench demo --parallel 4294967295",
+    ] {
+        let answer = place.oprel(&args.split(' ').collect::<Vec<_>>());
+        assert_eq!(answer.status.code(), Some(2), "{args}: {}", err(&answer));
+        assert!(err(&answer).contains("must be from 1 to"), "{args}: {}", err(&answer));
+    }
+}
+
+#[test]
 fn a_negative_number_is_refused_as_the_value_of_its_option() {
     let place = Place::new();
     for option in ["--seed", "--num-predict", "--top-k", "--ctx-size", "--threads"] {

@@ -30,6 +30,8 @@ fn a_unit_serves_with_the_options_that_were_typed() {
         format!("{program} serve --port 7 --allow-host \"box lan\" --socket {}", socket.display());
     assert!(unit.contains(&format!("ExecStart={command}\n")), "{unit}");
     assert!(unit.contains("Environment=\"OPREL_KEEP_ALIVE=10 m\"\n"), "{unit}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
     assert!(!unit.contains("secret") && unit.contains("NoNewPrivileges=yes"), "{unit}");
     // A unit of ours is written anew, one of somebody else is left alone.
     let told = oprel(home.path(), &["serve", "--install", "--json"]);
@@ -41,6 +43,24 @@ fn a_unit_serves_with_the_options_that_were_typed() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("was written by somebody else"));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "[Unit]\n");
+}
+
+#[test]
+fn what_is_no_text_cannot_stand_in_a_unit() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+    let install = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
+        command.env_clear().env("HOME", home.path()).args(["serve", "--install", "--json"]);
+        command
+    };
+    for command in [install().arg("--prompt-cache").arg(bytes), install().env("OPREL_LOG", bytes)] {
+        let refused = command.output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains("is not UTF-8"), "{refused:?}");
+    }
+    assert!(install().env("OTHER", bytes).output().unwrap().status.success());
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 mod daemon;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use daemon::{Server, oprel, serve, text};
@@ -44,6 +47,28 @@ fn run_lets_a_server_answer_where_one_is() {
     assert_eq!(missing.status.code(), Some(3), "{missing:?}");
     let wrong = server.run(&["run", "demo", "x", "--top-p", "7"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+#[test]
+fn the_server_that_answers_can_be_named() {
+    let server = serve(&[]);
+    let run = |args: &[&str]| {
+        let mut command = oprel(server.home.path());
+        command.env("OPREL_HOST", "127.0.0.1:1").args(args).output().unwrap()
+    };
+    let there = format!("--server={}", server.address);
+    for args in [&["run", "demo", "hi", "-n", "2"][..], &["embed", "demo", "hi"]] {
+        let answer = run(&[args, &[&*there]].concat());
+        assert!(answer.status.success(), "{answer:?}");
+    }
+    assert_eq!(server.workers().len(), 1);
+    let wrong = run(&["embed", "demo", "hi", "--server=http://me@box"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("--server: 'http://me@box'"), "{wrong:?}");
+    for own in [["--kv", "f16"], ["--batch-size", "8"], ["--threads", "1"]] {
+        let refused = run(&[&["embed", "demo", "hi", &*there], &own[..]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{own:?}");
+    }
 }
 
 #[test]
@@ -111,8 +136,113 @@ fn it_ends_when_it_is_asked_to_and_leaves_nothing() {
     assert_eq!(server.ended(), Some(0));
     assert!(!server.home.path().join("run/oprel.sock").exists());
     for pid in workers {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
     }
+}
+
+/// The last line of an answer's stream; one answer is under way when this returns its reader.
+fn long_answer(server: &Server) -> impl FnOnce() -> String + use<> {
+    let body = r#"{"model":"demo","prompt":"Once upon a time","raw":true,"options":{"num_predict":300,"temperature":2,"seed":1}}"#;
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let (address, n) = (&server.address, body.len());
+    write!(stream, "POST /api/generate HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {n}\r\n\r\n{body}").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("\"done\":false")).expect("it begins");
+    move || lines.filter(|line| line.starts_with('{')).last().unwrap_or_default()
+}
+
+/// Whether programs that these tests start are to outlive their terminal, as those under `nohup` are.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
+}
+
+#[test]
+fn a_terminal_that_closes_asks_it_to_end_once_and_answers_finish() {
+    if ignores_hangups() {
+        return eprintln!("skipped: these tests run under nohup, and so would the server");
+    }
+    let mut server = serve(&[]);
+    let last = long_answer(&server);
+    let workers = server.workers();
+    // The shell tells of it, and the system does.
+    server.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(100));
+    server.signal("-HUP");
+    assert!(last().contains("\"done\":true"));
+    assert_eq!(server.ended(), Some(0));
+    assert!(!server.home.path().join("run/oprel.sock").exists());
+    for pid in workers {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
+    }
+}
+
+#[test]
+fn a_terminal_that_closes_after_it_was_asked_to_end_hurries_nothing() {
+    let mut server = serve(&[]);
+    let last = long_answer(&server);
+    server.signal("-TERM");
+    std::thread::sleep(Duration::from_millis(100));
+    server.signal("-HUP");
+    assert!(last().contains("\"done\":true"));
+    assert_eq!(server.ended(), Some(0));
+}
+
+/// Starts a server by `script`, in which `$0` is the program; its address, once it listens, and its log.
+fn serve_by(script: &str, home: &Path) -> (Child, String, impl Iterator<Item = String> + use<>) {
+    let mut shell = Command::new("sh");
+    let program = oprel(home);
+    shell.args(["-c", script]).arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let mut child = shell.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = log.find_map(|line| line.split_once("://").map(|(_, place)| place.to_string()));
+    (child, address.expect("it listens"), log)
+}
+
+#[test]
+fn a_server_that_is_to_outlive_its_terminal_does() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "trap '' HUP; exec \"$0\" serve --port 0 --no-socket --threads 1";
+    let (mut child, address, log) = serve_by(script, home.path());
+    std::thread::spawn(move || log.count());
+    daemon::send(child.id(), "-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    let mut stream = TcpStream::connect(&address).expect("it still listens");
+    write!(stream, "GET /health HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("200 OK"), "{answer}");
+    daemon::send(child.id(), "-TERM");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let script = "exec \"$0\" serve --port 0 --no-socket --threads 1";
+    let (mut child, address, log) = serve_by(script, home.path());
+    drop(log);
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let n = HELLO.len();
+        write!(
+            stream,
+            "POST /api/chat HTTP/1.0\r\nHost: {address}\r\nContent-Length: {n}\r\n\r\n{HELLO}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("200 OK") && answer.contains("\"done\":true"), "{answer}");
+    }
+    daemon::send(child.id(), "-TERM");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -124,7 +254,7 @@ fn workers_die_with_a_server_that_is_killed() {
     server.signal("-KILL");
     server.ended();
     let start = Instant::now();
-    while std::path::Path::new(&format!("/proc/{}", workers[0])).exists() {
+    while Path::new(&format!("/proc/{}", workers[0])).exists() {
         assert!(start.elapsed() < Duration::from_secs(5), "the worker is left");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -189,6 +319,8 @@ fn an_address_that_is_none_is_told_with_its_variable_and_its_form() {
     assert!(told.contains("--server: 'http://me@box' is no address of a server: '@' cannot stand"));
     let told = said(none, &["serve", "--host", "127.0.0.1:port"]);
     assert!(told.contains("--host: ") && told.contains("its port 'port' is no number"), "{told}");
+    let told = said(("OPREL_LOG", "no=level=this"), &["serve"]);
+    assert!(told.contains("the setting log is 'no=level=this'; it must be a level"), "{told}");
     let told = said(("OPREL_HOST", "unix:/tmp/a.sock"), &["serve"]);
     assert!(told.contains("--socket /tmp/a.sock"), "{told}");
 }

@@ -152,3 +152,9 @@ fn a_home_that_is_no_folder_is_told_as_that() {
     let absent = folder.path().join("absent").join(PATH);
     assert_eq!(Config::read(Some(&absent), &|_| None), Ok(Config::default()));
 }
+
+#[test]
+fn the_usual_port_is_written_as_it_is() {
+    let host = named("host").unwrap();
+    assert_eq!(Address::parse(host.default).unwrap().port(), Some(PORT));
+}

@@ -395,7 +395,7 @@ pub(crate) fn limits(decoder: &Decoder, scope: Scope, options: &Options) -> Limi
         Reach::Full => full,
         // Those that run, and windows before places from which others may go on.
         Reach::Window(n) => {
-            let one = (n + tokens).div_ceil(PAGE_LEN as u32) + 3;
+            let one = n.saturating_add(tokens).div_ceil(PAGE_LEN as u32) + 3;
             full.min(one.saturating_mul(spans).saturating_add(full / 4))
         }
     };

@@ -37,18 +37,19 @@ pub struct Rates {
 impl Rates {
     /// Measures both; takes about half a second. `None` if the system refuses threads or memory.
     pub fn measure(threads: usize, free_bytes: Option<u64>) -> Option<Rates> {
-        let read = read_bandwidth(threads, free_bytes)?;
+        let read = read_bandwidth(threads, Isa::detect(), free_bytes)?;
         Some(Rates { threads, read, arithmetic: arithmetic_rate(threads)? })
     }
 }
 
-/// Bytes a second that so many threads read from memory.
-pub fn read_bandwidth(threads: usize, free_bytes: Option<u64>) -> Option<f64> {
+/// Bytes a second that so many threads read from memory, with these instructions. `None` if the system refuses threads or
+/// memory.
+pub fn read_bandwidth(threads: usize, isa: Isa, free_bytes: Option<u64>) -> Option<f64> {
     let mut pool = Pool::new(threads.max(1)).ok()?;
     let scarce = free_bytes.is_some_and(|free| free < 4 * BYTES as u64);
     let n_bytes = if scarce { FEW_BYTES } else { BYTES };
     Vec::<u8>::new().try_reserve_exact(n_bytes).ok()?;
-    Some(probe::read_bandwidth(&mut pool, Isa::detect(), n_bytes, ROUNDS))
+    Some(probe::read_bandwidth(&mut pool, isa, n_bytes, ROUNDS))
 }
 
 /// Operations a second on 8-bit integers that so many threads do with the best kernels' instructions.

@@ -4,10 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oprel_api::{ErrorKind, Failure};
+use oprel_cpu::pool::MOST_THREADS;
 use oprel_gguf::QuantType;
-
-/// Most threads that work is shared by.
-const MOST_THREADS: usize = 1024;
 
 /// Why a file could not be made, measured or planned for.
 #[derive(Debug, thiserror::Error)]
@@ -329,6 +327,7 @@ impl Error {
         use oprel_gguf::Error::Io as FileIo;
         match self {
             Error::Gguf(FileIo { doing, .. }) => *doing == "write",
+            Error::Threads(oprel_cpu::Error::Threads { .. }) => false,
             Error::Io { .. } | Error::Space { .. } | Error::Threads(_) => true,
             _ => false,
         }

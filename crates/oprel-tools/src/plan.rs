@@ -23,6 +23,7 @@ use crate::error::Result;
 pub use layers::{LayerPlan, StateKind};
 pub use offers::{Offer, Offered, offered};
 pub use oprel_cpu::Isa;
+pub use oprel_cpu::pool::MOST_THREADS;
 pub use predict::{Prediction, Speeds};
 pub use recommend::{Candidate, Recommendation, recommend};
 pub use work::{Alike, LookBack, Work};
@@ -220,7 +221,7 @@ pub fn plan(file: &Gguf, options: &PlanOptions, host: &Host) -> Result<Plan> {
         model: &model,
         wish: Wish { context, longest: false, parallel, batch, kv },
         isa: isa.unwrap_or_else(Isa::detect),
-        threads: threads.unwrap_or_else(|| host.suited_threads()).max(1),
+        threads: threads.unwrap_or_else(|| host.suited_threads()).clamp(1, MOST_THREADS),
         most_memory,
     };
     let context = asked.wish.asked((&model.decoder, asked.scope())).max(1);

@@ -54,6 +54,12 @@ pub enum Error {
         /// Rows of the embedding matrix.
         rows: usize,
     },
+    /// More threads than a pool may have.
+    #[error("{asked} threads cannot work together; it must be from 1 to {most}", most = crate::pool::MOST_THREADS)]
+    Threads {
+        /// Threads that were asked for.
+        asked: usize,
+    },
     /// There is not enough memory for all threads of the pool, or the system allows no more.
     #[error(
         "only {started} of {asked} threads could be started: memory ran out, or the system allows no more"

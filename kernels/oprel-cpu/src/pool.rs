@@ -17,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Most threads of a pool: more than any machine has a use for.
+pub const MOST_THREADS: usize = 1024;
 /// How long a waiting thread spins.
 const SPIN: Duration = Duration::from_micros(40);
 /// How long a waiting thread, after spinning, yields before it sleeps.
@@ -218,9 +220,12 @@ impl Pool {
     /// A pool of `n_threads`, the caller's among them (so `n_threads - 1` are started).
     ///
     /// # Errors
-    /// [`Error::Memory`] if there is not enough for all threads, or if the system allows no more;
-    /// [`Error::Thread`] if it refuses one for another reason.
+    /// [`Error::Threads`] for more than [`MOST_THREADS`]; [`Error::Memory`] if there is not enough for all threads, or if
+    /// the system allows no more; [`Error::Thread`] if it refuses one for another reason.
     pub fn new(n_threads: usize) -> Result<Pool, Error> {
+        if n_threads > MOST_THREADS {
+            return Err(Error::Threads { asked: n_threads });
+        }
         let shared = Arc::new(Shared {
             state: Padded(AtomicU64::new(CLOSED)),
             next: Padded(AtomicUsize::new(0)),

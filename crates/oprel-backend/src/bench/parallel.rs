@@ -11,6 +11,9 @@ use crate::events::way;
 use crate::speaker::Speaker;
 use crate::{Error, Events, Native, Result};
 
+/// Most sequences that are submitted at once.
+const MOST_SEQUENCES: u32 = 4096;
+
 /// What to measure: sequences that are submitted at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParallelOptions {
@@ -119,6 +122,10 @@ impl Native {
         ];
         if let Some((option, _)) = counts.into_iter().find(|(_, n)| *n == 0) {
             return wrong(option, 0, "must be 1 or more".into());
+        }
+        if options.sequences > MOST_SEQUENCES {
+            let why = format!("must be from 1 to {MOST_SEQUENCES}");
+            return wrong("parallel", options.sequences, why);
         }
         if options.shared_prefix > options.prompt_tokens {
             let why = format!("a prompt has {} tokens", options.prompt_tokens);

@@ -81,6 +81,20 @@ pub(super) fn items(source: &str) -> Result<Vec<Item>> {
 
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
+/// A number as it is written, with one sign at most; the lowest is one, though its digits alone are not.
+fn number_of(text: &str) -> Option<TokenKind> {
+    let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let whole = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) if hex.starts_with(['+', '-']) => None,
+        Some(hex) => i64::from_str_radix(&format!("{sign}{hex}"), 16).ok(),
+        None => text.parse::<i64>().ok(),
+    };
+    whole.map(TokenKind::Int).or_else(|| text.parse::<f64>().ok().map(TokenKind::Float))
+}
+
 /// Whether an action begins with `-` and a space.
 fn opens_with_trim(inside: &str) -> bool {
     inside.strip_prefix('-').is_some_and(|rest| rest.starts_with(SPACE))
@@ -204,20 +218,9 @@ impl Lexer<'_> {
         let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
         // In `1 -}}` the minus is apart; in `1-}}` Go reads it as part of the number, and refuses it.
         let text = rest[..end].replace('_', "");
-        let (sign, digits) = match text.strip_prefix('-') {
-            Some(digits) => (-1, digits),
-            None => (1, text.strip_prefix('+').unwrap_or(&text)),
+        let Some(number) = number_of(&text) else {
+            return self.wrong(format!("'{text}' is no number"));
         };
-        let whole = match digits.get(..2) {
-            Some("0x" | "0X") => i64::from_str_radix(&digits[2..], 16).ok(),
-            _ => digits.parse::<i64>().ok(),
-        };
-        let number = match whole {
-            Some(n) => Some(TokenKind::Int(sign * n)),
-            None => digits.parse::<f64>().ok().map(|x| TokenKind::Float(sign as f64 * x)),
-        };
-        let text = text.clone();
-        let Some(number) = number else { return self.wrong(format!("'{text}' is no number")) };
         self.at += end;
         Ok(number)
     }

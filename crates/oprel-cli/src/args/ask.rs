@@ -9,7 +9,7 @@ use crate::sampling::Sampling;
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Run {
-    /// Path of a GGUF file, or `demo` for the built-in model.
+    /// Name of a model, which is fetched if it is not here; path of a GGUF file; or `demo` for the built-in one.
     pub(crate) model: String,
     /// What to answer. Piped input is put before it. With neither, an interactive chat starts.
     #[arg(allow_hyphen_values = false)]
@@ -26,7 +26,7 @@ pub(crate) struct Run {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Chat {
-    /// Path of a GGUF file, or `demo` for the built-in model.
+    /// Name of a model, which is fetched if it is not here; path of a GGUF file; or `demo` for the built-in one.
     #[arg(default_value = "demo")]
     pub(crate) model: String,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub(crate) struct Ask {
     /// System prompt.
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// Let the model think before it answers, or not: true, false, low, medium, high.
+    /// Let the model think before it answers, or not.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) think: Option<ThinkArg>,
     /// Most tokens of thinking; then it is closed, and the answer comes.
@@ -71,8 +71,8 @@ pub(crate) struct Ask {
     /// When the context is full, forget the older half of the text after the first N tokens, and go on.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub(crate) shift: Option<u32>,
-    /// A smaller model of the same vocabulary, which proposes tokens where that makes the answer faster.
-    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    /// A smaller model of the same vocabulary, by name or path, which proposes tokens where that makes the answer faster.
+    #[arg(long, value_name = "MODEL", conflicts_with = "server")]
     pub(crate) draft: Option<String>,
     #[command(flatten)]
     pub(crate) place: Place,

@@ -36,7 +36,7 @@ pub(crate) struct Install {
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
     /// Which build of it, as vulkan or cuda-12.4 [default: the one for the CPU; on a Mac with Metal]
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     pub(crate) variant: Option<String>,
     /// Where releases are described, as GitHub's API does [default: the setting backend_source]
     #[arg(long, value_name = "URL")]

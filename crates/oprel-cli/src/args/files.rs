@@ -9,10 +9,10 @@ pub(crate) struct Convert {
     /// A folder with a model of Hugging Face: safetensors, config.json and a tokenizer.
     pub(crate) folder: PathBuf,
     /// The GGUF file to write.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE.gguf")]
     pub(crate) out: PathBuf,
     /// How matrices are stored.
-    #[arg(long = "type", value_enum, default_value = "auto")]
+    #[arg(long = "type", value_enum, value_name = "TYPE", default_value = "auto")]
     pub(crate) weights: WeightsArg,
     /// The model's name in the file [default: the folder's]
     #[arg(long)]
@@ -70,8 +70,8 @@ pub(crate) struct Quantize {
     #[arg(long, value_name = "TEXT=TYPE")]
     pub(crate) tensor_type: Vec<String>,
     /// CPU threads [default: one for each CPU]
-    #[arg(long, short = 't', value_name = "N", default_value_t = 0)]
-    pub(crate) threads: usize,
+    #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
     /// Print JSON: every tensor and its type.
     #[arg(long)]
     pub(crate) json: bool,
@@ -82,7 +82,7 @@ pub(crate) struct Quantize {
 pub(crate) struct Over {
     /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
-    /// The text.
+    /// The text [default: standard input]
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Tokens of a window, which begins anew.
@@ -91,8 +91,8 @@ pub(crate) struct Over {
     /// Most windows [default: all of the text]
     #[arg(long, value_name = "N")]
     pub(crate) chunks: Option<usize>,
-    /// CPU threads [default: one for each core]
-    #[arg(long, short = 't', value_name = "N")]
+    /// CPU threads [default: one for each physical core]
+    #[arg(long, short = 't', value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Print JSON.
     #[arg(long)]
@@ -177,10 +177,10 @@ pub(crate) enum Cache {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a model.
+    /// Remove models; as `oprel rm`.
     Delete {
         /// The models.
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "MODEL")]
         models: Vec<String>,
     },
     /// Remove what no model needs, and downloads that were begun.
@@ -189,6 +189,6 @@ pub(crate) enum Cache {
         #[arg(long)]
         json: bool,
     },
-    /// Read every byte and tell what is damaged.
+    /// Read every file of the store and tell which are damaged; as `oprel verify`.
     Verify(super::Verify),
 }

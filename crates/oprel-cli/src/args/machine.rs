@@ -2,18 +2,17 @@
 
 use clap::Args as ClapArgs;
 
-use super::Load;
+use super::Size;
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Plan {
-    /// Path of a GGUF file, a name of the store, or a name of the catalogue or the hub: of a model that is not here, which
-    /// file to fetch.
+    /// Name of a model, path of a GGUF file, or `demo`; of a model that is not here it is told which file to fetch.
     pub(crate) model: String,
     /// Further files of the same model in other quants, to choose among.
     #[arg(value_name = "FILE")]
     pub(crate) others: Vec<std::path::PathBuf>,
     #[command(flatten)]
-    pub(crate) load: Load,
+    pub(crate) size: Size,
     /// Measure this machine and say how fast the model will be.
     #[arg(long)]
     pub(crate) measure: bool,

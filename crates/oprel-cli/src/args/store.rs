@@ -10,7 +10,7 @@ use super::At;
 pub(crate) struct List {
     /// Only models whose names begin so.
     pub(crate) prefix: Option<String>,
-    /// Print JSON, as /api/tags.
+    /// Print JSON in the shape of /api/tags.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -32,9 +32,23 @@ pub(crate) struct Transfer {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Push {
+    /// Name of a model of the store, which says where it goes: user/name[:tag], or host/user/name[:tag].
+    pub(crate) model: String,
+    /// Speak to a registry that has no TLS.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Print progress as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Search {
     /// Words to look for.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "WORD")]
     pub(crate) words: Vec<String>,
     /// Most repositories of the hub.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -50,6 +64,7 @@ pub(crate) struct Search {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ListModels {
     /// Only models of the catalogue with these words.
+    #[arg(value_name = "WORD")]
     pub(crate) words: Vec<String>,
     /// Print JSON.
     #[arg(long)]
@@ -69,7 +84,7 @@ pub(crate) struct Copy {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Remove {
     /// The models.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     #[command(flatten)]
     pub(crate) at: At,
@@ -105,7 +120,7 @@ pub(crate) struct Verify {
 #[derive(Debug, ClapArgs)]
 #[command(group(clap::ArgGroup::new("part").args(["license", "modelfile", "parameters", "system", "template"])))]
 pub(crate) struct Show {
-    /// Name of a model of the store, path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// Print the licence.
     #[arg(long)]

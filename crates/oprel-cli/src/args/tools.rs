@@ -9,9 +9,9 @@ use super::Load;
 #[derive(Debug, ClapArgs)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["model", "template"])))]
 pub(crate) struct Render {
-    /// Path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: Option<String>,
-    /// A file with a Jinja template.
+    /// A file with a template, in Jinja or Go's language.
     #[arg(long, value_name = "FILE")]
     pub(crate) template: Option<PathBuf>,
     /// JSON file with a list of messages.
@@ -24,10 +24,10 @@ pub(crate) struct Render {
     #[arg(long, value_name = "JSON")]
     pub(crate) kwargs: Option<String>,
     /// Text of BOS (with --template).
-    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
+    #[arg(long, value_name = "TEXT", requires = "template", conflicts_with = "model")]
     pub(crate) bos: Option<String>,
     /// Text of EOS (with --template).
-    #[arg(long, value_name = "S", requires = "template", conflicts_with = "model")]
+    #[arg(long, value_name = "TEXT", requires = "template", conflicts_with = "model")]
     pub(crate) eos: Option<String>,
     /// Do not end with the beginning of the answer.
     #[arg(long)]
@@ -39,10 +39,16 @@ pub(crate) struct Render {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Logits {
-    /// Path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
-    /// Token ids: 1,2,3
-    #[arg(long, value_delimiter = ',', required = true, allow_negative_numbers = true)]
+    /// Token ids.
+    #[arg(
+        long,
+        value_name = "ID,...",
+        value_delimiter = ',',
+        required = true,
+        allow_negative_numbers = true
+    )]
     pub(crate) tokens: Vec<u32>,
     /// File to write: tensor `logits` (n_tokens, n_vocab) in f32.
     #[arg(long, value_name = "FILE.safetensors")]
@@ -68,7 +74,7 @@ pub(crate) enum ExecArg {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Bench {
-    /// Path of a GGUF file, or `demo`.
+    /// Name of a model, path of a GGUF file, or `demo`.
     pub(crate) model: String,
     /// Tokens of a prompt.
     #[arg(
@@ -109,8 +115,8 @@ pub(crate) struct Bench {
     /// Take prompt and answer from a text, or from a JSON list of token ids, whatever the model says.
     #[arg(long, value_name = "FILE", requires = "parallel")]
     pub(crate) replay: Option<PathBuf>,
-    /// Let a smaller model of the same vocabulary propose tokens (one sequence without --parallel).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["depth", "repeat"])]
+    /// Let a smaller model of the same vocabulary, by name or path, propose tokens (one sequence without --parallel).
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["depth", "repeat"])]
     pub(crate) draft: Option<String>,
     /// Propose no tokens, neither from what the text repeats nor from another model.
     #[arg(long, requires = "parallel")]

@@ -22,7 +22,7 @@ pub(super) fn run(args: &Plan, name: &str, absent: OprelError) -> anyhow::Result
     };
     let candidates = candidates(&hub, alias)?;
     let host = Host::read();
-    let threads = args.load.threads.unwrap_or_else(|| host.suited_threads());
+    let threads = args.size.threads.unwrap_or_else(|| host.suited_threads());
     let read = match args.measure {
         true => Rates::measure(threads, host.memory.free_bytes).map(|rates| rates.read),
         false => None,

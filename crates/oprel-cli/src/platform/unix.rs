@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,10 @@ use crate::args::Serve;
 pub(crate) struct Ends {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal was closed; `None` where that is to change nothing.
+    hangup: Option<Signal>,
+    /// Whether one came.
+    asked: bool,
 }
 
 impl Ends {
@@ -23,16 +27,39 @@ impl Ends {
         Ok(Ends {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: (!ignores_hangups()).then(|| signal(SignalKind::hangup())).transpose()?,
+            asked: false,
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next one. Shell and system both tell of a terminal that is closed, so that this hurries nothing
+    /// that ends already.
     pub(crate) async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) if !self.asked => hangup.recv().await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hangup => {}
         }
+        self.asked = true;
     }
+}
+
+/// Whether this process was started so that it outlives its terminal (`nohup`). Where the system does not tell, it was
+/// if what it says goes elsewhere.
+fn ignores_hangups() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return !io::stderr().is_terminal();
+    };
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The mask begins with signal 1, which is SIGHUP.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Files and connections that this process may have open, raised towards `needed` as far as it may be; `None` where

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use oprel::{Client, Daemon, Endpoint, OprelError};
+use oprel::{Client, Daemon, OprelError};
 use oprel_hub::Digest;
 use oprel_hub::fetch::Status;
 use oprel_hub::modelfile::{self, Piece, PieceAt, Recipe};
@@ -18,11 +18,7 @@ use crate::transfer::Told;
 impl At {
     /// The daemon that is named, else the one of this user.
     pub(crate) fn daemon(&self) -> Result<Daemon, OprelError> {
-        let usual = Daemon::from_env()?;
-        let Some(url) = &self.server else { return Ok(usual) };
-        let place = Endpoint::parse(url)
-            .map_err(|error| OprelError::validation(format!("--server: {error}")))?;
-        Ok(usual.moved(place))
+        crate::engine::named(self.server.as_deref())
     }
 
     /// A client of the daemon whose store is meant: the one that is named, else the one of this user if that is on

@@ -100,6 +100,16 @@ fn the_same_tokens_come_whatever_the_batch_length() {
 }
 
 #[test]
+fn a_window_as_long_as_numbers_go_is_none() {
+    let prompt: Vec<u32> = (0..150).map(|i| i * 7 % VOCAB).collect();
+    let with = |window| engine_of(Fake { windows: vec![window], ..Fake::default() }, 64);
+    let (all, _) = generate(&mut with(None), ask(&prompt, 40));
+    for window in [u32::MAX, u32::MAX - 63, 1 << 31] {
+        assert_eq!(generate(&mut with(Some(window)), ask(&prompt, 40)).0, all, "{window}");
+    }
+}
+
+#[test]
 fn what_the_state_holds_is_used_again_and_changes_nothing() {
     let mut warm = engine(64);
     let (first, _) = generate(&mut warm, ask(&[1, 2, 3, 4], 10));

@@ -138,8 +138,9 @@ fn port(port: &Port) -> Finding {
     }
 }
 
+/// Another port, near this one.
 fn next(port: u16) -> u16 {
-    port.checked_add(1).unwrap_or(11434)
+    port.checked_add(1).unwrap_or(port - 1)
 }
 
 /// Whether programs that speak to this machine would be sent through a proxy.

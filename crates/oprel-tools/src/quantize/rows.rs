@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use oprel_cpu::pool::MOST_THREADS;
 use oprel_cpu::quantize::quantize_weighted;
 use oprel_cpu::{Isa, Parts, Pool};
 use oprel_gguf::{QuantType, TensorInfo};
@@ -129,8 +130,9 @@ pub(crate) struct Converter {
 impl Converter {
     /// With so many threads; 0 for as many as there are CPUs.
     pub(crate) fn new(threads: usize) -> Result<Converter> {
-        let there = || std::thread::available_parallelism().map_or(1, |n| n.get());
         check_threads(threads, 0)?;
+        let there =
+            || std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
         let threads = if threads == 0 { there() } else { threads };
         Ok(Converter {
             pool: Pool::new(threads)?,

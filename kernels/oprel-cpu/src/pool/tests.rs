@@ -3,6 +3,14 @@ use crate::Parts;
 use std::sync::atomic::AtomicU32;
 
 #[test]
+fn more_threads_than_any_machine_has_a_use_for_are_refused_before_one_is_started() {
+    for asked in [MOST_THREADS + 1, usize::MAX] {
+        let refused = Pool::new(asked).map(|pool| pool.n_threads());
+        assert!(matches!(refused, Err(Error::Threads { asked: n }) if n == asked));
+    }
+}
+
+#[test]
 fn every_chunk_runs_once_whatever_the_number_of_threads() {
     for n_threads in [1, 2, 3, 16] {
         let mut pool = Pool::new(n_threads).unwrap();

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, parent_id};
@@ -60,7 +62,8 @@ pub(in crate::process) fn step_back() {
 pub(in crate::process) fn confine(files: &[PathBuf], folders: &[PathBuf]) {
     #[cfg(target_os = "linux")]
     if let Err(error) = super::linux::confine(files, folders) {
-        eprintln!("worker: files are not confined: {error}");
+        // That nobody can read it is no reason not to run, either.
+        let _ = writeln!(io::stderr(), "worker: files are not confined: {error}");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (files, folders);
