@@ -255,7 +255,6 @@ pub(crate) fn perplexity(args: &args::Perplexity) -> anyhow::Result<()> {
         bar.set_message(format!("perplexity {:.4}", progress.perplexity));
         interrupt::flow()
     };
-    interrupt::watch()?;
     let Some(base) = &args.kl_base else {
         let text = text.unwrap_or_default();
         let made = perplexity::perplexity(&file, &text, &over.options(), save, &mut progress);
