@@ -246,3 +246,16 @@ fn a_home_that_is_no_folder_and_settings_that_are_none_are_explained() {
     let help = place.ok(&["help", "config"]);
     assert!(help.contains("\n  keep_alive ") && help.contains("OPREL_"), "{help}");
 }
+
+#[test]
+fn importance_and_perplexity_are_measured_and_a_base_is_compared_with() {
+    let place = Place::new();
+    std::fs::write(place.path("text"), "What is oprel? ".repeat(100)).expect("written");
+    let over = ["-f", "text", "-c", "32", "--chunks", "2"];
+    let run = |args: &[&str]| place.ok(&[args, &over].concat());
+    assert!(run(&["imatrix", "m.gguf", "-o", "im.gguf"]).contains("over 2 windows"));
+    assert!(run(&["perplexity", "m.gguf", "--save-base", "base"]).starts_with("perplexity"));
+    // As the README says it: with the text, and without, since the base has it.
+    assert!(run(&["perplexity", "m.gguf", "--kl-base", "base"]).contains("KL divergence"));
+    assert!(place.ok(&["perplexity", "m.gguf", "--kl-base", "base"]).contains("KL divergence"));
+}
