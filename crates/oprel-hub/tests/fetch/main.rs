@@ -39,6 +39,11 @@ pub(crate) fn quick() -> Settings {
 
 impl Place {
     pub(crate) fn new(change: impl FnOnce(&mut Settings)) -> Place {
+        Place::at(tempfile::tempdir().expect("a folder"), change)
+    }
+
+    /// One whose folder has something already.
+    pub(crate) fn at(folder: TempDir, change: impl FnOnce(&mut Settings)) -> Place {
         let hub = Hub::start();
         let mut settings = quick();
         settings.endpoint =
@@ -46,7 +51,7 @@ impl Place {
         change(&mut settings);
         Place {
             hub,
-            folder: tempfile::tempdir().expect("a folder"),
+            folder,
             fetcher: Fetcher::new(settings).expect("well configured"),
             runtime: runtime(),
         }

@@ -11,14 +11,12 @@ const LARGE: u64 = 700_000;
 fn place() -> Place {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("id_ed25519");
-    let place = Place::new(|settings| {
+    std::fs::write(&key, Key::new().expect("random").to_openssh()).expect("writable");
+    let place = Place::at(folder, |settings| {
         settings.part_bytes = Some(128 << 10);
         settings.streams = 2;
-        settings.keys = vec![key.clone()];
+        settings.keys = vec![key];
     });
-    std::fs::write(key, Key::new().expect("random").to_openssh()).expect("writable");
-    // Kept as long as the place is: its path is in the settings.
-    std::mem::forget(folder);
     place.hub.add_model("library/tiny:latest", model());
     place
 }
