@@ -25,6 +25,11 @@ const MOST_CHANGES: u32 = 3;
 /// How often it is looked whether another process is done with a file.
 const LOOKED_EVERY: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether more streams would help, up to twice as many.
+const RATED_EVERY: Duration = Duration::from_millis(100);
+/// Bytes that a stream brings in that time if nothing on its way holds it up: more than a line of a gigabit does.
+const FAST_BYTES: u64 = 14 << 20;
+
 /// A file to be fetched.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -63,7 +68,7 @@ pub struct Progress {
 /// How a file is fetched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Parts that are fetched side by side.
+    /// Most parts that are fetched side by side.
     pub(crate) streams: usize,
     /// Most bytes of a part; by the file's size where nothing is said.
     pub(crate) part_bytes: Option<u64>,
@@ -245,29 +250,44 @@ impl Transfer {
         self.links.refresh(number, &self.tools.client).await
     }
 
-    /// Fetches all that is missing, parts side by side.
+    /// Fetches all that is missing, parts side by side: few where each comes so fast that more of them would only fill
+    /// the file in an order that the digest cannot follow.
     async fn fill(self: &Arc<Self>, part_bytes: u64) -> Result<(), Stop> {
         let parts = self.part.gaps().into_iter().flat_map(|gap| split(gap, part_bytes));
         let parts: VecDeque<_> = parts.collect();
-        let streams = self.tools.limits.streams.max(1).min(parts.len());
+        let most = self.tools.limits.streams.max(1).min(parts.len());
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = parts;
         let mut workers = JoinSet::new();
-        for _ in 0..streams {
-            let transfer = self.clone();
-            workers.spawn(async move {
-                while let Some(range) = transfer.next() {
-                    transfer.range(range).await?;
-                }
-                Ok(())
-            });
-        }
-        while let Some(ended) = workers.join_next().await {
-            let ended = ended.unwrap_or(Err(Stop::Failed(Error::Stopped)));
-            if ended.is_err() {
-                // None may write once the file is begun anew.
-                workers.shutdown().await;
-                return ended;
+        let (mut begun, mut done) = (0, self.part.done());
+        loop {
+            let came = self.part.done().saturating_sub(done);
+            done += came;
+            if came < begun as u64 * FAST_BYTES || begun == 0 {
+                let wanted = most.min((begun * 2).max(1));
+                (begun..wanted).for_each(|_| drop(workers.spawn(self.clone().work())));
+                begun = wanted;
             }
+            tokio::select! {
+                ended = workers.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(ended) => {
+                        let ended = ended.unwrap_or(Err(Stop::Failed(Error::Stopped)));
+                        if ended.is_err() {
+                            // None may write once the file is begun anew.
+                            workers.shutdown().await;
+                            return ended;
+                        }
+                    }
+                },
+                () = tokio::time::sleep(RATED_EVERY), if begun < most => {}
+            }
+        }
+    }
+
+    /// Fetches one part after another until none is left.
+    async fn work(self: Arc<Self>) -> Result<(), Stop> {
+        while let Some(range) = self.next() {
+            self.range(range).await?;
         }
         Ok(())
     }
