@@ -33,12 +33,12 @@ const LINE: &str = "{msg}";
 const DONE: &str = "{msg}: {percent:>3}% ▕{wide_bar}▏ {decimal_total_bytes}";
 
 pub(crate) fn pull(args: &Transfer) -> anyhow::Result<()> {
-    let told = Told::new(args.json);
-    match args.at.elsewhere()? {
-        Some(client) => fetch_there(&client, &args.model, args.insecure, &told),
+    let (way, told) = (&args.way, Told::new(args.way.json));
+    match way.at.elsewhere()? {
+        Some(client) => fetch_there(&client, &args.model, way.insecure, &told),
         None => {
             interrupt::watch()?;
-            fetch(&args.model, args.insecure, &told)
+            fetch(&args.model, way.insecure, &told)
         }
     }
 }
@@ -110,16 +110,16 @@ fn fetch(model: &str, insecure: bool, told: &Told) -> anyhow::Result<()> {
 }
 
 pub(crate) fn push(args: &Push) -> anyhow::Result<()> {
-    if let Some(client) = args.at.elsewhere()? {
-        let body = json!({"model": args.model, "insecure": args.insecure});
-        return follow(&client, "/api/push", body, &Told::new(args.json));
+    let (way, told) = (&args.way, Told::new(args.way.json));
+    if let Some(client) = way.at.elsewhere()? {
+        let body = json!({"model": args.model, "insecure": way.insecure});
+        return follow(&client, "/api/push", body, &told);
     }
     let (store, fetcher) = (open(Access::Write)?, oprel::fetcher()?);
     let name = name(&args.model)?;
-    let told = Told::new(args.json);
     let work = async {
         let tell = |status: Status| told.tell(&status);
-        oprel_hub::push(&fetcher, &store, &name, args.insecure, &tell).await
+        oprel_hub::push(&fetcher, &store, &name, way.insecure, &tell).await
     };
     Ok(wait(work)?.map_err(OprelError::from)?)
 }

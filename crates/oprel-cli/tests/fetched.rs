@@ -26,6 +26,13 @@ impl Place {
         Place { home, hub }
     }
 
+    /// Writes the file of settings.
+    fn configure(&self, text: &str) {
+        let folder = self.home.path().join(".oprel");
+        std::fs::create_dir_all(&folder).expect("writable");
+        std::fs::write(folder.join("config.yaml"), text).expect("writable");
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oprel"));
         command.args(args).env_clear().env("HOME", self.home.path());
@@ -105,9 +112,7 @@ fn nothing_is_connected_to_where_that_is_not_wanted() {
 #[test]
 fn switches_of_the_file_count_in_all_their_words() {
     let place = Place::new();
-    let folder = place.home.path().join(".oprel");
-    std::fs::create_dir_all(&folder).expect("writable");
-    std::fs::write(folder.join("config.yaml"), "offline: y\nnoprune: t\n").expect("writable");
+    place.configure("offline: y\nnoprune: t\n");
     let output = place.oprel(&["pull", "hf.co/someone/Demo-GGUF"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("OPREL_OFFLINE"), "{told}");
@@ -120,10 +125,7 @@ fn switches_of_the_file_count_in_all_their_words() {
 #[test]
 fn a_users_own_name_stands_for_a_repository() {
     let place = Place::new();
-    let folder = place.home.path().join(".oprel");
-    std::fs::create_dir_all(&folder).expect("writable");
-    std::fs::write(folder.join("config.yaml"), "aliases:\n  mine: hf.co/someone/Demo-GGUF:Q8_0\n")
-        .expect("writable");
+    place.configure("aliases:\n  mine: hf.co/someone/Demo-GGUF:Q8_0\n");
     let said = place.ok(&["run", "mine", "What is oprel?", "-n", "4"]);
     assert!(!said.trim().is_empty());
     assert!(place.ok(&["list"]).contains("mine:latest"));
@@ -225,12 +227,7 @@ fn own_names_stand_for_names_of_the_catalogue_and_nonsense_is_told() {
     let demo = std::fs::read(DEMO).expect("committed");
     let repo = Repo::default().with("SmolLM2-135M-Instruct-Q4_K_M.gguf", Content::kept(demo));
     place.hub.add("bartowski/SmolLM2-135M-Instruct-GGUF", repo);
-    let folder = place.home.path().join(".oprel");
-    std::fs::create_dir_all(&folder).expect("writable");
-    let write = |aliases: &str| {
-        std::fs::write(folder.join("config.yaml"), format!("aliases:\n  {aliases}\n"))
-            .expect("writable");
-    };
+    let write = |aliases: &str| place.configure(&format!("aliases:\n  {aliases}\n"));
     write("little: smollm2:135m");
     place.ok(&["pull", "little"]);
     assert!(place.ok(&["list"]).contains("little:latest"));
@@ -342,10 +339,7 @@ fn a_registry_without_tls_is_named_and_what_to_say_about_it() {
 #[test]
 fn a_model_that_another_is_made_of_is_fetched_first() {
     let place = Place::new();
-    let folder = place.home.path().join(".oprel");
-    std::fs::create_dir_all(&folder).expect("writable");
-    std::fs::write(folder.join("config.yaml"), "aliases:\n  own: hf.co/someone/Demo-GGUF:Q8_0\n")
-        .expect("writable");
+    place.configure("aliases:\n  own: hf.co/someone/Demo-GGUF:Q8_0\n");
     let file = place.home.path().join("Modelfile");
     let create = |name: &str, from: &str, more: &[&str]| {
         std::fs::write(&file, format!("FROM {from}\nSYSTEM Be {name}.\n")).expect("writable");

@@ -39,7 +39,7 @@ impl Taken {
                 tokio::time::sleep_until(until).await;
                 let mut shared = lock(&watched);
                 let now = Instant::now();
-                until = shared.given.map_or(now, |given| given) + stall;
+                until = shared.given.unwrap_or(now) + stall;
                 if until <= now {
                     tracing::info!("an answer was given up: its reader takes nothing of it");
                     shared.body = None;

@@ -21,6 +21,13 @@ pub(crate) struct List {
 pub(crate) struct Transfer {
     /// A short name of the catalogue, hf.co/user/repository[:quant], a name of a registry, or the address of a file.
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
+// How a model goes or comes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Way {
     /// Speak to a registry that has no TLS.
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -35,14 +42,8 @@ pub(crate) struct Transfer {
 pub(crate) struct Push {
     /// Name of a model of the store, which says where it goes: user/name[:tag], or host/user/name[:tag].
     pub(crate) model: String,
-    /// Speak to a registry that has no TLS.
-    #[arg(long)]
-    pub(crate) insecure: bool,
-    /// Print progress as JSON, one object a line.
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) way: Way,
 }
 
 #[derive(Debug, ClapArgs)]
